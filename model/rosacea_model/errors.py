@@ -1,0 +1,34 @@
+"""Errors a user of the models can act on.
+
+ModelError
+  ModelRejected        the file is not a model this version can trust or read
+    CheckpointRejected   a foreign checkpoint asks for something no checkpoint needs
+  RenderError          this one image cannot be made; its neighbours can
+    OutputNotFinite      the network answered with NaN or infinity
+"""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    """Base of everything this package raises on purpose, beside ValueError for arguments."""
+
+
+class ModelRejected(ModelError):
+    """A model file was refused: damaged, unverifiable, or of an unknown form."""
+
+
+class CheckpointRejected(ModelRejected):
+    """A foreign checkpoint was refused. `offender` names the global, opcode or rule that it broke."""
+
+    def __init__(self, message: str, offender: str | None = None) -> None:
+        super().__init__(message)
+        self.offender = offender
+
+
+class RenderError(ModelError):
+    """One image could not be rendered."""
+
+
+class OutputNotFinite(RenderError):
+    """The network's answer for one latent holds NaN or infinity."""

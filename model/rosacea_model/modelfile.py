@@ -1,0 +1,132 @@
+"""A model on disk: `generator.safetensors` and the `model.json` beside it that pins its SHA-256 digest.
+
+The digest is checked over the whole file before a single byte of it is parsed, because neither safetensors nor
+torch notices a flipped bit. Needs no torch: the gateway and the worker verify the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import GeneratorConfig
+from .errors import ModelRejected
+
+WEIGHTS_NAME = "generator.safetensors"
+MANIFEST_NAME = "model.json"
+MAX_HEADER_BYTES = 16 * 2**20
+MAX_MANIFEST_BYTES = 2**20
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """A verified model file: what it is called, where it lies, its digest and its config."""
+
+    name: str
+    path: Path
+    digest: str                  # SHA-256 of the file, lower-case hexadecimal
+    config: GeneratorConfig
+    note: str = ""               # shown to people, e.g. that the weights are untrained
+
+
+def locate(path: Path) -> Path:
+    """The weights file for a path that names either it or the folder that holds it."""
+    return path / WEIGHTS_NAME if path.is_dir() else path
+
+
+def verify(path: Path | str) -> ModelFile:
+    """Check a model folder (or its weights file) against its manifest and read its config.
+
+    Raises ModelRejected when the manifest is absent or malformed, when the digest differs, or when the header is
+    not one that this package wrote.
+    """
+    weights = locate(Path(path))
+    manifest = read_manifest(weights.with_name(MANIFEST_NAME))
+    actual = sha256(weights)
+    if actual != manifest["digest"]:
+        raise ModelRejected(f"{weights}: SHA-256 must be {manifest['digest']}, got {actual}")
+    header = read_header(weights)
+    try:
+        config = GeneratorConfig.from_json(header["__metadata__"]["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelRejected(f"{weights}: no usable generator config in its metadata: {error}") from error
+    return ModelFile(
+        name=manifest["name"], path=weights, digest=actual, config=config, note=manifest.get("note", "")
+    )
+
+
+def read_manifest(path: Path) -> dict[str, str]:
+    """`model.json`: a flat object of strings with at least `name` and `digest`."""
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise ModelRejected(f"{path}: a manifest has at most {MAX_MANIFEST_BYTES} bytes")
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelRejected(f"{path}: missing; a model is a weights file and its manifest") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelRejected(f"{path}: not a readable manifest: {error}") from error
+    if not isinstance(manifest, dict) or not all(isinstance(value, str) for value in manifest.values()):
+        raise ModelRejected(f"{path}: a manifest is one JSON object of strings")
+    check_name(str(manifest.get("name")), path)
+    if not DIGEST_PATTERN.fullmatch(manifest.get("digest", "")):
+        raise ModelRejected(f"{path}: digest must be 64 hexadecimal digits, got {manifest.get('digest')!r}")
+    return manifest
+
+
+def check_name(name: str, where: object = "model name") -> str:
+    """The name, if it is one that a service may use in paths and addresses."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise ModelRejected(f"{where}: name must match {NAME_PATTERN.pattern}, got {name[:80]!r}")
+    return name
+
+
+def write_manifest(folder: Path, *, name: str, digest: str, **facts: str) -> None:
+    """Write `model.json` beside the weights: name, digest and whatever else is worth telling."""
+    manifest = {"name": check_name(name), "digest": digest, **facts}
+    write_atomically(folder / MANIFEST_NAME, (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file: 8 bytes of little-endian length, then that much JSON."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= MAX_HEADER_BYTES:
+            raise ModelRejected(f"{path}: safetensors header must have 2 to {MAX_HEADER_BYTES} bytes, got {length}")
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelRejected(f"{path}: safetensors header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise ModelRejected(f"{path}: safetensors header must be a JSON object")
+    return header
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelRejected(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside, flush to the disk, then rename: the name holds the old bytes or the new, never a part."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,84 @@
+"""The operations StyleGAN2 is built from, as pure functions on native torch ops (Karras et al. 2020, section 2 and 3)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPSILON = 1e-8
+LEAK = 0.2
+ACTIVATION_GAIN = math.sqrt(2)
+
+
+def resample_filter() -> Tensor:                                # => [4, 4]
+    """The separable binomial low-pass [1, 3, 3, 1], normalised to sum 1."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    return torch.outer(taps, taps) / 64
+
+
+def normalize_second_moment(x: Tensor) -> Tensor:               # [N, D] => [N, D]
+    """Scale each row to unit mean square."""
+    return x * (x.square().mean(dim=1, keepdim=True) + EPSILON).rsqrt()
+
+
+def low_pass(x: Tensor, kernel: Tensor, *, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
+    """Filter every channel of NCHW `x` with the same square kernel, zero-padded on all sides."""
+    channels = x.shape[1]
+    weight = (kernel * gain).to(x.dtype).expand(channels, 1, -1, -1)
+    return F.conv2d(x, weight, padding=padding, stride=stride, groups=channels)
+
+
+def upsample(x: Tensor, kernel: Tensor) -> Tensor:              # [N, C, H, W] => [N, C, 2H, 2W]
+    """Insert zeros and low-pass; the gain of 4 keeps the brightness."""
+    channels = x.shape[1]
+    weight = (kernel * 4).to(x.dtype).expand(channels, 1, -1, -1)
+    return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
+
+
+def conv_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
+    """3x3 convolution to twice the resolution: stride-2 transposed convolution, then low-pass."""
+    wide = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    return low_pass(wide, kernel, padding=1, gain=4)
+
+
+def leaky_relu(x: Tensor, *, gain: float = 1.0, clamp: float | None = None) -> Tensor:
+    """Leak at 0.2, scale by sqrt(2) x gain, keep within +/- clamp x gain."""
+    x = F.leaky_relu(x, LEAK) * (ACTIVATION_GAIN * gain)
+    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+
+
+def modulated_conv(
+    x: Tensor, weight: Tensor, styles: Tensor, *, demodulate: bool = True, up_kernel: Tensor | None = None
+) -> Tensor:
+    """Convolution whose weights are scaled per sample by `styles` (Karras et al. 2020, eq. 1 and 3).
+
+    x [N, I, H, W], weight [O, I, k, k], styles [N, I] => [N, O, H, W], or [N, O, 2H, 2W] with `up_kernel`.
+    The scales move to the input and the output of one shared convolution, which is the same thing.
+    """
+    if demodulate and x.dtype == torch.float16:
+        weight, styles = _tame(weight, styles)
+    scaled = x * styles.to(x.dtype)[:, :, None, None]
+    kernel = weight.to(x.dtype)
+    if up_kernel is None:
+        y = F.conv2d(scaled, kernel, padding=kernel.shape[-1] // 2)
+    else:
+        y = conv_up(scaled, kernel, up_kernel)
+    if demodulate:
+        y = y * demodulation(weight, styles).to(y.dtype)[:, :, None, None]
+    return y
+
+
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:     # [O, I, k, k], [N, I] => [N, O]
+    """What brings each output channel back to unit variance (Karras et al. 2020, eq. 3)."""
+    energy = weight.square().sum(dim=(2, 3))
+    return (styles.square() @ energy.t() + EPSILON).rsqrt()
+
+
+def _tame(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
+    # Scales that demodulation cancels, so that float16 does not overflow on the way.
+    fan_in = weight[0].numel()
+    weight = weight / (math.sqrt(fan_in) * weight.abs().amax(dim=(1, 2, 3), keepdim=True))
+    return weight, styles / styles.abs().amax(dim=1, keepdim=True)

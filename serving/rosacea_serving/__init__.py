@@ -1,0 +1,1 @@
+"""The gateway, and the TorchServe worker behind it."""

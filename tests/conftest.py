@@ -1,0 +1,18 @@
+"""Fixtures for every suite. Tests may read the shared reference data beside the checkout, and skip where it is absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Numbers computed with the reference networks."""
+    folder = ROOT.parent / "shared" / "golden"
+    if not folder.is_dir():
+        pytest.skip("no shared/golden beside the checkout")
+    return folder
