@@ -1,0 +1,66 @@
+# `make` lists what there is. Everything runs in .venv, which `make setup` builds from pip alone.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SUITES := model serving clients/python tests
+
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: .venv/ready  ## make .venv with everything in it
+
+# torch comes first and by its exact version: a bare `torch` would bring gigabytes of another build.
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: setup  ## draw sixteen faces through the whole system and print the path of their contact sheet
+	$(BIN)/rosacea demo --out build/demo
+
+serve: setup build/demo/model  ## serve the demo model on 127.0.0.1:7433 until Ctrl-C
+	$(BIN)/rosacea serve build/demo/model
+
+build/demo/model: | setup
+	$(BIN)/rosacea model new --out $@
+
+test: setup  ## run every test
+	$(BIN)/pytest
+
+test-fast: setup  ## run the tests that take no more than seconds
+	$(BIN)/pytest -m 'not slow'
+
+lint: setup  ## check style, and the protos where node is at hand
+	$(BIN)/ruff check $(SUITES)
+	@if command -v npx >/dev/null; then $(MAKE) --no-print-directory lint-protos; \
+	else echo 'protos not linted: no node here (buf comes from npm)'; fi
+
+lint-protos:
+	npx --yes @bufbuild/buf@1.75.0 lint protos
+
+typecheck: setup  ## check types
+	$(BIN)/mypy
+
+# Stubs made with these versions import under protobuf 6.31 to 7; newer ones would force protobuf 7 on clients.
+proto: .venv-proto/ready  ## generate protos/gen anew
+	rm -rf protos/gen/rosacea
+	cd protos && PATH="$(CURDIR)/.venv-proto/bin:$$PATH" ../.venv-proto/bin/python -m grpc_tools.protoc -I . \
+		--python_out=gen --mypy_out=gen $$(find rosacea -name '*.proto' | sort)
+	cd protos && PATH="$(CURDIR)/.venv-proto/bin:$$PATH" ../.venv-proto/bin/python -m grpc_tools.protoc -I . \
+		--grpc_python_out=gen --mypy_grpc_out=gen rosacea/v1/faces.proto
+
+.venv-proto/ready:
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/pip install --quiet grpcio-tools==1.75.1 mypy-protobuf==5.1.0 protobuf==6.33.6
+	touch $@
+
+bench: setup  ## measure the service against the bare engine
+	$(BIN)/python tests/bench/bench_gateway.py
+
+clean:  ## remove everything that was made here
+	rm -rf .venv .venv-proto build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help setup demo serve test test-fast lint lint-protos typecheck proto bench clean

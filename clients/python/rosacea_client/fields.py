@@ -1,0 +1,135 @@
+"""What a single field of a request may hold: converters for `spec`, which raise InvalidSpec.
+
+A converter knows its value but not the name of its field, so the violations it raises begin with the rule
+(`must be ...`); `Violation.within` puts the name in front.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from numbers import Real
+
+import numpy as np
+import numpy.typing as npt
+
+from rosacea_client.errors import MAX_VIOLATIONS, InvalidSpec
+from rosacea_client.reasons import Reason, Violation, show
+
+SEEDS_END = 2**32
+MAX_ABS_PSI = 2.0
+
+Floats = npt.NDArray[np.float32]
+
+_NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+_MODEL = re.compile(rf"models/{_NAME}(/revisions/(latest|[0-9a-f]{{8,64}}))?")
+
+
+def refuse(rule: str, reason: Reason = Reason.INVALID_FIELD, **limits: object) -> InvalidSpec:
+    """The error for a value that breaks `rule`; `limits` are the numbers in it, for machines."""
+    return InvalidSpec([Violation("", reason, rule, {name: str(value) for name, value in limits.items()})])
+
+
+def whole(low: int, high: int, reason: Reason = Reason.INVALID_FIELD) -> Callable[[object], int]:
+    """A converter for whole numbers from `low` to `high`; numpy's integers count, True and 1.0 do not."""
+
+    def convert(value: object) -> int:
+        number = _index(value)
+        if not low <= number <= high:
+            rule = f"must be from {low} to {high}, got {show(number)}"
+            raise refuse(rule, reason, min=low, max=high, value=show(number))
+        return number
+
+    return convert
+
+
+def one_of(names: Sequence[str], reason: Reason) -> Callable[[object], str]:
+    """A converter for one of `names`."""
+
+    def convert(value: object) -> str:
+        if not isinstance(value, str) or value not in names:
+            allowed = ", ".join(names)
+            raise refuse(f"must be one of {allowed}, got {show(value)}", reason, allowed=allowed, value=show(value))
+        return value
+
+    return convert
+
+
+def seeds(value: object) -> tuple[int, ...]:
+    """Seeds from any sequence or array of whole numbers."""
+    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
+        raise refuse(f"must be a list of whole numbers, got {show(value)}")
+    try:
+        numbers = tuple(map(operator.index, value))
+    except TypeError:
+        raise InvalidSpec(_each(value, _index)) from None
+    if not numbers:
+        raise refuse("must name at least one face, got none", Reason.SOURCE_REQUIRED)
+    if min(numbers) < 0 or max(numbers) >= SEEDS_END:    # a glance at a million good seeds, a search only for bad
+        raise InvalidSpec(_each(numbers, whole(0, SEEDS_END - 1, Reason.SEED_OUT_OF_RANGE)))
+    return numbers
+
+
+def floats(value: object) -> Floats:
+    """Finite float32 numbers from any array or sequence, flat; a copy that nobody can change."""
+    try:
+        given = np.asarray(value)
+    except (ValueError, TypeError):
+        given = np.asarray(None)
+    if given.dtype.kind not in "fiu":
+        raise refuse(f"must be numbers in an array, got {show(value)}")
+    if given.size == 0:
+        raise refuse("must hold at least one number, got none", Reason.LATENT_LENGTH_MISMATCH, actual=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = np.array(given, dtype=np.float32, order="C").reshape(-1)
+    finite = np.isfinite(array)
+    if not finite.all():
+        place = int(np.argmin(finite))
+        rule = f"must hold finite float32 numbers only, got {show(float(given.flat[place]))} at place {place}"
+        raise refuse(rule, Reason.LATENT_NOT_FINITE, index=place)
+    array.setflags(write=False)
+    return array
+
+
+def truncation_psi(value: object) -> float:
+    """A finite number from -2 to 2."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise refuse(f"must be a number, got {show(value)}", Reason.TRUNCATION_OUT_OF_RANGE)
+    if not -MAX_ABS_PSI <= value <= MAX_ABS_PSI:    # NaN fails both
+        rule = f"must be from -2 to 2, got {show(value)}"
+        raise refuse(rule, Reason.TRUNCATION_OUT_OF_RANGE, min=-2, max=2, value=show(value))
+    return float(value)
+
+
+def model_name(value: object) -> str:
+    """`models/NAME`, `models/NAME/revisions/REVISION`, or nothing for the default model."""
+    if isinstance(value, str) and (value == "" or _MODEL.fullmatch(value)):
+        return value
+    rule = (
+        "must be models/NAME or models/NAME/revisions/REVISION, with NAME of up to 63 of a-z 0-9 . _ - "
+        f"and REVISION `latest` or 8 to 64 hex digits, got {show(value)}"
+    )
+    raise refuse(rule, Reason.MODEL_NAME_INVALID, value=show(value))
+
+
+def _index(value: object) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)    # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        raise refuse(f"must be a whole number, got {show(value)}") from None
+
+
+def _each(values: Sequence[object] | npt.NDArray[np.generic], convert: Callable[[object], int]) -> list[Violation]:
+    """The violations of the elements, as many as can be told."""
+    found: list[Violation] = []
+    for place, value in enumerate(values):
+        try:
+            convert(value)
+        except InvalidSpec as error:
+            found += [violation.within(f"[{place}]") for violation in error.violations]
+        if len(found) == MAX_VIOLATIONS:
+            break
+    return found

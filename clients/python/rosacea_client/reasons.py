@@ -1,0 +1,79 @@
+"""Why a request failed, as data: the `reason` values of google.rpc.ErrorInfo, and violations of single fields."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+DOMAIN = "rosacea.v1"
+
+
+class Reason(StrEnum):
+    """The closed set of reasons; a reason never changes its meaning."""
+
+    # The request can never succeed as written.
+    INVALID_FIELD = "INVALID_FIELD"
+    MALFORMED_REQUEST = "MALFORMED_REQUEST"
+    SOURCE_REQUIRED = "SOURCE_REQUIRED"
+    SEED_OUT_OF_RANGE = "SEED_OUT_OF_RANGE"
+    LATENT_LENGTH_MISMATCH = "LATENT_LENGTH_MISMATCH"
+    LATENT_NOT_FINITE = "LATENT_NOT_FINITE"
+    TRUNCATION_OUT_OF_RANGE = "TRUNCATION_OUT_OF_RANGE"
+    TRUNCATION_NOT_ALLOWED = "TRUNCATION_NOT_ALLOWED"
+    NOISE_MODE_UNKNOWN = "NOISE_MODE_UNKNOWN"
+    LABEL_UNSUPPORTED = "LABEL_UNSUPPORTED"
+    LABEL_OUT_OF_RANGE = "LABEL_OUT_OF_RANGE"
+    LABEL_LENGTH_MISMATCH = "LABEL_LENGTH_MISMATCH"
+    STYLE_MIX_NOT_ALLOWED = "STYLE_MIX_NOT_ALLOWED"
+    STYLE_MIX_OUT_OF_RANGE = "STYLE_MIX_OUT_OF_RANGE"
+    FORMAT_UNKNOWN = "FORMAT_UNKNOWN"
+    BATCH_TOO_LARGE = "BATCH_TOO_LARGE"
+    MODEL_NAME_INVALID = "MODEL_NAME_INVALID"
+    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+
+    # The caller is not let in.
+    CREDENTIALS_REQUIRED = "CREDENTIALS_REQUIRED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+
+    # The same request may succeed later.
+    MODEL_NOT_READY = "MODEL_NOT_READY"
+    QUEUE_FULL = "QUEUE_FULL"
+    DEADLINE_EXPIRED = "DEADLINE_EXPIRED"
+    BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+
+    # The service failed.
+    OUTPUT_NOT_FINITE = "OUTPUT_NOT_FINITE"
+    RENDER_FAILED = "RENDER_FAILED"
+    INTERNAL = "INTERNAL"
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One field that breaks a rule. `field` is its path in the request, such as `spec.seeds.values[3]`."""
+
+    field: str
+    reason: Reason
+    description: str
+    limits: Mapping[str, str] = field(default_factory=dict)
+
+    def within(self, parent: str) -> Violation:
+        """The same violation, seen from the message whose field `parent` is."""
+        separator = "" if self.field.startswith("[") else "." if self.field else " "
+        path = (parent + separator + self.field).rstrip()
+        return replace(self, field=path, description=parent + separator + self.description)
+
+
+def show(value: object) -> str:
+    """A value as it appears in a message: never more than 80 characters."""
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:    # Python prints no integer of more than 4300 digits
+        text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80

@@ -1,0 +1,297 @@
+"""Which faces to draw and how, checked: the one validation that the client, the command and the gateway share.
+
+    spec = FaceSpec(seeds=[1, 2, 3], truncation_psi=0.7)        # InvalidSpec tells every rule that is broken
+    spec = FaceSpec.from_pb(request.spec)
+    faces = spec.resolve(limits)                                # the rules that depend on the model
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, ValidationInfo, field_validator
+
+from rosacea.v1 import faces_pb2 as pb
+from rosacea_client import fields
+from rosacea_client.errors import InvalidSpec
+from rosacea_client.fields import SEEDS_END, one_of, refuse, whole
+from rosacea_client.reasons import Reason, Violation
+from rosacea_client.resolved import ModelLimits, ResolvedSpec, resolve
+
+__all__ = ["FaceSpec", "InvalidSpec", "ModelLimits", "ResolvedSpec", "SeedRange", "StyleMix"]
+
+ImageFormat = Literal["png", "jpeg", "raw"]
+NoiseMode = Literal["const", "none", "random"]
+
+FORMATS: Mapping[int, str] = {0: "png", 1: "png", 2: "jpeg", 3: "raw"}
+NOISE_MODES: Mapping[int, str] = {0: "const", 1: "const", 2: "none", 3: "random"}
+SOURCES = ("seeds", "seed_range", "z", "w", "ws")
+UINT32_MAX = 2**32 - 1
+
+Seed = Annotated[int, PlainValidator(whole(0, SEEDS_END - 1, Reason.SEED_OUT_OF_RANGE))]
+SeedCount = Annotated[int, PlainValidator(whole(1, SEEDS_END, Reason.SEED_OUT_OF_RANGE))]
+Count = Annotated[int, PlainValidator(whole(0, UINT32_MAX))]
+Floats = Annotated[fields.Floats, PlainValidator(fields.floats)]
+
+
+class _Checked(BaseModel):
+    """A frozen model that raises InvalidSpec with all its violations, in our words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    if not TYPE_CHECKING:    # type checkers should see the fields instead
+
+        def __init__(self, **data: Any) -> None:
+            found = list(self._relations(data))
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                found = list(_violations(error)) + found
+            if found:
+                raise InvalidSpec(found) from None
+
+    @classmethod
+    def _relations(cls, data: Mapping[str, Any]) -> Iterator[Violation]:
+        """Violations of rules between fields; `data` is not checked yet."""
+        yield from ()
+
+
+class SeedRange(_Checked):
+    """The seeds `start`, `start + 1`, ...: `count` of them."""
+
+    start: Seed = 0
+    count: SeedCount
+
+    @field_validator("count")
+    @classmethod
+    def _ends_in_range(cls, count: int, info: ValidationInfo) -> int:
+        last = info.data.get("start", 0) + count - 1
+        if last >= SEEDS_END:
+            rule = f"must keep the last seed below 2**32, got {count}, which makes it {last}"
+            raise refuse(rule, Reason.SEED_OUT_OF_RANGE, max=SEEDS_END - 1, value=last)
+        return count
+
+
+class StyleMix(_Checked):
+    """Rows `first_row` to `end_row - 1` of `ws` come from `seed`."""
+
+    seed: Seed
+    first_row: Count = 0
+    end_row: Count
+
+    @field_validator("end_row")
+    @classmethod
+    def _takes_a_row(cls, end_row: int, info: ValidationInfo) -> int:
+        first_row = info.data.get("first_row", -1)
+        if end_row <= first_row:
+            rule = f"must be above first_row ({first_row}), got {end_row}"
+            raise refuse(rule, Reason.STYLE_MIX_OUT_OF_RANGE, first_row=first_row, value=end_row)
+        return end_row
+
+
+class FaceSpec(_Checked):
+    """Which faces to draw, and how. Exactly one of seeds, seed_range, z, w and ws says where they come from."""
+
+    model: Annotated[str, PlainValidator(fields.model_name)] = ""
+    seeds: Annotated[tuple[int, ...], PlainValidator(fields.seeds)] | None = None
+    seed_range: SeedRange | None = None
+    z: Floats | None = None     # => [n * z_dim]
+    w: Floats | None = None     # => [n * w_dim]
+    ws: Floats | None = None    # => [n * num_ws * w_dim]
+    truncation_psi: Annotated[float, PlainValidator(fields.truncation_psi)] | None = None
+    truncation_cutoff: Count | None = None
+    noise_mode: Annotated[
+        NoiseMode, PlainValidator(one_of(("const", "none", "random"), Reason.NOISE_MODE_UNKNOWN))
+    ] = "const"
+    noise_seed: Seed | None = None
+    class_index: Count | None = None
+    label_vector: Floats | None = None
+    style_mixes: tuple[StyleMix, ...] = ()
+    format: Annotated[ImageFormat, PlainValidator(one_of(("png", "jpeg", "raw"), Reason.FORMAT_UNKNOWN))] = "png"
+    jpeg_quality: Annotated[int, PlainValidator(whole(1, 100))] | None = None
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except InvalidSpec as error:
+                raise _in_spec(error.violations) from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FaceSpec) and self.to_pb() == other.to_pb()
+
+    def __hash__(self) -> int:
+        return hash(self.to_pb().SerializeToString(deterministic=True))
+
+    @property
+    def source(self) -> str:
+        """The name of the field that says where the faces come from."""
+        return next(name for name in SOURCES if getattr(self, name) is not None)
+
+    @property
+    def seed_list(self) -> tuple[int, ...] | range | None:
+        """The seeds, however they were given; None for latents."""
+        if self.seed_range is not None:
+            return range(self.seed_range.start, self.seed_range.start + self.seed_range.count)
+        return self.seeds
+
+    def resolve(self, limits: ModelLimits) -> ResolvedSpec:
+        """The faces one by one, after the rules that depend on the model."""
+        return resolve(self, limits)
+
+    @classmethod
+    def from_pb(cls, message: pb.FaceSpec) -> FaceSpec:
+        """Read a request; it may hold anything at all."""
+        data: dict[str, Any] = {
+            "model": message.model,
+            "noise_mode": NOISE_MODES.get(message.noise_mode, message.noise_mode),
+            "format": FORMATS.get(message.format, message.format),
+            "style_mixes": [_plain(mix, "seed", "first_row", "end_row") for mix in message.style_mixes],
+        }
+        for name in ("truncation_psi", "truncation_cutoff", "noise_seed", "jpeg_quality"):
+            if message.HasField(name):
+                data[name] = getattr(message, name)
+        found = [*_read_source(message, data), *_read_label(message, data)]
+        try:
+            spec = cls(**data)
+        except InvalidSpec as error:
+            # What could not be read is not also missing.
+            raise InvalidSpec([*found, *(v for v in error.violations if not (found and v.field == "spec"))]) from None
+        if found:
+            raise InvalidSpec(found)
+        return spec
+
+    def to_pb(self) -> pb.FaceSpec:
+        """The request as it travels."""
+        message = pb.FaceSpec(
+            model=self.model,
+            truncation_psi=self.truncation_psi,
+            truncation_cutoff=self.truncation_cutoff,
+            noise_mode=pb.NoiseMode.Value(f"NOISE_MODE_{self.noise_mode.upper()}"),
+            noise_seed=self.noise_seed,
+            style_mixes=[pb.StyleMix(**mix.model_dump()) for mix in self.style_mixes],
+            format=pb.ImageFormat.Value(f"IMAGE_FORMAT_{self.format.upper()}"),
+            jpeg_quality=self.jpeg_quality,
+        )
+        if self.seeds is not None:
+            message.seeds.values.extend(self.seeds)
+        if self.seed_range is not None:
+            message.seed_range.CopyFrom(pb.SeedRange(**self.seed_range.model_dump()))
+        for name, latents in (("z", self.z), ("w", self.w), ("ws", self.ws)):
+            if latents is not None:
+                getattr(message, name).data = latents.astype("<f4").tobytes()
+        if self.class_index is not None:
+            message.label.class_index = self.class_index
+        if self.label_vector is not None:
+            message.label.vector.values.extend(self.label_vector.tolist())
+        return message
+
+    @classmethod
+    def _relations(cls, data: Mapping[str, Any]) -> Iterator[Violation]:
+        given = {name for name, value in data.items() if value is not None}
+        sources = [name for name in SOURCES if name in given]
+        if len(sources) != 1:
+            rule = f"needs exactly one of {', '.join(SOURCES)}, got {' and '.join(sources) or 'none'}"
+            yield Violation("", Reason.SOURCE_REQUIRED, f"the request {rule}")
+        for latent in (name for name in ("w", "ws") if name in sources):
+            for name in ("truncation_psi", "truncation_cutoff"):
+                if name in given:
+                    yield _clash(name, f"does not go with {latent}", Reason.TRUNCATION_NOT_ALLOWED)
+            if _some(data.get("style_mixes")):
+                yield _clash("style_mixes", f"does not go with {latent}", Reason.STYLE_MIX_NOT_ALLOWED)
+        if "noise_seed" in given and data.get("noise_mode", "const") in {"const", "none"}:
+            yield _clash("noise_seed", "goes with noise_mode random only")
+        if "jpeg_quality" in given and data.get("format", "png") in {"png", "raw"}:
+            yield _clash("jpeg_quality", "goes with format jpeg only")
+        if {"class_index", "label_vector"} <= given:
+            yield _clash("label", "must be a class index or a vector, got both")
+
+
+def _read_source(message: pb.FaceSpec, data: dict[str, Any]) -> Iterator[Violation]:
+    """Put the source of the faces into `data`; yield what cannot be read."""
+    source = message.WhichOneof("source")
+    if source == "seeds":
+        data["seeds"] = tuple(message.seeds.values)
+    elif source == "seed_range":
+        data["seed_range"] = _plain(message.seed_range, "start", "count")
+    elif source is not None:
+        latents: pb.Latents = getattr(message, source)
+        path = f"spec.{source}"
+        if latents.data and len(latents.values):
+            yield Violation(path, Reason.INVALID_FIELD, f"{source} must have either data or values, got both")
+        elif len(latents.data) % 4:
+            rule = f"{source}.data must be a multiple of 4 bytes long, got {len(latents.data)}"
+            limits = {"multiple": "4", "actual": str(len(latents.data))}
+            yield Violation(f"{path}.data", Reason.LATENT_LENGTH_MISMATCH, rule, limits)
+        else:
+            data[source] = np.frombuffer(latents.data, "<f4") if latents.data else _array(latents.values)
+
+
+def _read_label(message: pb.FaceSpec, data: dict[str, Any]) -> Iterator[Violation]:
+    """Put the label into `data`; yield what cannot be read."""
+    kind = message.label.WhichOneof("kind")
+    if kind == "class_index":
+        data["class_index"] = message.label.class_index
+    elif kind == "vector":
+        data["label_vector"] = _array(message.label.vector.values)
+    elif message.HasField("label"):
+        yield Violation("spec.label", Reason.INVALID_FIELD, "label must be a class index or a vector, got neither")
+
+
+def _array(values: Any) -> fields.Floats:
+    return np.fromiter(values, dtype=np.float32, count=len(values))
+
+
+def _plain(message: Any, *names: str) -> dict[str, int]:
+    return {name: getattr(message, name) for name in names}
+
+
+def _some(value: object) -> bool:
+    """Whether a field that may hold anything says something."""
+    return value is not None and not (isinstance(value, (list, tuple)) and not value)
+
+
+def _clash(name: str, rule: str, reason: Reason = Reason.INVALID_FIELD) -> Violation:
+    return Violation(name, reason, f"{name} {rule}")
+
+
+def _violations(error: ValidationError) -> Iterator[Violation]:
+    """What pydantic found, in our words."""
+    for problem in error.errors(include_url=False):
+        path = _path(problem["loc"])
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, InvalidSpec):
+            yield from (violation.within(path) for violation in cause.violations)
+        else:
+            rule = _RULES.get(problem["type"], "is not of the right kind")
+            yield Violation(path, Reason.INVALID_FIELD, f"{path} {rule}")
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """`("style_mixes", 0, "seed")` as `style_mixes[0].seed`."""
+    text = ""
+    for step in location:
+        text += f"[{step}]" if isinstance(step, int) else f".{fields.show(step)[1:-1]}" if text else step
+    return text
+
+
+_RULES = {"missing": "is required", "extra_forbidden": "is not a field of this message"}
+
+# Fields whose path in the request is not their name here.
+_PATHS = {"seeds": "seeds.values", "class_index": "label.class_index", "label_vector": "label.vector.values"}
+
+
+def _in_spec(violations: tuple[Violation, ...]) -> InvalidSpec:
+    """The violations with the paths that they have in a request."""
+    return InvalidSpec([replace(violation, field=_request_path(violation.field)) for violation in violations])
+
+
+def _request_path(field: str) -> str:
+    if not field:
+        return "spec"
+    head = field.partition("[")[0].partition(".")[0]
+    return f"spec.{_PATHS.get(head, head)}{field[len(head):]}"

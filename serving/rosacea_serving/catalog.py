@@ -1,0 +1,98 @@
+"""The models that a service answers for, and the names that find them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rosacea_client.reasons import Reason
+from rosacea_client.spec import ModelLimits
+
+from .errors import ModelNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rosacea_model.config import GeneratorConfig
+    from rosacea_model.modelfile import ModelFile
+
+NAME = re.compile(r"models/(?P<name>[^/]+)(?:/revisions/(?P<revision>[^/]+))?")
+SHORTEST_DIGEST_PREFIX = 8
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One model under its public names."""
+
+    file: ModelFile
+
+    @property
+    def short_name(self) -> str:
+        return self.file.name
+
+    @property
+    def name(self) -> str:
+        return f"models/{self.file.name}"
+
+    @property
+    def revision(self) -> str:
+        return f"{self.name}/revisions/{self.file.digest}"
+
+    @property
+    def config(self) -> GeneratorConfig:
+        return self.file.config
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image as bare pixels."""
+        return self.config.img_resolution**2 * self.config.img_channels
+
+    def limits(self, max_images: int) -> ModelLimits:
+        config = self.config
+        return ModelLimits(
+            name=self.name,
+            z_dim=config.z_dim,
+            w_dim=config.w_dim,
+            num_ws=config.num_ws,
+            label_dim=config.c_dim,
+            max_images=max_images,
+        )
+
+
+class Catalog:
+    """Models by name; the first one given is the default."""
+
+    def __init__(self, files: Sequence[ModelFile]) -> None:
+        if not files:
+            raise ValueError("a service needs at least one model")
+        self._models = {file.name: ServedModel(file) for file in files}
+        if len(self._models) < len(files):
+            raise ValueError(f"model names must differ, got {', '.join(file.name for file in files)}")
+        self._default = self._models[files[0].name]
+
+    @property
+    def models(self) -> list[ServedModel]:
+        """All of them, sorted by name."""
+        return sorted(self._models.values(), key=lambda model: model.name)
+
+    def find(self, name: str) -> ServedModel:
+        """The model for `models/NAME[/revisions/REVISION]`, or the default for an empty name."""
+        if not name:
+            return self._default
+        match = NAME.fullmatch(name)
+        model = self._models.get(match["name"]) if match else None
+        if match is None or model is None or not _is_revision(match["revision"], model.file.digest):
+            known = ", ".join(each.name for each in self.models)
+            raise ModelNotFound(
+                Reason.MODEL_NOT_FOUND,
+                f"model must be one of {known}, got {name[:160]!r}",
+                limits={"model": name[:160], "available": known},
+            )
+        return model
+
+
+def _is_revision(revision: str | None, digest: str) -> bool:
+    if revision in (None, "latest"):
+        return True
+    return len(revision) >= SHORTEST_DIGEST_PREFIX and digest.startswith(revision)

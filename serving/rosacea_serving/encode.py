@@ -1,0 +1,88 @@
+"""Pixels to bytes: PNG, JPEG or bare. The same pixels give the same bytes, with one version of the codecs."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+import simplejpeg
+from isal import isal_zlib
+
+from rosacea.render.v1 import render_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_COLOUR_TYPES = {1: 0, 3: 2}         # channels to PNG colour type
+PNG_FILTER_UP = 2
+COMPRESSION_LEVEL = 1                   # 3 to 5 times as fast as zlib's fastest at about the same size
+
+
+def encode(
+    pixels: NDArray[np.uint8],
+    encoding: render_pb2.Encoding.ValueType,
+    quality: int,
+    text: Mapping[str, str] | None = None,
+) -> bytes:
+    """Code an image [H, W, 1 or 3] uint8. `quality` is a JPEG's, from 1 to 100; `text` goes into a PNG."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in PNG_COLOUR_TYPES:
+        raise ValueError(f"pixels must be uint8 [H, W, 1 or 3], got {pixels.dtype} {list(pixels.shape)}")
+    if encoding == render_pb2.ENCODING_PNG:
+        return png(pixels, text or {})
+    if encoding == render_pb2.ENCODING_JPEG:
+        return jpeg(pixels, quality)
+    if encoding == render_pb2.ENCODING_RAW:
+        return pixels.tobytes()
+    raise ValueError(f"encoding must be PNG, JPEG or RAW, got {encoding}")
+
+
+def png(pixels: NDArray[np.uint8], text: Mapping[str, str]) -> bytes:
+    """A PNG with every row filtered by the one above it, which suits photographs and needs no search."""
+    height, width, channels = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 8, PNG_COLOUR_TYPES[channels], 0, 0, 0)
+    data = isal_zlib.compress(filtered_rows(pixels), COMPRESSION_LEVEL)
+    texts = [chunk(b"iTXt", international_text(key, value)) for key, value in text.items()]
+    return b"".join([PNG_SIGNATURE, chunk(b"IHDR", header), *texts, chunk(b"IDAT", data), chunk(b"IEND", b"")])
+
+
+def filtered_rows(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """PNG's "Up" filter: each row less the one above, modulo 256, behind a byte that names the filter."""
+    height, width, channels = pixels.shape
+    rows = pixels.reshape(height, width * channels)
+    filtered = np.empty((height, 1 + width * channels), np.uint8)
+    filtered[:, 0] = PNG_FILTER_UP
+    filtered[:1, 1:] = rows[:1]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    return filtered
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    checksum = isal_zlib.crc32(data, isal_zlib.crc32(kind))
+    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)])
+
+
+def international_text(key: str, value: str) -> bytes:
+    """The body of an uncompressed iTXt chunk: key, no language, value in UTF-8."""
+    name = key.encode("latin-1")
+    if not 1 <= len(name) <= 79 or b"\0" in name:
+        raise ValueError(f"a PNG text key must have 1 to 79 Latin-1 characters, got {key[:100]!r}")
+    return name + b"\0\0\0\0\0" + value.encode()
+
+
+def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    """A JPEG without chroma subsampling: redness is what these images are about."""
+    if not 1 <= quality <= 100:
+        raise ValueError(f"jpeg quality must be from 1 to 100, got {quality}")
+    grey = pixels.shape[2] == 1
+    return bytes(
+        simplejpeg.encode_jpeg(
+            np.ascontiguousarray(pixels),
+            quality=quality,
+            colorspace="GRAY" if grey else "RGB",
+            colorsubsampling="Gray" if grey else "444",
+        )
+    )

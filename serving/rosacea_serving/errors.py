@@ -1,0 +1,115 @@
+"""What can go wrong with a call, and the gRPC status that tells it.
+
+ServiceError
+  InvalidRequest     the request can never succeed as written
+  ModelNotFound      no such model or revision
+  Overloaded         try again later
+  Unavailable        no worker can answer now
+  FaceFailed         the model could not draw this face
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from rosacea_client.reasons import DOMAIN, Reason
+from rosacea_client.spec import InvalidSpec, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from google.protobuf.message import Message
+
+
+class ServiceError(Exception):
+    """A call that ends with an error its caller can act on."""
+
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        limits: Mapping[str, str] | None = None,
+        violations: Sequence[Violation] = (),
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.limits = dict(limits or {})
+        self.violations = tuple(violations)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InvalidRequest(ServiceError):
+    """The request can never succeed as written; its violations name the fields."""
+
+    @classmethod
+    def from_spec(cls, error: InvalidSpec) -> InvalidRequest:
+        first = error.violations[0]
+        message = "; ".join(f"{each.field}: {each.description}" for each in error.violations[:3])
+        return cls(first.reason, message, limits=first.limits, violations=error.violations)
+
+
+class ModelNotFound(ServiceError):
+    """No model or revision of that name is served."""
+
+
+class Overloaded(ServiceError):
+    """The queue is full; nothing of the request was started."""
+
+
+class Unavailable(ServiceError):
+    """No worker can answer now: starting, restarting or draining."""
+
+
+class FaceFailed(ServiceError):
+    """The model could not draw this face, or the worker failed at it."""
+
+
+STATUS: dict[type[ServiceError], int] = {
+    InvalidRequest: code_pb2.INVALID_ARGUMENT,
+    ModelNotFound: code_pb2.NOT_FOUND,
+    Overloaded: code_pb2.RESOURCE_EXHAUSTED,
+    Unavailable: code_pb2.UNAVAILABLE,
+    FaceFailed: code_pb2.INTERNAL,
+}
+
+
+def to_status(error: Exception) -> status_pb2.Status:
+    """The status that a caller sees. Anything but our own errors leaves as INTERNAL without its text."""
+    if isinstance(error, InvalidSpec):
+        error = InvalidRequest.from_spec(error)
+    if not isinstance(error, ServiceError):
+        error = FaceFailed(Reason.INTERNAL, "internal error")
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.limits)
+    details: list[Message] = [info]
+    if error.violations:
+        details.append(_bad_request(error.violations))
+    if error.retry_after_seconds is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after_seconds)))
+    return status_pb2.Status(code=STATUS[type(error)], message=str(error), details=[_pack(each) for each in details])
+
+
+def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
+    fields = [
+        error_details_pb2.BadRequest.FieldViolation(
+            field=each.field, description=each.description, reason=each.reason
+        )
+        for each in violations[:20]
+    ]
+    return error_details_pb2.BadRequest(field_violations=fields)
+
+
+def _duration(seconds: float) -> Duration:
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))
+
+
+def _pack(message: Message) -> Any:
+    packed = Any()
+    packed.Pack(message)
+    return packed

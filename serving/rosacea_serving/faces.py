@@ -1,0 +1,165 @@
+"""What the service does, apart from gRPC: find the model, check the request, draw the faces in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from rosacea.v1 import faces_pb2
+from rosacea_client.reasons import Reason
+from rosacea_client.spec import FaceSpec, InvalidSpec, Violation
+
+from . import wire
+from .errors import Overloaded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    from rosacea_client.spec import FaceItem, ResolvedSpec
+
+    from .catalog import Catalog, ServedModel
+    from .scheduler import Drawn, Scheduler
+    from .settings import RequestLimits
+
+MAX_PAGE = 100
+
+
+class Faces:
+    """The service behind the servicer."""
+
+    def __init__(self, catalog: Catalog, schedulers: Mapping[str, Scheduler], limits: RequestLimits) -> None:
+        self._catalog = catalog
+        self._schedulers = schedulers
+        self._limits = limits
+        self.ready = False
+
+    async def generate(self, spec: faces_pb2.FaceSpec) -> faces_pb2.GenerateFacesResponse:
+        """All faces of a request at once; the first failure fails it."""
+        model, faces = self._resolve(spec, self._limits.max_images_per_request)
+        items = [faces.item(index) for index in range(len(faces))]
+        drawn = await gather(self._schedulers[model.short_name].submit([wire.render_item(item) for item in items]))
+        return faces_pb2.GenerateFacesResponse(
+            faces=[wire.face_message(item, each, model) for item, each in zip(items, drawn, strict=True)],
+            provenance=wire.provenance(model, drawn),
+            timings=wire.timings(drawn),
+        )
+
+    async def stream(
+        self, spec: faces_pb2.FaceSpec, start_index: int
+    ) -> AsyncIterator[faces_pb2.StreamFacesResponse]:
+        """Faces in order from `start_index` on, drawn at most `stream_lookahead` images ahead of the reader."""
+        model, faces = self._resolve(spec, self._limits.max_images_per_stream)
+        if start_index >= len(faces):
+            raise InvalidSpec([_start_violation(start_index, len(faces))])
+        window = Window(faces, self._schedulers[model.short_name], self._limits.stream_lookahead, start_index)
+        try:
+            while batch := await window.next(self._message_images(model)):
+                drawn = [each for _, each in batch]
+                yield faces_pb2.StreamFacesResponse(
+                    faces=[wire.face_message(item, each, model) for item, each in batch],
+                    provenance=wire.provenance(model, drawn),
+                    timings=wire.timings(drawn),
+                )
+        finally:
+            window.cancel()
+
+    def model(self, name: str) -> faces_pb2.GetModelResponse:
+        """One model by name."""
+        return faces_pb2.GetModelResponse(model=self._model_message(self._catalog.find(name)))
+
+    def models(self, page_size: int, page_token: str) -> faces_pb2.ListModelsResponse:
+        """A page of models; the token is the name after which the page begins."""
+        if page_size < 0:
+            rule = f"must be at least 0, got {page_size}"
+            raise InvalidSpec([Violation("page_size", Reason.INVALID_FIELD, rule, {"min": "0"})])
+        rest = [model for model in self._catalog.models if model.name > page_token]
+        page = rest[: min(page_size, MAX_PAGE) or MAX_PAGE]
+        token = page[-1].name if len(rest) > len(page) else ""
+        return faces_pb2.ListModelsResponse(models=map(self._model_message, page), next_page_token=token)
+
+    def _resolve(self, pb: faces_pb2.FaceSpec, max_images: int) -> tuple[ServedModel, ResolvedSpec]:
+        spec = FaceSpec.from_pb(pb)
+        model = self._catalog.find(spec.model)
+        return model, spec.resolve(model.limits(max_images))
+
+    def _message_images(self, model: ServedModel) -> int:
+        return max(1, self._limits.stream_message_bytes // model.image_bytes)
+
+    def _model_message(self, model: ServedModel) -> faces_pb2.Model:
+        config = model.config
+        return faces_pb2.Model(
+            name=model.name,
+            revision=model.revision,
+            resolution=config.img_resolution,
+            channels=config.img_channels,
+            z_dim=config.z_dim,
+            w_dim=config.w_dim,
+            num_ws=config.num_ws,
+            label_dim=config.c_dim,
+            max_images_per_request=self._limits.max_images_per_request,
+            max_images_per_stream=self._limits.max_images_per_stream,
+            ready=self.ready,
+            note=model.file.note,
+        )
+
+
+class Window:
+    """The part of a stream that is under way: some images drawn ahead of the reader, no more."""
+
+    def __init__(self, faces: ResolvedSpec, scheduler: Scheduler, lookahead: int, start: int) -> None:
+        self._faces = faces
+        self._scheduler = scheduler
+        self._lookahead = lookahead
+        self._start = start
+        self._next = start
+        self._ahead: deque[tuple[FaceItem, asyncio.Future[Drawn]]] = deque()
+
+    async def next(self, most: int) -> list[tuple[FaceItem, Drawn]]:
+        """The next faces in order, at least one and at most `most`; none at the end of the stream."""
+        await self._fill()
+        ready: list[tuple[FaceItem, Drawn]] = []
+        while self._ahead and len(ready) < most and (not ready or self._ahead[0][1].done()):
+            item, future = self._ahead[0]
+            ready.append((item, await future))
+            self._ahead.popleft()
+        return ready
+
+    async def _fill(self) -> None:
+        while self._next < len(self._faces) and len(self._ahead) < self._lookahead:
+            item = self._faces.item(self._next)
+            try:
+                (future,) = self._scheduler.submit([wire.render_item(item)])
+            except Overloaded:
+                if self._ahead:
+                    return              # what is under way keeps the reader busy; more is asked for later
+                if self._next == self._start:
+                    raise               # nothing has begun: let the client come back
+                await self._scheduler.wait_for_room()
+                continue
+            self._ahead.append((item, future))
+            self._next += 1
+
+    def cancel(self) -> None:
+        """Drop what has not been sent to a worker yet."""
+        forget(future for _, future in self._ahead)
+
+
+async def gather(futures: Sequence[asyncio.Future[Drawn]]) -> list[Drawn]:
+    """Wait for all; where one fails or the caller goes away, take the others out of the queue."""
+    try:
+        return await asyncio.gather(*futures)
+    finally:
+        forget(futures)
+
+
+def forget(futures: Iterable[asyncio.Future[Drawn]]) -> None:
+    """Nobody waits for these any more: cancel what is open, and look at what failed so that asyncio stays quiet."""
+    for future in futures:
+        if not future.cancel() and not future.cancelled():
+            future.exception()
+
+
+def _start_violation(start_index: int, count: int) -> Violation:
+    rule = f"must be below the number of faces, {count}, got {start_index}"
+    return Violation("start_index", Reason.INVALID_FIELD, rule, {"max": str(count - 1)})

@@ -1,0 +1,98 @@
+"""Around every call: requests are parsed here, and exceptions become statuses here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_status import rpc_status
+
+from rosacea_client.reasons import Reason
+
+from .errors import InvalidRequest, to_status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from prometheus_client import Counter
+
+Handler = grpc.RpcMethodHandler[Any, Any]
+OURS = "/rosacea."
+
+log = logging.getLogger(__name__)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Turns what a servicer raises into a status with google.rpc details.
+
+    It also parses requests itself, because grpc answers a malformed message with UNKNOWN and the name of a class.
+    """
+
+    def __init__(self, rejected: Counter) -> None:
+        self._rejected = rejected
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        handler = await continuation(details)
+        if handler is None or not str(details.method).startswith(OURS):
+            return handler
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(handler), response_serializer=handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(handler), response_serializer=handler.response_serializer
+        )
+
+    def _unary(self, handler: Handler) -> Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
+        async def answer(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                return await handler.unary_unary(parse(handler, data), context)
+            except Exception as error:
+                await self._abort(context, error)
+
+        return answer
+
+    def _streaming(
+        self, handler: Handler
+    ) -> Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], AsyncIterator[Any]]:
+        async def answer(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            try:
+                async for message in handler.unary_stream(parse(handler, data), context):
+                    yield message
+            except Exception as error:
+                await self._abort(context, error)
+
+        return answer
+
+    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        status = to_status(error)
+        if status.message == "internal error":
+            log.error("a call failed", exc_info=error)
+        self._rejected.labels(reason_of(error)).inc()
+        await context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError("abort always raises")
+
+
+def parse(handler: Handler, data: bytes) -> Any:
+    """The request message, or InvalidRequest where the bytes are none."""
+    try:
+        return handler.request_deserializer(data)
+    except DecodeError as error:
+        raise InvalidRequest(Reason.MALFORMED_REQUEST, "the request is not a valid protobuf message") from error
+
+
+def reason_of(error: Exception) -> str:
+    """The reason to count an error under; from a closed set."""
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, Reason):
+        return reason
+    violations = getattr(error, "violations", ())
+    return str(violations[0].reason) if violations else str(Reason.INTERNAL)

@@ -1,0 +1,45 @@
+"""What the gateway counts, for Prometheus. One registry per gateway: nothing global, nothing at import."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The gateway's metrics, each with a closed set of label values."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.batch_size = Histogram(
+            "rosacea_batch_size",
+            "Images in a job sent to a worker.",
+            ["model"],
+            buckets=BATCH_BUCKETS,
+            registry=self.registry,
+        )
+        self.images = Counter(
+            "rosacea_images",
+            "Images that left the queue, by what became of them: ok, failed, retried or cancelled.",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
+        self.queued = Gauge(
+            "rosacea_queue_images", "Images waiting for a worker.", ["model"], registry=self.registry
+        )
+        self.stage = Histogram(
+            "rosacea_stage_duration_seconds",
+            "Time by stage: queue for each image, render and encode for each job.",
+            ["model", "stage"],
+            buckets=STAGE_BUCKETS,
+            registry=self.registry,
+        )
+        self.rejected = Counter(
+            "rosacea_rejected", "Calls refused, by reason.", ["reason"], registry=self.registry
+        )
+        self.ready = Gauge("rosacea_ready", "1 while workers can answer.", registry=self.registry)
+        self.starts = Counter(
+            "rosacea_torchserve_starts", "Times that TorchServe was started.", registry=self.registry
+        )

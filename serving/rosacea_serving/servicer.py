@@ -1,0 +1,42 @@
+"""The FaceService on the wire: each method takes a message apart, asks `Faces`, and hands its answer over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rosacea.v1 import faces_pb2, faces_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import grpc
+
+    from .faces import Faces
+
+
+class FaceServicer(faces_pb2_grpc.FaceServiceServicer):
+    """Errors are raised, never set: the interceptor turns them into statuses."""
+
+    def __init__(self, faces: Faces) -> None:
+        self._faces = faces
+
+    async def GenerateFaces(  # noqa: N802
+        self, request: faces_pb2.GenerateFacesRequest, context: grpc.aio.ServicerContext
+    ) -> faces_pb2.GenerateFacesResponse:
+        return await self._faces.generate(request.spec)
+
+    async def StreamFaces(  # noqa: N802
+        self, request: faces_pb2.StreamFacesRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[faces_pb2.StreamFacesResponse]:
+        async for message in self._faces.stream(request.spec, request.start_index):
+            yield message
+
+    async def GetModel(  # noqa: N802
+        self, request: faces_pb2.GetModelRequest, context: grpc.aio.ServicerContext
+    ) -> faces_pb2.GetModelResponse:
+        return self._faces.model(request.name)
+
+    async def ListModels(  # noqa: N802
+        self, request: faces_pb2.ListModelsRequest, context: grpc.aio.ServicerContext
+    ) -> faces_pb2.ListModelsResponse:
+        return self._faces.models(request.page_size, request.page_token)

