@@ -11,7 +11,7 @@ import torch
 from . import weights
 from .config import GeneratorConfig
 from .networks import Generator
-from .sample import latents
+from .sample import check_seed, latents
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,7 @@ def fresh_model(
 
     Its w_avg is the mean over AVERAGE_OVER latents, so that truncation has a centre to pull to.
     """
+    check_seed("seed", seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = Generator(config)

@@ -28,20 +28,24 @@ def load(path: Path | str, *, device: str = "cpu") -> Model:
     Raises ModelRejected for anything that is not exactly the file its manifest names.
     """
     file = verify(path)
-    generator = Generator(file.config)
-    fill(generator, weights.read(file), str(file.path))
-    return Model(generator.to(device), file)
+    tensors = weights.read(file)
+    # Without memory at first, so that a config which does not fit its file costs none.
+    with torch.device("meta"):
+        generator = Generator(file.config)
+    check_fit(generator, tensors, str(file.path))
+    generator.to_empty(device=device)
+    generator.load_state_dict(tensors)
+    return Model(generator, file)
 
 
-def fill(module: torch.nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Copy tensors into a module by name; every name and shape must match."""
+def check_fit(module: torch.nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Raise ModelRejected unless the tensors have exactly the names and shapes of the module's."""
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     actual = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != actual:
         wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
         example = f"{wrong[0]} must have shape {expected.get(wrong[0])}, got {actual.get(wrong[0])}"
         raise ModelRejected(f"{source}: {len(wrong)} tensors do not fit the config, among them {example}")
-    module.load_state_dict(tensors)
 
 
 class Model:

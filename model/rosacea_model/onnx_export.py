@@ -5,8 +5,8 @@
 
     report = export_onnx(load("models/demo"), Path("demo.onnx"))
 
-Inputs, float32: `z` [batch, z_dim]; `label` [batch, c_dim] where the model is conditional; `truncation_psi` [],
-where 1 means none; with noise="input" also `noise_{R}_{k}` for each layer, [batch, 1, R, R] or [1, 1, R, R].
+Inputs, float32: `z` [batch, z_dim]; `label` [batch, c_dim] where the model is conditional; `truncation_psi`
+[], where 1 means none; with noise="input" also `noise_{R}_{k}` for each layer, [batch or 1, 1, R, R].
 Outputs, float32: `image` [batch, ch, R, R], nominally in [-1, 1]; `ws` [batch, num_ws, w_dim].
 """
 
@@ -69,7 +69,7 @@ class OnnxReport:
 
 
 class _Drawing(nn.Module):
-    # The exported computation. psi is an input, so truncation is always there; at 1 it only changes the rounding.
+    # The exported computation. As psi is an input, truncation is always there; 1 only changes the rounding.
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
@@ -90,15 +90,15 @@ def _noises(generator: Generator, inputs: Mapping[str, Tensor]) -> Sequence[Tens
 def export_onnx(model: Model, path: Path, *, noise: OnnxNoise = "const") -> OnnxReport:
     """Write `path` and return how closely onnxruntime follows torch with it.
 
-    noise="const" bakes the stored noise in; noise="input" makes it an input of each layer. Where the two differ
-    by more than TOLERANCE, raises ModelError and writes nothing.
+    noise="const" bakes the stored noise in; noise="input" makes it an input of each layer. Where the two
+    differ by more than TOLERANCE, raises ModelError and writes nothing.
     """
     if noise not in get_args(OnnxNoise):
         raise ValueError(f"noise must be const or input, got {noise!r}")
     reference = Model(copy.deepcopy(model.generator).cpu(), model.file)
     weight_bytes = sum(tensor.nbytes for tensor in reference.generator.state_dict().values())
     if weight_bytes > MAX_BYTES:
-        raise ModelError(f"{path}: an ONNX file holds up to {MAX_BYTES} bytes, the weights have {weight_bytes}")
+        raise ModelError(f"{path}: an ONNX file holds up to {MAX_BYTES} bytes, the weights {weight_bytes}")
 
     proto = _trace(reference.generator, noise)
     _tidy(proto, reference, noise)
@@ -131,6 +131,7 @@ def _trace(generator: Generator, noise: OnnxNoise) -> onnx.ModelProto:
     # Two seeds, because the exporter would take a batch of 1 for a constant.
     example = check_inputs(generator.config, (0, 1), 1.0, noise)
     batch = torch.export.Dim("batch", min=1)
+    axes = {name: {0: batch} if array.ndim else {} for name, array in example.items()}
     with _quiet():
         program = torch.onnx.export(
             _Drawing(generator).eval(),
@@ -140,7 +141,7 @@ def _trace(generator: Generator, noise: OnnxNoise) -> onnx.ModelProto:
             opset_version=OPSET,
             input_names=list(example),
             output_names=["image", "ws"],
-            dynamic_shapes={"inputs": {key: {0: batch} if array.ndim else {} for key, array in example.items()}},
+            dynamic_shapes={"inputs": axes},
         )
     assert program is not None
     return program.model_proto

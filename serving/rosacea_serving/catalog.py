@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rosacea_client.reasons import Reason
-from rosacea_client.spec import ModelLimits
+from rosacea_client.resolved import ModelLimits
 
 from .errors import ModelNotFound
 

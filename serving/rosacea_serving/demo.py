@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from rosacea_client import FaceClient
-from rosacea_client.grid import contact_sheet
+from rosacea_client.grid import contact_sheet, save_sheet
 from rosacea_model.fresh import demo_config, fresh_model
 from rosacea_model.modelfile import verify
 
@@ -53,9 +53,8 @@ def draw_faces(address: str, out: Path) -> Path:
     """Ask for faces as anybody would, keep each as a PNG, and lay them out on one sheet."""
     with FaceClient(address) as client:
         faces = client.generate(SEEDS, truncation_psi=TRUNCATION_PSI)
-        caption = client.model().note
     for face in faces:
         face.save(out / f"face_{face.seed:06d}.png")
     sheet = out / "contact-sheet.png"
-    contact_sheet(faces, columns=COLUMNS, caption=caption).save(sheet)
+    save_sheet(contact_sheet(faces, columns=COLUMNS), sheet)
     return sheet

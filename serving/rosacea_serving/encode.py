@@ -79,7 +79,7 @@ def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
         raise ValueError(f"jpeg quality must be from 1 to 100, got {quality}")
     grey = pixels.shape[2] == 1
     return bytes(
-        simplejpeg.encode_jpeg(
+        simplejpeg.encode_jpeg(  # type: ignore[attr-defined]
             np.ascontiguousarray(pixels),
             quality=quality,
             colorspace="GRAY" if grey else "RGB",

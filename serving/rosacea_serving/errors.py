@@ -16,13 +16,15 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from rosacea_client.errors import InvalidSpec
 from rosacea_client.reasons import DOMAIN, Reason
-from rosacea_client.spec import InvalidSpec, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from google.protobuf.message import Message
+
+    from rosacea_client.reasons import Violation
 
 
 class ServiceError(Exception):
@@ -50,8 +52,7 @@ class InvalidRequest(ServiceError):
     @classmethod
     def from_spec(cls, error: InvalidSpec) -> InvalidRequest:
         first = error.violations[0]
-        message = "; ".join(f"{each.field}: {each.description}" for each in error.violations[:3])
-        return cls(first.reason, message, limits=first.limits, violations=error.violations)
+        return cls(first.reason, str(error), limits=first.limits, violations=error.violations)
 
 
 class ModelNotFound(ServiceError):
@@ -99,7 +100,7 @@ def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadReques
         error_details_pb2.BadRequest.FieldViolation(
             field=each.field, description=each.description, reason=each.reason
         )
-        for each in violations[:20]
+        for each in violations
     ]
     return error_details_pb2.BadRequest(field_violations=fields)
 

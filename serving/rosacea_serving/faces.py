@@ -7,8 +7,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from rosacea.v1 import faces_pb2
-from rosacea_client.reasons import Reason
-from rosacea_client.spec import FaceSpec, InvalidSpec, Violation
+from rosacea_client.errors import InvalidSpec
+from rosacea_client.reasons import Reason, Violation
+from rosacea_client.spec import FaceSpec
 
 from . import wire
 from .errors import Overloaded
@@ -16,7 +17,7 @@ from .errors import Overloaded
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-    from rosacea_client.spec import FaceItem, ResolvedSpec
+    from rosacea_client.resolved import FaceItem, ResolvedSpec
 
     from .catalog import Catalog, ServedModel
     from .scheduler import Drawn, Scheduler

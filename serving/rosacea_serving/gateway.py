@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -27,10 +28,11 @@ from .metrics import Metrics
 from .scheduler import Limits, Scheduler
 from .segments import SegmentPool
 from .servicer import FaceServicer
+from .torchserve.backend import Backend
 from .torchserve.supervisor import Supervisor, TorchServeOptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from types import TracebackType
 
     from rosacea_model.modelfile import ModelFile
@@ -41,19 +43,33 @@ if TYPE_CHECKING:
 SERVICE = faces_pb2.DESCRIPTOR.services_by_name["FaceService"].full_name
 HANDSHAKE_TIMEOUT_MS = 5000         # idle sockets that never speak are dropped after this
 MAX_STREAMS_PER_CONNECTION = 128    # more wait at the client; bounds what a connection can make us hold
+WORKER_RESTART_SECONDS = 60.0       # a job may stand behind the restart of its worker
 SLOT_SLACK = 1.25                   # a coded image may be larger than its pixels; one that is larger still goes inline
 SLOT_HEADER_BYTES = 64 * 1024
 
 log = logging.getLogger(__name__)
 
 
+class Workers(Backend, Protocol):
+    """Those who draw: TorchServe under supervision, or a stand-in for tests."""
+
+    async def start(self) -> None: ...
+    async def stop(self, grace_seconds: float) -> None: ...
+    def worker_pids(self) -> Sequence[int]: ...
+
+
 class Gateway:
     """The service. `async with Gateway(files, settings) as gateway: await gateway.wait_until_ready()`."""
 
-    def __init__(self, files: Sequence[ModelFile], settings: Settings) -> None:
+    def __init__(
+        self,
+        files: Sequence[ModelFile],
+        settings: Settings,
+        supervise: Callable[[TorchServeOptions, Callable[[str], None]], Workers] = Supervisor,
+    ) -> None:
         self._settings = settings
         self._catalog = Catalog(files)
-        self._supervisor = Supervisor(_torchserve_options(files, settings), on_state=self._on_state)
+        self._supervisor = supervise(_torchserve_options(files, settings), self._on_state)
         self._health = HealthServicer()
         self._ready = asyncio.Event()
         self._stack = AsyncExitStack()
@@ -161,7 +177,7 @@ class Gateway:
             max_batch=settings.max_batch,
             jobs_in_flight=settings.workers * settings.jobs_per_worker,
             queue_images=settings.queue_images,
-            job_timeout_seconds=settings.job_timeout_seconds,
+            job_timeout_seconds=settings.job_timeout_seconds + WORKER_RESTART_SECONDS,
         )
         segments = SegmentPool(slots=settings.max_batch, slot_bytes=slot_bytes)
         return Scheduler(model, self._supervisor, limits, self.metrics, segments)
@@ -190,8 +206,8 @@ def _torchserve_options(files: Sequence[ModelFile], settings: Settings) -> Torch
         models=files,
         workers=settings.workers,
         worker_threads=settings.worker_threads,
-        java=settings.java,
-        response_timeout_seconds=settings.job_timeout_seconds,
+        java=str(settings.java) if settings.java else None,
+        response_timeout_seconds=math.ceil(settings.job_timeout_seconds),
     )
 
 

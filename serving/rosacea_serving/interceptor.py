@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Context = grpc.aio.ServicerContext[Any, Any]
+
 OURS = "/rosacea."
 
 log = logging.getLogger(__name__)
@@ -49,8 +51,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             self._unary(handler), response_serializer=handler.response_serializer
         )
 
-    def _unary(self, handler: Handler) -> Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
-        async def answer(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    def _unary(self, handler: Handler) -> Callable[[bytes, Context], Awaitable[Any]]:
+        async def answer(data: bytes, context: Context) -> Any:
             try:
                 return await handler.unary_unary(parse(handler, data), context)
             except Exception as error:
@@ -58,10 +60,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _streaming(
-        self, handler: Handler
-    ) -> Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], AsyncIterator[Any]]:
-        async def answer(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+    def _streaming(self, handler: Handler) -> Callable[[bytes, Context], AsyncIterator[Any]]:
+        async def answer(data: bytes, context: Context) -> AsyncIterator[Any]:
             try:
                 async for message in handler.unary_stream(parse(handler, data), context):
                     yield message
@@ -70,7 +70,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+    async def _abort(self, context: Context, error: Exception) -> NoReturn:
         if isinstance(error, grpc.aio.AbortError):
             raise error
         status = to_status(error)
@@ -92,7 +92,4 @@ def parse(handler: Handler, data: bytes) -> Any:
 def reason_of(error: Exception) -> str:
     """The reason to count an error under; from a closed set."""
     reason = getattr(error, "reason", None)
-    if isinstance(reason, Reason):
-        return reason
-    violations = getattr(error, "violations", ())
-    return str(violations[0].reason) if violations else str(Reason.INTERNAL)
+    return reason if isinstance(reason, Reason) else Reason.INTERNAL

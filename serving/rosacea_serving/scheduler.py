@@ -17,7 +17,7 @@ from rosacea.render.v1 import render_pb2
 from rosacea_client.reasons import Reason
 
 from .errors import FaceFailed, Overloaded, Unavailable
-from .torchserve.backend import BackendDown, BackendFailed, WorkerDied
+from .torchserve.errors import BackendDown, BackendFailed, WorkerDied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

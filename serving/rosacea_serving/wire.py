@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rosacea_client.spec import FaceItem
+    from rosacea_client.resolved import FaceItem
 
     from .catalog import ServedModel
     from .scheduler import Drawn

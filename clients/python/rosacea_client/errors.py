@@ -15,8 +15,7 @@ FaceError
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -24,6 +23,9 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from rosacea_client.reasons import DOMAIN, Reason, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 MAX_VIOLATIONS = 16    # a status travels in HTTP/2 trailers, which hold 8 KiB
 
@@ -126,7 +128,8 @@ def from_rpc(error: grpc.RpcError, target: str = "the service") -> FaceError:
     code, message = error.code(), error.details() or ""
     info, bad_request, retry = _details(error)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not info.reason and "larger than max" in message:
-        return InvalidRequest(f"the answer is too large, ask for fewer faces at a time or stream them: {message}")
+        hint = "the answer is too large, ask for fewer faces at a time or stream them"
+        return InvalidRequest(f"{hint}: {message}")
     if code is grpc.StatusCode.UNAVAILABLE and not info.reason:
         message = f"no answer from {target}: {message}"
     return STATUS.get(code, ServerError)(
@@ -143,7 +146,7 @@ def _details(
 ) -> tuple[error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo | None]:
     info, bad_request, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), None
     try:
-        status = rpc_status.from_call(call)
+        status = rpc_status.from_call(call)    # type: ignore[no-untyped-call]
         for detail in status.details if status else ():
             if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
                 retry = error_details_pb2.RetryInfo()

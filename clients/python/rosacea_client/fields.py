@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Sequence
-from numbers import Real
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +49,8 @@ def one_of(names: Sequence[str], reason: Reason) -> Callable[[object], str]:
     def convert(value: object) -> str:
         if not isinstance(value, str) or value not in names:
             allowed = ", ".join(names)
-            raise refuse(f"must be one of {allowed}, got {show(value)}", reason, allowed=allowed, value=show(value))
+            rule = f"must be one of {allowed}, got {show(value)}"
+            raise refuse(rule, reason, allowed=allowed, value=show(value))
         return value
 
     return convert
@@ -58,7 +58,9 @@ def one_of(names: Sequence[str], reason: Reason) -> Callable[[object], str]:
 
 def seeds(value: object) -> tuple[int, ...]:
     """Seeds from any sequence or array of whole numbers."""
-    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        value = value.tolist()
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise refuse(f"must be a list of whole numbers, got {show(value)}")
     try:
         numbers = tuple(map(operator.index, value))
@@ -66,7 +68,7 @@ def seeds(value: object) -> tuple[int, ...]:
         raise InvalidSpec(_each(value, _index)) from None
     if not numbers:
         raise refuse("must name at least one face, got none", Reason.SOURCE_REQUIRED)
-    if min(numbers) < 0 or max(numbers) >= SEEDS_END:    # a glance at a million good seeds, a search only for bad
+    if min(numbers) < 0 or max(numbers) >= SEEDS_END:    # quick, even for a million seeds
         raise InvalidSpec(_each(numbers, whole(0, SEEDS_END - 1, Reason.SEED_OUT_OF_RANGE)))
     return numbers
 
@@ -94,7 +96,7 @@ def floats(value: object) -> Floats:
 
 def truncation_psi(value: object) -> float:
     """A finite number from -2 to 2."""
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not isinstance(value, (float, int, np.floating, np.integer)) or isinstance(value, bool):
         raise refuse(f"must be a number, got {show(value)}", Reason.TRUNCATION_OUT_OF_RANGE)
     if not -MAX_ABS_PSI <= value <= MAX_ABS_PSI:    # NaN fails both
         rule = f"must be from -2 to 2, got {show(value)}"
@@ -122,7 +124,7 @@ def _index(value: object) -> int:
         raise refuse(f"must be a whole number, got {show(value)}") from None
 
 
-def _each(values: Sequence[object] | npt.NDArray[np.generic], convert: Callable[[object], int]) -> list[Violation]:
+def _each(values: Iterable[object], convert: Callable[[object], int]) -> list[Violation]:
     """The violations of the elements, as many as can be told."""
     found: list[Violation] = []
     for place, value in enumerate(values):

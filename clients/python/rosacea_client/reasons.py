@@ -1,11 +1,14 @@
-"""Why a request failed, as data: the `reason` values of google.rpc.ErrorInfo, and violations of single fields."""
+"""Why a request failed, as data: the `reason` of google.rpc.ErrorInfo, and violations of single fields."""
 
 from __future__ import annotations
 
+import dataclasses
 import reprlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DOMAIN = "rosacea.v1"
 
@@ -50,20 +53,20 @@ class Reason(StrEnum):
     INTERNAL = "INTERNAL"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Violation:
     """One field that breaks a rule. `field` is its path in the request, such as `spec.seeds.values[3]`."""
 
     field: str
     reason: Reason
     description: str
-    limits: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def within(self, parent: str) -> Violation:
         """The same violation, seen from the message whose field `parent` is."""
         separator = "" if self.field.startswith("[") else "." if self.field else " "
         path = (parent + separator + self.field).rstrip()
-        return replace(self, field=path, description=parent + separator + self.description)
+        return dataclasses.replace(self, field=path, description=parent + separator + self.description)
 
 
 def show(value: object) -> str:

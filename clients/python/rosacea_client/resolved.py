@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from rosacea_client.errors import InvalidSpec
 from rosacea_client.reasons import Reason, Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rosacea_client.spec import FaceSpec, ImageFormat, NoiseMode, StyleMix
 
 DEFAULT_JPEG_QUALITY = 95
@@ -95,7 +96,7 @@ class ResolvedSpec:
     def _row(self, latents: Floats | None, index: int) -> Floats | None:
         if latents is None:
             return None
-        row = latents.reshape(self.count, -1)[index]
+        row: Floats = latents.reshape(self.count, -1)[index]
         return row.reshape(self.limits.num_ws, -1) if latents is self.spec.ws else row
 
 
@@ -157,8 +158,8 @@ def _label_rules(spec: FaceSpec, limits: ModelLimits) -> Iterator[Violation]:
     elif spec.class_index is not None and spec.class_index >= limits.label_dim:
         rule = f"label.class_index must be below {limits.label_dim} for {limits.name}, got {spec.class_index}"
         yield Violation("spec.label.class_index", Reason.LABEL_OUT_OF_RANGE, rule, numbers)
-    elif spec.label_vector is not None and spec.label_vector.size != limits.label_dim:
-        rule = f"label.vector must hold {limits.label_dim} numbers for {limits.name}, got {spec.label_vector.size}"
+    elif spec.label_vector is not None and (size := spec.label_vector.size) != limits.label_dim:
+        rule = f"label.vector must hold {limits.label_dim} numbers for {limits.name}, got {size}"
         yield Violation("spec.label.vector.values", Reason.LABEL_LENGTH_MISMATCH, rule, numbers)
 
 

@@ -1,4 +1,4 @@
-"""Which faces to draw and how, checked: the one validation that the client, the command and the gateway share.
+"""Which faces to draw and how, checked: the one validation that client, command and gateway share.
 
     spec = FaceSpec(seeds=[1, 2, 3], truncation_psi=0.7)        # InvalidSpec tells every rule that is broken
     spec = FaceSpec.from_pb(request.spec)
@@ -7,19 +7,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, ValidationInfo, field_validator
-
 from rosacea.v1 import faces_pb2 as pb
+
 from rosacea_client import fields
 from rosacea_client.errors import InvalidSpec
 from rosacea_client.fields import SEEDS_END, one_of, refuse, whole
-from rosacea_client.reasons import Reason, Violation
+from rosacea_client.reasons import Reason, Violation, show
 from rosacea_client.resolved import ModelLimits, ResolvedSpec, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["FaceSpec", "InvalidSpec", "ModelLimits", "ResolvedSpec", "SeedRange", "StyleMix"]
 
@@ -35,6 +37,9 @@ Seed = Annotated[int, PlainValidator(whole(0, SEEDS_END - 1, Reason.SEED_OUT_OF_
 SeedCount = Annotated[int, PlainValidator(whole(1, SEEDS_END, Reason.SEED_OUT_OF_RANGE))]
 Count = Annotated[int, PlainValidator(whole(0, UINT32_MAX))]
 Floats = Annotated[fields.Floats, PlainValidator(fields.floats)]
+
+_noise_mode = one_of(get_args(NoiseMode), Reason.NOISE_MODE_UNKNOWN)
+_image_format = one_of(get_args(ImageFormat), Reason.FORMAT_UNKNOWN)
 
 
 class _Checked(BaseModel):
@@ -93,7 +98,7 @@ class StyleMix(_Checked):
 
 
 class FaceSpec(_Checked):
-    """Which faces to draw, and how. Exactly one of seeds, seed_range, z, w and ws says where they come from."""
+    """Which faces to draw, and how. Exactly one of seeds, seed_range, z, w and ws is the source."""
 
     model: Annotated[str, PlainValidator(fields.model_name)] = ""
     seeds: Annotated[tuple[int, ...], PlainValidator(fields.seeds)] | None = None
@@ -103,14 +108,12 @@ class FaceSpec(_Checked):
     ws: Floats | None = None    # => [n * num_ws * w_dim]
     truncation_psi: Annotated[float, PlainValidator(fields.truncation_psi)] | None = None
     truncation_cutoff: Count | None = None
-    noise_mode: Annotated[
-        NoiseMode, PlainValidator(one_of(("const", "none", "random"), Reason.NOISE_MODE_UNKNOWN))
-    ] = "const"
+    noise_mode: Annotated[NoiseMode, PlainValidator(_noise_mode)] = "const"
     noise_seed: Seed | None = None
     class_index: Count | None = None
     label_vector: Floats | None = None
     style_mixes: tuple[StyleMix, ...] = ()
-    format: Annotated[ImageFormat, PlainValidator(one_of(("png", "jpeg", "raw"), Reason.FORMAT_UNKNOWN))] = "png"
+    format: Annotated[ImageFormat, PlainValidator(_image_format)] = "png"
     jpeg_quality: Annotated[int, PlainValidator(whole(1, 100))] | None = None
 
     if not TYPE_CHECKING:
@@ -155,12 +158,12 @@ class FaceSpec(_Checked):
         for name in ("truncation_psi", "truncation_cutoff", "noise_seed", "jpeg_quality"):
             if message.HasField(name):
                 data[name] = getattr(message, name)
-        found = [*_read_source(message, data), *_read_label(message, data)]
+        unread = list(_read_source(message, data))
+        found = [*unread, *_read_label(message, data)]
         try:
             spec = cls(**data)
-        except InvalidSpec as error:
-            # What could not be read is not also missing.
-            raise InvalidSpec([*found, *(v for v in error.violations if not (found and v.field == "spec"))]) from None
+        except InvalidSpec as error:    # a source that cannot be read is not also missing
+            found += [problem for problem in error.violations if not (unread and problem.field == "spec")]
         if found:
             raise InvalidSpec(found)
         return spec
@@ -203,9 +206,9 @@ class FaceSpec(_Checked):
                     yield _clash(name, f"does not go with {latent}", Reason.TRUNCATION_NOT_ALLOWED)
             if _some(data.get("style_mixes")):
                 yield _clash("style_mixes", f"does not go with {latent}", Reason.STYLE_MIX_NOT_ALLOWED)
-        if "noise_seed" in given and data.get("noise_mode", "const") in {"const", "none"}:
+        if "noise_seed" in given and str(data.get("noise_mode", "const")) in {"const", "none"}:
             yield _clash("noise_seed", "goes with noise_mode random only")
-        if "jpeg_quality" in given and data.get("format", "png") in {"png", "raw"}:
+        if "jpeg_quality" in given and str(data.get("format", "png")) in {"png", "raw"}:
             yield _clash("jpeg_quality", "goes with format jpeg only")
         if {"class_index", "label_vector"} <= given:
             yield _clash("label", "must be a class index or a vector, got both")
@@ -239,7 +242,8 @@ def _read_label(message: pb.FaceSpec, data: dict[str, Any]) -> Iterator[Violatio
     elif kind == "vector":
         data["label_vector"] = _array(message.label.vector.values)
     elif message.HasField("label"):
-        yield Violation("spec.label", Reason.INVALID_FIELD, "label must be a class index or a vector, got neither")
+        rule = "label must be a class index or a vector, got neither"
+        yield Violation("spec.label", Reason.INVALID_FIELD, rule)
 
 
 def _array(values: Any) -> fields.Floats:
@@ -275,8 +279,8 @@ def _path(location: tuple[int | str, ...]) -> str:
     """`("style_mixes", 0, "seed")` as `style_mixes[0].seed`."""
     text = ""
     for step in location:
-        text += f"[{step}]" if isinstance(step, int) else f".{fields.show(step)[1:-1]}" if text else step
-    return text
+        text += f"[{step}]" if isinstance(step, int) else f".{show(step)[1:-1]}"
+    return text.removeprefix(".")
 
 
 _RULES = {"missing": "is required", "extra_forbidden": "is not a field of this message"}

@@ -1,7 +1,7 @@
 """The confined half of an import: `python -m rosacea_model.legacy.child FOLDER NAME <FILE`.
 
 Reads the checkpoint from standard input, writes a model folder, and prints one line of JSON that tells what
-it found, or why it refused the file. `importer.import_checkpoint` starts it; there is no need to run it by hand.
+it found, or why it refused the file. `importer.import_checkpoint` starts it; nobody needs to run it by hand.
 """
 
 from __future__ import annotations

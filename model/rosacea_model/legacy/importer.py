@@ -15,6 +15,7 @@ from typing import IO, Any
 from ..config import GeneratorConfig
 from ..errors import CheckpointRejected
 from ..modelfile import MANIFEST_NAME, WEIGHTS_NAME, check_name, verify
+from .unpickler import MAX_FILE_BYTES
 
 MAX_ANSWER_BYTES = 2**20
 PACKAGE_ROOT = Path(__file__).parents[2]
@@ -52,7 +53,7 @@ def import_checkpoint(
     """Read the checkpoint `source` into the model folder `folder`, under the model name `name`.
 
     CheckpointRejected says why a file is refused; nothing is left behind then. A `folder` with anything
-    in it is a ValueError unless `force` is given; then it must hold a model and nothing else, and is replaced.
+    in it is a ValueError unless `force` is given; then it must hold a model, nothing else, and is replaced.
     """
     check_name(name)
     _check_free(folder, force)
@@ -101,6 +102,11 @@ def _run_child(source: Path, made: Path, name: str, timeout: float) -> dict[str,
 
 def _open(source: Path) -> IO[bytes]:
     try:
+        if not source.is_file():
+            raise CheckpointRejected(f"{source}: not a file")
+        if (size := source.stat().st_size) > MAX_FILE_BYTES:
+            message = f"{source}: a checkpoint must have at most {MAX_FILE_BYTES} bytes, got {size}"
+            raise CheckpointRejected(message, "file size")
         return source.open("rb")
     except OSError as error:
         raise CheckpointRejected(f"{source}: cannot be read: {error.strerror}") from error
@@ -108,7 +114,7 @@ def _open(source: Path) -> IO[bytes]:
 
 def _environment() -> dict[str, str]:
     kept = {key: os.environ[key] for key in KEPT_VARIABLES if key in os.environ}
-    # One thread: pools of them would only add address space, which the child has little of.
+    # One thread: a process of several cannot change its namespaces, and each takes address space.
     return {**kept, "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 

@@ -25,6 +25,7 @@ from .unpickler import (
     StoredTensor,
     drop,
     interpret,
+    latin1_bytes,
     new_dict,
     numpy_dtype,
     numpy_scalar,
@@ -46,6 +47,7 @@ TORCH_READERS: Readers = {
     ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
     ("argparse", "Namespace"): drop,         # the training script's options, saved beside the weights
+    ("_codecs", "encode"): latin1_bytes,
     ("numpy", "dtype"): numpy_dtype,
     ("numpy.core.multiarray", "scalar"): numpy_scalar,
     ("numpy._core.multiarray", "scalar"): numpy_scalar,

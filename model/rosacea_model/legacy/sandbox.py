@@ -20,13 +20,14 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Audit events that reading a checkpoint never raises: programs, sockets, libraries, Python's own unpickler.
 FORBIDDEN_PREFIXES = (
     "socket.", "urllib.", "ftplib.", "http.", "smtplib.", "webbrowser.", "subprocess.", "pty.", "os.exec",
-    "os.fork", "os.spawn", "os.posix_spawn", "os.system", "os.startfile", "os.kill", "os.putenv", "os.unsetenv",
-    "signal.", "ctypes.", "pickle.find_class", "sys.settrace", "sys.setprofile",
+    "os.fork", "os.spawn", "os.posix_spawn", "os.system", "os.startfile", "os.kill", "os.putenv",
+    "os.unsetenv", "signal.", "ctypes.", "pickle.find_class", "sys.settrace", "sys.setprofile",
 )
 # Events that name files to be changed, and how many of their arguments are paths.
 FILE_CHANGES = {
     "os.rename": 2, "os.link": 2, "os.symlink": 2, "shutil.move": 2,
-    "os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1, "os.chmod": 1, "os.chown": 1, "os.utime": 1, "os.setxattr": 1, "os.removexattr": 1, "shutil.rmtree": 1,
+    "os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1,
+    "os.chmod": 1, "os.chown": 1, "os.utime": 1, "os.setxattr": 1, "os.removexattr": 1, "shutil.rmtree": 1,
 }
 
 

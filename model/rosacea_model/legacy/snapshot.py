@@ -72,7 +72,7 @@ class Snapshot:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Read a snapshot in this process; nothing in the file is run. CheckpointRejected tells why it is refused.
+    """Read a snapshot in this process, running nothing of it. CheckpointRejected tells why it is refused.
 
     For files of unknown origin prefer `importer.import_checkpoint`, which also bounds memory and time.
     """
@@ -109,7 +109,7 @@ def _snapshot(content: object, budget: int) -> Snapshot:
     if not isinstance(content, dict):
         reject(f"a snapshot must be a dict of networks, got {type(content).__name__}", "snapshot")
     if not isinstance(content.get("G_ema"), Record):
-        reject(f"a snapshot must hold the network G_ema, this file has {shown(list(content))}", "snapshot")
+        reject(f"a snapshot must hold a network under G_ema, this file has the keys {shown(list(content))}", "snapshot")
     reader = _TensorReader(budget)
     records = {key: content.get(key) for key in ("G", "D", "G_ema")}
     networks = {key: _network(value, reader) for key, value in records.items() if isinstance(value, Record)}

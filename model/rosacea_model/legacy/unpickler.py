@@ -1,8 +1,8 @@
 """Pickle read as data: an interpreter for the few opcodes and globals that checkpoints use.
 
 Python's own unpickler imports what a file names and calls it. This one can do neither: a global is a pair of
-strings to be looked up in a table of readers written here, a call runs one of those readers on inert values, and
-every other opcode is refused. There is no object in reach whose attributes a file could set, so the tricks that
+strings to be looked up in a table of readers written here, a call runs one of those readers on inert values,
+and every other opcode is refused. No object is in reach whose attributes a file could set, so the tricks that
 turn an allow-list against itself (BUILD on a function's defaults, dotted names, `__globals__`) find no hold.
 
 Whatever goes wrong is one `CheckpointRejected`, with the offending global or opcode in `.offender`.
@@ -216,7 +216,7 @@ class _Machine:
 
     def push_global(self, module: str, name: str) -> None:
         if (module, name) not in self.readers:
-            hint = HINTS.get(module.partition(".")[0], "which no checkpoint of a known kind needs")
+            hint = HINTS.get(module, "which no checkpoint of a known kind needs")
             reject(f"the file asks for {shown(f'{module}.{name}')}, {hint}", f"{module}.{name}")
         self.stack.append(Global(module, name))
 
@@ -267,10 +267,9 @@ ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "REDUCE": _Machine.call, "NEWOBJ": _Machine.call,
     "BUILD": _Machine.build, "BINPERSID": _Machine.persistent_id,
 }
-# By a global's first package: kinds of file that people do try, and what to tell them.
+# By a global's module: kinds of file that people do try, and what to tell them.
 HINTS = {
-    "dnnlib": "as TensorFlow snapshots do: convert the file to the PyTorch layout first",
-    "pytorch_lightning": "as Lightning checkpoints do: save the generator's state dict by itself",
+    "dnnlib.tflib.network": "as TensorFlow snapshots do: convert the file to the PyTorch layout first",
 }
 
 
@@ -424,6 +423,15 @@ def numpy_scalar(arguments: Arguments) -> object:
     if not isinstance(dtype, np.dtype) or len(_expect(data, bytes, "a numpy scalar")) != dtype.itemsize:
         reject("a numpy scalar must have a dtype and as many bytes as that takes", "numpy scalar")
     return np.frombuffer(data, dtype)[0].item()
+
+
+def latin1_bytes(arguments: Arguments) -> bytes:
+    """Bytes as the old protocol 2 tells them: text of the same code points, to be encoded."""
+    text, encoding = arguments
+    if encoding != "latin1":
+        reject(f"bytes must be told as latin1, got {shown(encoding)}", "_codecs.encode")
+    data: bytes = _expect(text, str, "bytes told as text").encode("latin1")
+    return data
 
 
 SCALAR_CODES = ("f4", "f8", "i4", "i8", "u1", "b1")

@@ -1,7 +1,7 @@
 """TorchServe, kept behind one seam: how it is started, watched and spoken to. Nothing of it shows elsewhere."""
 
 from .backend import Backend, TorchServeBackend
-from .errors import BackendDown, BackendError, BackendFailed, StartFailed, WorkerDied
+from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, StartFailed, WorkerDied
 from .supervisor import State, Supervisor, TorchServeOptions
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "BackendDown",
     "BackendError",
     "BackendFailed",
+    "NoAnswer",
     "StartFailed",
     "State",
     "Supervisor",

@@ -2,6 +2,7 @@
 
 BackendError
   BackendDown        not reachable, no worker, no answer in time, queue full: the job may be tried again
+    NoAnswer           sent, and not answered in the time allowed
     WorkerDied         the worker that had the job is gone and is being replaced
   BackendFailed      it answered, and the answer is no result: trying again is of no use
   StartFailed        it could not be started
@@ -16,6 +17,10 @@ class BackendError(Exception):
 
 class BackendDown(BackendError):
     """TorchServe has no answer to this job at this time."""
+
+
+class NoAnswer(BackendDown):
+    """The job was sent and may still be drawn, but nobody waits for it any more."""
 
 
 class WorkerDied(BackendDown):

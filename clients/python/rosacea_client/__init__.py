@@ -1,0 +1,83 @@
+"""rosacea's client: synthetic faces from a running service, without torch.
+
+    from rosacea_client import FaceClient
+
+    with FaceClient("127.0.0.1:7433") as client:
+        faces = client.generate(seeds=[1, 2, 3], truncation_psi=0.7)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rosacea_client.address import DEFAULT_ADDRESS
+    from rosacea_client.client import FaceClient
+    from rosacea_client.errors import (
+        Cancelled,
+        DeadlineExceeded,
+        Denied,
+        FaceError,
+        IntegrityError,
+        InvalidRequest,
+        InvalidSpec,
+        NotFound,
+        Overloaded,
+        ServerError,
+        Unavailable,
+    )
+    from rosacea_client.face import Face, ModelInfo
+    from rosacea_client.grid import contact_sheet
+    from rosacea_client.reasons import Reason, Violation
+    from rosacea_client.spec import FaceSpec, ModelLimits, SeedRange, StyleMix
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "Cancelled",
+    "DeadlineExceeded",
+    "Denied",
+    "Face",
+    "FaceClient",
+    "FaceError",
+    "FaceSpec",
+    "IntegrityError",
+    "InvalidRequest",
+    "InvalidSpec",
+    "ModelInfo",
+    "ModelLimits",
+    "NotFound",
+    "Overloaded",
+    "Reason",
+    "SeedRange",
+    "ServerError",
+    "StyleMix",
+    "Unavailable",
+    "Violation",
+    "contact_sheet",
+]
+
+# Loaded when first asked for: the command's help needs neither grpc nor numpy, only the sheet needs pillow.
+_HOMES = {
+    "DEFAULT_ADDRESS": "address",
+    "Face": "face",
+    "FaceClient": "client",
+    "FaceSpec": "spec",
+    "ModelInfo": "face",
+    "ModelLimits": "spec",
+    "Reason": "reasons",
+    "SeedRange": "spec",
+    "StyleMix": "spec",
+    "Violation": "reasons",
+    "contact_sheet": "grid",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,172 @@
+"""The one command, `rosacea`: every installed part contributes its own sub-commands.
+
+A sub-command is an entry point of the group "rosacea.commands": a typer.Typer app, or a plain function. It is not
+imported before it runs, so `rosacea --help` is quick and works without the optional parts.
+
+Exit codes: 0 done, 1 failed, 2 the request or the command line is wrong or a part is missing, 3 the service
+cannot be reached or is busy, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import importlib.util
+import traceback as traceback_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from importlib.metadata import EntryPoint
+
+GROUP = "rosacea.commands"
+OURS = ("rosacea", "rosacea_client", "rosacea_model", "rosacea_serving")
+EXTRAS = {"rosacea_model": "rosacea[model]", "rosacea_serving": "rosacea[serving]"}
+
+FAILED, INVALID, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
+
+
+def main(entry_points: Iterable[EntryPoint] | None = None) -> None:
+    """Run the command line; the installed entry points unless others are given."""
+    build(entry_points).main(prog_name="rosacea")
+
+
+def build(entry_points: Iterable[EntryPoint] | None = None) -> Commands:
+    """The command, with a sub-command for every entry point."""
+    if entry_points is None:
+        entry_points = importlib.metadata.entry_points(group=GROUP)
+    app = typer.Typer(cls=Commands, add_completion=False, no_args_is_help=True)
+    app.callback()(rosacea)
+    group = get_group(app)
+    assert isinstance(group, Commands), group
+    for entry_point in sorted(entry_points, key=lambda entry_point: entry_point.name):
+        group.add_command(LazyCommand(entry_point))
+    return group
+
+
+def rosacea(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: wanted and _print_version())
+    ] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error comes from.")] = False,
+) -> None:
+    """Synthetic faces with rosacea: train StyleGAN2-ADA on a few hundred photographs, serve it over gRPC."""
+
+
+class LazyCommand(TyperCommand):
+    """Stands for a command that is imported when it runs, and only then."""
+
+    def __init__(self, entry_point: EntryPoint) -> None:
+        super().__init__(name=entry_point.name, help=summary(entry_point))
+        self.entry_point = entry_point
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Hand over to the command itself."""
+        return self.load().make_context(info_name, args, parent, **extra)
+
+    def load(self) -> Any:
+        """Import the command; parts that are not installed are a ModuleNotFoundError."""
+        loaded = self.entry_point.load()
+        if isinstance(loaded, typer.Typer):
+            return get_group(loaded)
+        app = typer.Typer(add_completion=False)
+        app.command(self.name)(loaded)
+        return get_command(app)
+
+
+class Commands(TyperGroup):
+    """The sub-commands; what they raise on purpose leaves as one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail("interrupted", INTERRUPTED)
+        except Exception as error:
+            command = self.commands.get(ctx.invoked_subcommand or "")
+            told = explain(error, command.entry_point if isinstance(command, LazyCommand) else None)
+            if told is None:
+                raise
+            if ctx.params["traceback"]:
+                traceback_module.print_exc()
+            fail(*told)
+
+
+def explain(error: Exception, entry_point: EntryPoint | None = None) -> tuple[str, int] | None:
+    """What to tell of an error, and the exit code; None for one that only a bug can cause."""
+    from rosacea_client.errors import InvalidRequest, Overloaded, Unavailable
+
+    if isinstance(error, ModuleNotFoundError):
+        return _explain_missing(error, entry_point)
+    if isinstance(error, (InvalidRequest, ValueError)):    # our rule: what a user can cause is a ValueError
+        return str(error), INVALID
+    if isinstance(error, (Unavailable, Overloaded)):
+        return str(error), UNAVAILABLE
+    ours = type(error).__module__.partition(".")[0] in OURS
+    if ours or (isinstance(error, OSError) and not isinstance(error, BrokenPipeError)):
+        return str(error), FAILED
+    return None
+
+
+def _explain_missing(error: ModuleNotFoundError, entry_point: EntryPoint | None) -> tuple[str, int] | None:
+    missing = error.name or ""
+    package = missing.partition(".")[0]
+    if package in OURS and importlib.util.find_spec(package) is not None:
+        return None    # the part is there, a module of it is not: our mistake
+    part = package if package in OURS else entry_point.module.partition(".")[0] if entry_point else ""
+    install = EXTRAS.get(part, "rosacea" if package in OURS or not missing else missing)
+    name = f"`rosacea {entry_point.name}`" if entry_point else "this"
+    return f"{name} needs {missing}, which is not installed: pip install '{install}'", INVALID
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """One red line on stderr, and out."""
+    typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
+    raise typer.Exit(code)
+
+
+def summary(entry_point: EntryPoint) -> str:
+    """The first line of a command's docstring or `help`, or of its module's, read without importing it."""
+    source = _source(entry_point.module)
+    if source is None:
+        part = entry_point.module.partition(".")[0]
+        return f"Not installed: pip install '{EXTRAS.get(part, 'rosacea')}'"
+    tree = ast.parse(source)
+    told = [_help_of(node, entry_point.attr) for node in tree.body]
+    return next(filter(None, [*told, ast.get_docstring(tree)]), "").partition("\n")[0]
+
+
+def _help_of(node: ast.stmt, name: str) -> str | None:
+    """The help of `name`, if this is its definition: `def name(): ...` or `name = typer.Typer(help=...)`."""
+    match node:
+        case ast.FunctionDef(name=defined) if defined == name:
+            return ast.get_docstring(node)
+        case ast.Assign(targets=[ast.Name(id=defined)], value=ast.Call(keywords=keywords)) if defined == name:
+            return next((ast.literal_eval(word.value) for word in keywords if word.arg == "help"), None)
+    return None
+
+
+def _source(module: str) -> str | None:
+    """The text of a module; finding a sub-module in the usual way would import its package."""
+    package, *rest = module.split(".")
+    found = importlib.util.find_spec(package)
+    if found is None:
+        return None
+    if not rest:
+        files = [Path(found.origin or "")]
+    else:
+        files = [Path(folder, *rest).with_suffix(".py") for folder in found.submodule_search_locations or ()]
+    return next((file.read_text(encoding="utf-8") for file in files if file.is_file()), None)
+
+
+def _print_version() -> NoReturn:
+    try:
+        typer.echo(f"rosacea {importlib.metadata.version('rosacea')}")
+    except importlib.metadata.PackageNotFoundError:
+        typer.echo("rosacea (not installed)")
+    raise typer.Exit()

@@ -1,0 +1,131 @@
+"""The client's own commands: `rosacea generate` and `rosacea models`."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rosacea_client.address import DEFAULT_ADDRESS
+from rosacea_client.client import FaceClient
+from rosacea_client.face import Face, ModelInfo
+from rosacea_client.spec import ImageFormat, NoiseMode
+
+MAX_SEEDS = 10_000_000
+
+Address = Annotated[
+    str, typer.Option("--address", envvar="ROSACEA_ADDRESS", help="Where the service listens, HOST:PORT.")
+]
+
+
+def generate(
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 7 or 0-15,42.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the images.")] = Path("faces"),
+    psi: Annotated[float | None, typer.Option("--psi", help="Truncation from -2 to 2; 1 is none.")] = None,
+    cutoff: Annotated[int | None, typer.Option("--cutoff", help="Truncate only so many rows.")] = None,
+    label: Annotated[int | None, typer.Option("--label", help="Class, for conditional models.")] = None,
+    noise: Annotated[NoiseMode, typer.Option("--noise", help="Per-pixel noise.")] = "const",
+    noise_seed: Annotated[int | None, typer.Option("--noise-seed", help="Seed of random noise.")] = None,
+    image_format: Annotated[ImageFormat, typer.Option("--format", help="Image format.")] = "png",
+    quality: Annotated[int | None, typer.Option("--quality", help="JPEG quality, 1 to 100.")] = None,
+    model: Annotated[str, typer.Option("--model", help="models/NAME; else the default model.")] = "",
+    grid: Annotated[bool, typer.Option("--grid", help="Also write grid.png, all on one sheet.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for all of it.")] = 3600.0,
+) -> None:
+    """Draw faces from seeds and save them, one file each."""
+    numbers = parse_seeds(seeds)
+    with FaceClient(address, timeout_seconds=timeout) as client:
+        faces = client.stream(
+            numbers, truncation_psi=psi, truncation_cutoff=cutoff, class_index=label, noise_mode=noise,
+            noise_seed=noise_seed, format=image_format, jpeg_quality=quality, model=model,
+        )    # fmt: skip
+        kept = save_faces(faces, out, total=len(numbers), keep=grid)
+    if grid:
+        from rosacea_client.grid import contact_sheet, save_sheet
+
+        save_sheet(contact_sheet(kept), out / "grid.png")
+        typer.echo(out / "grid.png")
+
+
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Everything about them, as JSON.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 10.0,
+) -> None:
+    """List the models that the service draws with."""
+    with FaceClient(address, timeout_seconds=timeout) as client:
+        found = client.models()
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(model) for model in found], indent=2))
+        return
+    rows = [("MODEL", "PIXELS", "CLASSES", "READY", "NOTE"), *map(_row, found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+
+
+def save_faces(faces: Iterator[Face], folder: Path, total: int, keep: bool) -> list[Face]:
+    """Save the faces as they come, and return them if they are to be kept; Ctrl-C leaves what is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept: list[Face] = []
+    done = 0
+    try:
+        with _progress(total) as advance:
+            for face in faces:
+                face.save(folder / f"face_{face.seed:06d}{face.suffix}")
+                done += 1
+                kept += [face] if keep else []
+                advance()
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: {done} of {total} faces are in {folder}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{done} faces in {folder}")
+    return kept
+
+
+def parse_seeds(text: str) -> range | list[int]:
+    """The seeds that a text such as `0-15,42` names, in its order."""
+    ranges = [_parse_range(part.strip(), text) for part in text.split(",")]
+    if len(ranges) == 1:
+        return ranges[0]
+    if (count := sum(map(len, ranges))) > MAX_SEEDS:
+        raise ValueError(f"--seeds must name at most {MAX_SEEDS} seeds, got {count}")
+    return [seed for part in ranges for seed in part]
+
+
+def _parse_range(part: str, text: str) -> range:
+    first, dash, last = part.partition("-")
+    if not (first.isascii() and first.isdigit() and (not dash or (last.isascii() and last.isdigit()))):
+        raise ValueError(f"--seeds must be whole numbers and ranges such as 0-15,42, got {text[:80]!r}")
+    if max(len(first), len(last)) > 10 or int(last or first) >= 2**32:
+        raise ValueError(f"--seeds must be below 2**32, got {part[:80]}")
+    seeds = range(int(first), int(last or first) + 1)
+    if not seeds:
+        raise ValueError(f"--seeds must name ranges from low to high, got {part}")
+    return seeds
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("faces"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("faces", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _row(model: ModelInfo) -> tuple[str, str, str, str, str]:
+    ready = "yes" if model.ready else "no"
+    return model.name, str(model.resolution), str(model.label_dim or "-"), ready, model.note

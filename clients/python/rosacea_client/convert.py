@@ -1,0 +1,72 @@
+"""Between arguments and messages, without a transport: what is asked, and whether the answer answers it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rosacea_client.errors import IntegrityError
+from rosacea_client.face import Face
+from rosacea_client.spec import FaceSpec
+
+if TYPE_CHECKING:
+    from rosacea.v1 import faces_pb2 as pb
+
+Seeds = int | range | Sequence[int] | npt.NDArray[np.integer[Any]]
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{"service": "rosacea.v1.FaceService"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    # Retries stop while more than half of the tokens are gone: a struggling service gets no storm on top.
+    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    "loadBalancingConfig": [{"round_robin": {}}],
+}
+
+CHANNEL_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+]
+
+
+def face_spec(seeds: Seeds | None, **options: Any) -> FaceSpec:
+    """The spec that a caller's arguments describe; consecutive seeds travel as a range."""
+    if isinstance(seeds, range) and seeds.step == 1 and len(seeds):
+        return FaceSpec(seed_range={"start": seeds.start, "count": len(seeds)}, **options)
+    return FaceSpec(seeds=[seeds] if isinstance(seeds, (int, np.integer)) else seeds, **options)
+
+
+def faces_in_order(
+    answers: Iterable[pb.GenerateFacesResponse | pb.StreamFacesResponse], spec: FaceSpec, start: int = 0
+) -> Iterator[Face]:
+    """The faces of the answers, once they are seen to be the ones that `spec` asks for from `start` on."""
+    seeds, index = spec.seed_list, start
+    for answer in answers:
+        for message in answer.faces:
+            face = Face.from_pb(message, answer.provenance)
+            expected = seeds[index] if seeds is not None and index < len(seeds) else None
+            if (face.index, face.seed, face.format) != (index, expected, spec.format):
+                raise IntegrityError(
+                    f"the service should have sent face {index} (seed {expected}, {spec.format}), "
+                    f"got face {face.index} (seed {face.seed}, {face.format})"
+                )
+            yield face
+            index += 1
+    if seeds is not None and index != len(seeds):
+        wanted = f"faces {start} to {len(seeds) - 1}"
+        raise IntegrityError(f"the service should have sent {wanted}, it stopped before face {index}")

@@ -1,0 +1,115 @@
+"""What the service answers with: faces, and descriptions of models."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rosacea.v1 import faces_pb2 as pb
+
+from rosacea_client.errors import IntegrityError
+from rosacea_client.files import write_atomically
+from rosacea_client.spec import FORMATS
+
+SUFFIXES = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "raw": (".raw",)}
+SEED_SCHEMES = {1: "numpy-randomstate"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Face:
+    """One synthetic face, and what made it."""
+
+    index: int                                # its place in the request
+    seed: int | None                          # None where it was drawn from a latent
+    image: bytes = field(repr=False)          # coded as `format` says
+    format: str                               # png, jpeg or raw
+    width: int
+    height: int
+    channels: int
+    model: str                                # models/NAME/revisions/DIGEST
+    fingerprint: str                          # equal fingerprints and requests give equal bytes
+    seed_scheme: str                          # how the seed became a latent
+
+    @classmethod
+    def from_pb(cls, face: pb.Face, provenance: pb.Provenance) -> Face:
+        """Read one face of an answer."""
+        if face.format not in FORMATS or face.format == pb.IMAGE_FORMAT_UNSPECIFIED:
+            raise IntegrityError(f"face {face.index} is in an unknown format, number {face.format}")
+        return cls(
+            index=face.index,
+            seed=face.seed if face.HasField("seed") else None,
+            image=face.image,
+            format=FORMATS[face.format],
+            width=face.width,
+            height=face.height,
+            channels=face.channels,
+            model=provenance.model,
+            fingerprint=provenance.fingerprint,
+            seed_scheme=SEED_SCHEMES.get(provenance.seed_scheme, f"unknown-{provenance.seed_scheme}"),
+        )
+
+    @property
+    def suffix(self) -> str:
+        """The usual ending of a file with this image, such as `.png`."""
+        return SUFFIXES[self.format][0]
+
+    def array(self) -> npt.NDArray[np.uint8]:
+        """The pixels.  # => [height, width, channels]"""
+        pixels = np.frombuffer(self.image, np.uint8) if self.format == "raw" else self._decoded()
+        shape = (self.height, self.width, self.channels)
+        if pixels.size != self.height * self.width * self.channels:
+            raise IntegrityError(f"face {self.index} should have shape {shape}, got {pixels.size} bytes")
+        return pixels.reshape(shape).copy()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the image as it came, replacing `path` in one step. The ending must be that of the format."""
+        path = Path(path)
+        allowed = SUFFIXES[self.format]
+        if path.suffix.lower() not in allowed:
+            endings = " or ".join(allowed)
+            hint = "; raw pixels have no header, ask for png or jpeg to get a picture"
+            rule = f"a file with a {self.format} image must end in {endings}, got {path.name}"
+            raise ValueError(rule + hint if self.format == "raw" else rule)
+        write_atomically(path, self.image)
+        return path
+
+    def _decoded(self) -> npt.NDArray[np.uint8]:
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(self.image), formats=[self.format]) as image:
+                found = (*image.size, len(image.getbands()))
+                if found != (self.width, self.height, self.channels):
+                    expected = (self.width, self.height, self.channels)
+                    raise IntegrityError(
+                        f"face {self.index} should have width, height and channels {expected}, got {found}"
+                    )
+                return np.asarray(image)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise IntegrityError(f"face {self.index} is not a whole {self.format} image: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A generator that the service can draw with."""
+
+    name: str                   # models/NAME
+    revision: str               # models/NAME/revisions/DIGEST
+    resolution: int
+    channels: int
+    z_dim: int
+    w_dim: int
+    num_ws: int
+    label_dim: int              # 0 = unconditional
+    max_images_per_request: int
+    max_images_per_stream: int
+    ready: bool
+    note: str
+
+    @classmethod
+    def from_pb(cls, model: pb.Model) -> ModelInfo:
+        """Read the description of a model."""
+        return cls(**{name: getattr(model, name) for name in cls.__dataclass_fields__})

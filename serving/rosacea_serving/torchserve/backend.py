@@ -1,0 +1,130 @@
+"""The seam: a job goes in, a result comes out. Everything else about TorchServe is on the other side of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from rosacea.render.v1 import render_pb2
+from rosacea.torchserve.v1 import inference_pb2
+
+from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, WorkerDied
+from .layout import MAX_MESSAGE_BYTES
+
+PREDICTIONS = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
+INPUT_NAME = "job"
+# No keepalive: TorchServe answers pings that come more often than every five minutes by closing the connection.
+CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class Backend(Protocol):
+    """Whatever draws. Tests use a fake of ten lines."""
+
+    async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
+        """The result, with one outcome for each item of the job. Raises BackendError."""
+        ...
+
+
+class TorchServeBackend:
+    """Sends jobs to a TorchServe.
+
+    A call that was sent is never cancelled and has no deadline of its own, because TorchServe runs it in any case and
+    cancelled calls have upset it. Whoever asked stops waiting; the answer is dropped when it comes.
+    """
+
+    def __init__(self, address: str, token: str) -> None:
+        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._predict = self._channel.unary_unary(
+            PREDICTIONS,
+            request_serializer=inference_pb2.PredictionsRequest.SerializeToString,
+            response_deserializer=inference_pb2.PredictionResponse.FromString,
+        )
+        self._calls: dict[asyncio.Task[bytes], float] = {}      # with the time each was sent
+        self._closed = False
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that TorchServe has not answered yet, whether or not somebody still waits."""
+        return len(self._calls)
+
+    @property
+    def oldest_call_seconds(self) -> float:
+        """Age of the oldest of them; 0 where there is none."""
+        return time.monotonic() - min(self._calls.values(), default=time.monotonic())
+
+    async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
+        """The result of a job. Raises BackendDown (of which NoAnswer and WorkerDied are kinds) or BackendFailed."""
+        if self._closed:
+            raise BackendDown("TorchServe is being stopped")
+        task = asyncio.create_task(self._call(model, job.SerializeToString()))
+        self._calls[task] = time.monotonic()
+        task.add_done_callback(self._ended)
+        await asyncio.wait({task}, timeout=timeout_seconds)
+        if not task.done():
+            raise NoAnswer(f"TorchServe did not answer within {timeout_seconds:g} s")
+        if task.cancelled():
+            raise BackendDown("TorchServe is being stopped")
+        return parse_result(task.result(), len(job.items))
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Wait for the answers to all calls, for so long; new calls are refused from now on."""
+        self._closed = True
+        if self._calls:
+            await asyncio.wait(set(self._calls), timeout=timeout_seconds)
+
+    async def close(self) -> None:
+        """End every call at once; for a TorchServe that is gone or about to be."""
+        self._closed = True
+        calls = list(self._calls)
+        await self._channel.close(None)
+        for task in calls:
+            task.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    async def _call(self, model: str, job: bytes) -> bytes:
+        request = inference_pb2.PredictionsRequest(model_name=model, input={INPUT_NAME: job})
+        try:
+            response = await self._predict(request, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise to_backend_error(error.code(), error.details() or "") from error
+        return bytes(response.prediction)
+
+    def _ended(self, task: asyncio.Task[bytes]) -> None:
+        self._calls.pop(task, None)
+        if not task.cancelled():
+            task.exception()        # looked at, so that asyncio does not report the failure of a dropped call
+
+
+def to_backend_error(code: grpc.StatusCode, details: str) -> BackendError:
+    """What a status of TorchServe's means. Its codes are not to be relied on, so its texts count first."""
+    first_line = details.partition("\n")[0][:200]
+    if "Worker died" in details:
+        return WorkerDied("the worker ended before it answered")
+    if "has no worker to serve" in details:
+        return BackendDown("TorchServe has no free worker for the model")
+    if code is grpc.StatusCode.UNAVAILABLE and "Prediction failed" not in details:
+        return BackendDown(f"TorchServe is not reachable: {first_line}")
+    return BackendFailed(f"TorchServe answered {code.name}: {first_line}")
+
+
+def parse_result(data: bytes, items: int) -> render_pb2.RenderResult:
+    """The result, if it is one for a job of that many items."""
+    try:
+        result = render_pb2.RenderResult.FromString(data)
+    except DecodeError as error:
+        raise BackendFailed("the worker's answer is no RenderResult") from error
+    if len(result.outcomes) != items:
+        raise BackendFailed(f"the worker's result must have {items} outcomes, got {len(result.outcomes)}")
+    return result

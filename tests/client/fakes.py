@@ -1,0 +1,117 @@
+"""A face service without a model: draws plain squares, and fails when it is told to."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.rpc import code_pb2, status_pb2
+from grpc_status import rpc_status
+from PIL import Image
+
+from rosacea.v1 import faces_pb2 as pb
+from rosacea.v1 import faces_pb2_grpc
+from rosacea_client.spec import FaceSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.protobuf.message import Message
+
+SIDE = 8
+MODEL = "models/squares/revisions/" + "ab" * 32
+
+
+class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
+    """Answers every request; each call first fails with the next of `failures`, as long as there are any."""
+
+    def __init__(self) -> None:
+        self.failures: list[status_pb2.Status] = []
+        self.calls = 0
+        self.deadlines: list[float | None] = []
+        self.requests: list[Any] = []
+        self.page_size = 2
+        self.model_names = ["models/circles", "models/squares", "models/triangles"]
+        self.spoil = lambda face: face    # what a lying service does to a face
+
+    def GenerateFaces(self, request: Any, context: Any) -> pb.GenerateFacesResponse:  # noqa: N802
+        self._begin(request, context)
+        return pb.GenerateFacesResponse(faces=self._faces(request.spec), provenance=provenance())
+
+    def StreamFaces(self, request: Any, context: Any) -> Iterator[pb.StreamFacesResponse]:  # noqa: N802
+        self._begin(request, context)
+        faces = self._faces(request.spec)[request.start_index :]
+        for start in range(0, len(faces), 3):
+            yield pb.StreamFacesResponse(faces=faces[start : start + 3], provenance=provenance())
+
+    def GetModel(self, request: Any, context: Any) -> pb.GetModelResponse:  # noqa: N802
+        self._begin(request, context)
+        return pb.GetModelResponse(model=model(request.name or "models/squares"))
+
+    def ListModels(self, request: Any, context: Any) -> pb.ListModelsResponse:  # noqa: N802
+        self._begin(request, context)
+        start = int(request.page_token or 0)
+        end = start + self.page_size
+        token = str(end) if end < len(self.model_names) else ""
+        return pb.ListModelsResponse(models=map(model, self.model_names[start:end]), next_page_token=token)
+
+    def _begin(self, request: Any, context: Any) -> None:
+        self.calls += 1
+        self.requests.append(request)
+        self.deadlines.append(context.time_remaining())
+        if self.failures:
+            context.abort_with_status(rpc_status.to_status(self.failures.pop(0)))
+
+    def _faces(self, message: pb.FaceSpec) -> list[pb.Face]:
+        spec = FaceSpec.from_pb(message)
+        return [self.spoil(draw(place, seed, message.format)) for place, seed in enumerate(spec.seed_list or ())]
+
+
+def draw(index: int, seed: int, image_format: pb.ImageFormat.ValueType = pb.IMAGE_FORMAT_PNG) -> pb.Face:
+    """A square whose colour tells its seed."""
+    picture = Image.new("RGB", (SIDE, SIDE), (seed % 256, 0, 255))
+    buffer = io.BytesIO()
+    if image_format == pb.IMAGE_FORMAT_RAW:
+        buffer.write(picture.tobytes())
+    else:
+        picture.save(buffer, "JPEG" if image_format == pb.IMAGE_FORMAT_JPEG else "PNG")
+    return pb.Face(
+        index=index, seed=seed, image=buffer.getvalue(), format=image_format, width=SIDE, height=SIDE, channels=3
+    )
+
+
+def provenance() -> pb.Provenance:
+    """What the fake says made its faces."""
+    return pb.Provenance(model=MODEL, seed_scheme=pb.SEED_SCHEME_NUMPY_RANDOMSTATE, fingerprint="f1")
+
+
+def model(name: str) -> pb.Model:
+    """A model that the fake serves."""
+    return pb.Model(
+        name=name, revision=MODEL, resolution=SIDE, channels=3, z_dim=4, w_dim=4, num_ws=4, ready=True,
+        max_images_per_request=64, max_images_per_stream=1000, note="draws squares",
+    )    # fmt: skip
+
+
+def failure(code: grpc.StatusCode, message: str, *details: Message) -> status_pb2.Status:
+    """A status with google.rpc details."""
+    status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=message)
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status
+
+
+@contextlib.contextmanager
+def serving(service: FakeFaces) -> Iterator[str]:
+    """The address of a real server that answers with `service`."""
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
+    faces_pb2_grpc.add_FaceServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()

@@ -1,0 +1,60 @@
+"""Stand-ins for TorchServe: they answer jobs in process, and note what they were asked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from rosacea.render.v1 import render_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rosacea_serving.torchserve.supervisor import TorchServeOptions
+
+
+class FakeWorkers:
+    """Answers each item with its seed as text. `seconds` is how long a job takes; `fail` may raise for a job."""
+
+    def __init__(self, options: TorchServeOptions, on_state: Callable[[str], None]) -> None:
+        self.digests = {model.name: model.digest for model in options.models}
+        self.on_state = on_state
+        self.jobs: list[list[int]] = []
+        self.seconds = 0.0
+        self.running = 0
+        self.most_running = 0
+        self.poisoned: set[int] = set()
+        self.fail: Callable[[render_pb2.RenderJob], None] = lambda job: None
+
+    async def start(self) -> None:
+        self.on_state("starting")
+        self.on_state("ready")
+
+    async def stop(self, grace_seconds: float) -> None:
+        self.on_state("down")
+
+    def worker_pids(self) -> Sequence[int]:
+        return []
+
+    async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
+        self.jobs.append([item.seed for item in job.items])
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await asyncio.sleep(self.seconds)
+            self.fail(job)
+        finally:
+            self.running -= 1
+        outcomes = [self._outcome(item.seed) for item in job.items]
+        return render_pb2.RenderResult(outcomes=outcomes, digest=self.digests[model], fingerprint="fake")
+
+    def _outcome(self, seed: int) -> render_pb2.RenderOutcome:
+        if seed in self.poisoned:
+            failure = render_pb2.RenderFailure(reason="OUTPUT_NOT_FINITE", message="the image holds NaN or infinity")
+            return render_pb2.RenderOutcome(failure=failure)
+        return render_pb2.RenderOutcome(image=str(seed).encode())
+
+    @property
+    def drawn(self) -> list[int]:
+        """Every seed that reached a worker, in order."""
+        return [seed for job in self.jobs for seed in job]

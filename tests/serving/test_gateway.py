@@ -1,0 +1,327 @@
+"""The gateway over a real gRPC connection, with fake workers behind it: what callers see."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+
+from rosacea.v1 import faces_pb2 as pb
+from rosacea.v1 import faces_pb2_grpc
+from rosacea_client.reasons import Reason
+from rosacea_model import GeneratorConfig
+from rosacea_model.modelfile import ModelFile
+from rosacea_serving.errors import STATUS, ServiceError, to_status
+from rosacea_serving.gateway import Gateway
+from rosacea_serving.settings import Settings
+
+from .fakes import FakeWorkers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, c_dim=3, channel_base=256)
+DIGEST = "ab" * 32
+SETTINGS = Settings(
+    address="127.0.0.1:0", max_batch=4, queue_images=40, max_images_per_request=8, stream_lookahead=6
+)
+
+
+class Service:
+    """A gateway with fake workers, and a channel to it."""
+
+    def __init__(self, gateway: Gateway, workers: FakeWorkers, channel: grpc.aio.Channel) -> None:
+        self.gateway = gateway
+        self.workers = workers
+        self.channel = channel
+        self.stub: Any = faces_pb2_grpc.FaceServiceStub(channel)
+
+    async def generate(self, **spec: Any) -> pb.GenerateFacesResponse:
+        answer: pb.GenerateFacesResponse = await self.stub.GenerateFaces(
+            pb.GenerateFacesRequest(spec=pb.FaceSpec(**spec)), timeout=10
+        )
+        return answer
+
+    def stream(self, start_index: int = 0, **spec: Any) -> Any:
+        request = pb.StreamFacesRequest(spec=pb.FaceSpec(**spec), start_index=start_index)
+        return self.stub.StreamFaces(request, timeout=10)
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    file = ModelFile(name="demo", path=tmp_path, digest=DIGEST, config=CONFIG, note="untrained")
+    made: list[FakeWorkers] = []
+
+    def supervise(options: Any, on_state: Any) -> FakeWorkers:
+        made.append(FakeWorkers(options, on_state))
+        return made[0]
+
+    async with Gateway([file], SETTINGS, supervise) as gateway:
+        await gateway.wait_until_ready()
+        async with grpc.aio.insecure_channel(gateway.address) as channel:
+            yield Service(gateway, made[0], channel)
+
+
+def seeds(*values: int) -> pb.Seeds:
+    return pb.Seeds(values=values)
+
+
+def details_of(error: grpc.aio.AioRpcError) -> dict[str, Any]:
+    """The google.rpc details of an error, by the name of their type."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    assert status is not None
+    found = {}
+    for packed in status.details:
+        kind = getattr(error_details_pb2, packed.type_url.rpartition(".")[2])
+        message = kind()
+        packed.Unpack(message)
+        found[kind.__name__] = message
+    return found
+
+
+async def test_faces_come_back_in_the_order_of_the_request(service: Service) -> None:
+    answer = await service.generate(seeds=seeds(5, 3, 5))
+
+    assert [(face.index, face.seed, face.image) for face in answer.faces] == [(0, 5, b"5"), (1, 3, b"3"), (2, 5, b"5")]
+    assert answer.provenance.model == f"models/demo/revisions/{DIGEST}"
+    assert answer.provenance.seed_scheme == pb.SEED_SCHEME_NUMPY_RANDOMSTATE
+    assert answer.provenance.fingerprint == "fake"
+
+
+BAD_SPECS: list[tuple[dict[str, Any], str, Reason]] = [
+    ({}, "spec", Reason.SOURCE_REQUIRED),
+    ({"seeds": seeds(2**32)}, "spec.seeds.values[0]", Reason.SEED_OUT_OF_RANGE),
+    ({"seeds": seeds(1), "truncation_psi": float("nan")}, "spec.truncation_psi", Reason.TRUNCATION_OUT_OF_RANGE),
+    ({"z": pb.Latents(values=[0.5] * 9)}, "spec.z", Reason.LATENT_LENGTH_MISMATCH),
+    ({"z": pb.Latents(values=[float("inf")] * 8)}, "spec.z", Reason.LATENT_NOT_FINITE),
+    ({"seeds": seeds(1), "format": 99}, "spec.format", Reason.FORMAT_UNKNOWN),
+    ({"seeds": seeds(1), "noise_mode": 99}, "spec.noise_mode", Reason.NOISE_MODE_UNKNOWN),
+    ({"seeds": seeds(1), "label": pb.Label(class_index=3)}, "spec.label.class_index", Reason.LABEL_OUT_OF_RANGE),
+    ({"seed_range": pb.SeedRange(count=9)}, "spec.seed_range", Reason.BATCH_TOO_LARGE),
+    ({"seeds": seeds(1), "model": "../../etc"}, "spec.model", Reason.MODEL_NAME_INVALID),
+]
+
+
+@pytest.mark.parametrize(("spec", "field", "reason"), BAD_SPECS, ids=[reason for _, _, reason in BAD_SPECS])
+async def test_a_bad_request_names_its_field_and_never_reaches_a_worker(
+    service: Service, spec: dict[str, Any], field: str, reason: Reason
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await service.generate(**spec)
+
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    details = details_of(refusal.value)
+    assert details["ErrorInfo"].reason == reason
+    assert details["ErrorInfo"].domain == "rosacea.v1"
+    assert details["BadRequest"].field_violations[0].field.startswith(field)
+    assert service.workers.jobs == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "limit"),
+    [
+        ({"z": pb.Latents(values=[0.5] * 9)}, {"expected": "8", "actual": "9"}),
+        ({"seed_range": pb.SeedRange(count=9)}, {"max": "8", "actual": "9"}),
+        ({"seeds": pb.Seeds(values=[1]), "truncation_psi": float("nan")}, {"min": "-2", "max": "2"}),
+    ],
+)
+async def test_a_refusal_states_the_limit(service: Service, spec: dict[str, Any], limit: dict[str, str]) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await service.generate(**spec)
+
+    assert limit.items() <= dict(details_of(refusal.value)["ErrorInfo"].metadata).items()
+
+
+@pytest.mark.parametrize("name", ["models/other", f"models/demo/revisions/{'cd' * 32}", "models/demo/revisions/cdcdcdcd"])
+async def test_an_unknown_model_or_revision_is_not_found(service: Service, name: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await service.generate(model=name, seeds=seeds(1))
+
+    assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+    info = details_of(refusal.value)["ErrorInfo"]
+    assert (info.reason, info.metadata["available"]) == (Reason.MODEL_NOT_FOUND, "models/demo")
+    assert service.workers.jobs == []
+
+
+@pytest.mark.parametrize(
+    "name", ["", "models/demo", "models/demo/revisions/latest", f"models/demo/revisions/{DIGEST}", "models/demo/revisions/abababab"]
+)
+async def test_every_name_of_a_model_finds_it(service: Service, name: str) -> None:
+    answer = await service.stub.GetModel(pb.GetModelRequest(name=name))
+
+    assert answer.model.revision == f"models/demo/revisions/{DIGEST}"
+    assert (answer.model.z_dim, answer.model.num_ws, answer.model.label_dim) == (8, CONFIG.num_ws, 3)
+    assert answer.model.ready
+    assert answer.model.note == "untrained"
+
+
+async def test_models_are_listed(service: Service) -> None:
+    answer = await service.stub.ListModels(pb.ListModelsRequest())
+
+    assert [model.name for model in answer.models] == ["models/demo"]
+    assert answer.next_page_token == ""
+
+
+async def test_bytes_that_are_no_message_are_an_invalid_argument_without_a_class_name(service: Service) -> None:
+    call = service.channel.unary_unary("/rosacea.v1.FaceService/GenerateFaces")
+
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await call(b"\xff\xff\xff")
+
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details_of(refusal.value)["ErrorInfo"].reason == Reason.MALFORMED_REQUEST
+    assert "Error" not in (refusal.value.details() or "")
+
+
+async def test_a_defect_of_ours_leaves_as_internal_without_its_text(service: Service) -> None:
+    def fail(job: object) -> None:
+        raise RuntimeError("secret")
+
+    service.workers.fail = fail
+
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await service.generate(seeds=seeds(1))
+
+    assert failure.value.code() is grpc.StatusCode.INTERNAL
+    assert failure.value.details() == "internal error"
+
+
+async def test_a_face_that_fails_fails_its_own_call_only(service: Service) -> None:
+    service.workers.poisoned = {13}
+    service.workers.seconds = 0.01
+
+    calls = [service.generate(seeds=seeds(seed)) for seed in (12, 13, 14)]
+    good, bad, also_good = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert isinstance(bad, grpc.aio.AioRpcError)
+    assert bad.code() is grpc.StatusCode.INTERNAL
+    assert details_of(bad)["ErrorInfo"].reason == Reason.OUTPUT_NOT_FINITE
+    assert [answer.faces[0].seed for answer in (good, also_good)] == [12, 14]  # type: ignore[union-attr]
+
+
+async def test_a_full_queue_answers_at_once_with_when_to_come_back(service: Service) -> None:
+    service.workers.seconds = 0.05
+    calls = [asyncio.ensure_future(service.generate(seed_range=pb.SeedRange(count=8))) for _ in range(8)]
+
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+
+    refused = [outcome for outcome in outcomes if isinstance(outcome, grpc.aio.AioRpcError)]
+    assert refused, "64 images do not fit a queue of 40"
+    assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert details_of(refused[0])["RetryInfo"].HasField("retry_delay")
+
+
+async def test_a_stream_sends_every_face_in_order(service: Service) -> None:
+    indices = [face.index async for message in service.stream(seed_range=pb.SeedRange(start=100, count=50)) for face in message.faces]
+
+    assert indices == list(range(50))
+    assert service.workers.drawn == list(range(100, 150))
+
+
+async def test_a_stream_goes_on_from_an_index(service: Service) -> None:
+    stream = service.stream(start_index=47, seed_range=pb.SeedRange(start=100, count=50))
+
+    assert [face.seed async for message in stream for face in message.faces] == [147, 148, 149]
+    assert service.workers.drawn == [147, 148, 149]
+
+
+async def test_a_start_beyond_the_end_is_invalid(service: Service) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await service.stream(start_index=50, seed_range=pb.SeedRange(count=50)).read()
+
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details_of(refusal.value)["BadRequest"].field_violations[0].field == "start_index"
+
+
+async def test_a_cancelled_stream_stops_drawing(service: Service) -> None:
+    service.workers.seconds = 0.01
+    stream = service.stream(seed_range=pb.SeedRange(count=1000))
+    await stream.read()
+
+    stream.cancel()
+    await asyncio.sleep(0.05)
+    drawn = len(service.workers.drawn)
+    await asyncio.sleep(0.05)
+
+    assert len(service.workers.drawn) == drawn < 50
+
+
+async def test_an_expired_call_is_not_drawn(service: Service) -> None:
+    service.workers.seconds = 0.2
+    first = asyncio.ensure_future(service.generate(seeds=seeds(1)))
+    await asyncio.sleep(0.05)
+
+    with pytest.raises(grpc.aio.AioRpcError) as expiry:
+        await service.stub.GenerateFaces(pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=seeds(2))), timeout=0.05)
+    await first
+    await asyncio.sleep(0.05)
+
+    assert expiry.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert service.workers.drawn == [1]
+
+
+async def test_latents_reach_the_worker_as_they_were_sent(service: Service) -> None:
+    z = np.linspace(-1, 1, 16, dtype="<f4")
+    items: list[Any] = []
+    service.workers.fail = lambda job: items.extend(job.items)
+
+    await service.generate(z=pb.Latents(data=z.tobytes()), truncation_psi=0.5, truncation_cutoff=2)
+
+    assert b"".join(item.z for item in items) == z.tobytes()
+    assert {(item.truncation_psi, item.truncation_cutoff) for item in items} == {(0.5, 2)}
+
+
+async def test_health_follows_the_workers(service: Service) -> None:
+    health: Any = health_pb2_grpc.HealthStub(service.channel)
+
+    async def status(name: str) -> int:
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+        return int(answer.status)
+
+    for name in ("", "rosacea.v1.FaceService"):
+        assert await status(name) == health_pb2.HealthCheckResponse.SERVING
+    service.workers.on_state("down")
+    await asyncio.sleep(0.01)
+    assert await status("") == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_reflection_lists_the_services(service: Service) -> None:
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+
+    async def ask() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+
+    answers = [answer async for answer in stub.ServerReflectionInfo(ask())]
+
+    names = {each.name for each in answers[0].list_services_response.service}
+    assert {"rosacea.v1.FaceService", "grpc.health.v1.Health"} <= names
+
+
+async def test_batches_are_counted_by_size(service: Service) -> None:
+    service.workers.seconds = 0.01
+
+    await asyncio.gather(*(service.generate(seeds=seeds(seed)) for seed in range(16)))
+
+    sample = service.gateway.metrics.registry.get_sample_value
+    jobs = sample("rosacea_batch_size_count", {"model": "demo"}) or 0
+    assert sample("rosacea_batch_size_sum", {"model": "demo"}) == 16
+    assert jobs == len(service.workers.jobs) < 16
+
+
+@pytest.mark.parametrize("kind", STATUS)
+def test_every_error_of_ours_has_its_status(kind: type[ServiceError]) -> None:
+    status = to_status(kind(Reason.INVALID_FIELD, "text", limits={"max": "1"}))
+
+    assert (status.code, status.message) == (STATUS[kind], "text")
+
+
+def test_every_kind_of_error_is_in_the_table() -> None:
+    assert set(ServiceError.__subclasses__()) == set(STATUS)

@@ -1,0 +1,283 @@
+"""The parts around TorchServe that need no TorchServe: Java, settings, environment, log lines, statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import psutil
+import pytest
+
+from rosacea.render.v1 import render_pb2
+from rosacea.torchserve.v1 import inference_pb2
+from rosacea_serving.torchserve import guard
+from rosacea_serving.torchserve.backend import PREDICTIONS, TorchServeBackend, to_backend_error
+from rosacea_serving.torchserve.errors import BackendDown, BackendFailed, NoAnswer, StartFailed, WorkerDied
+from rosacea_serving.torchserve.java import find_java
+from rosacea_serving.torchserve.layout import make_private_directory, properties
+from rosacea_serving.torchserve.process import MAX_LINE_BYTES, child_environment, lines, parse_line
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+ITEM = render_pb2.RenderItem(seed=1)
+JOB = render_pb2.RenderJob(items=[ITEM])
+ANSWER = render_pb2.RenderResult(outcomes=[render_pb2.RenderOutcome(image=b"face")])
+
+
+@asynccontextmanager
+async def torchserve(answer: Callable[[Any, Any], Awaitable[bytes]]) -> AsyncIterator[TorchServeBackend]:
+    """A backend whose TorchServe is a function."""
+
+    async def predictions(request: inference_pb2.PredictionsRequest, context: Any) -> inference_pb2.PredictionResponse:
+        return inference_pb2.PredictionResponse(prediction=await answer(request, context))
+
+    method = grpc.unary_unary_rpc_method_handler(
+        predictions,
+        request_deserializer=inference_pb2.PredictionsRequest.FromString,
+        response_serializer=inference_pb2.PredictionResponse.SerializeToString,
+    )
+    service, name = PREDICTIONS.strip("/").split("/")
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: method}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    backend = TorchServeBackend(f"127.0.0.1:{port}", "key")
+    try:
+        yield backend
+    finally:
+        await backend.close()
+        await server.stop(0)
+
+
+async def test_a_job_travels_with_its_model_and_the_key() -> None:
+    seen: list[Any] = []
+
+    async def answer(request: inference_pb2.PredictionsRequest, context: Any) -> bytes:
+        seen.append((request.model_name, request.input["job"], dict(context.invocation_metadata())["authorization"]))
+        return ANSWER.SerializeToString()
+
+    async with torchserve(answer) as backend:
+        result = await backend.render("tiny", JOB, 5)
+
+    assert result == ANSWER
+    assert seen == [("tiny", JOB.SerializeToString(), "Bearer key")]
+
+
+async def test_a_caller_that_stops_waiting_does_not_cancel_the_call() -> None:
+    ended: list[str] = []
+
+    async def answer(request: Any, context: Any) -> bytes:
+        try:
+            await asyncio.sleep(0.3)
+            ended.append("answered")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+        return ANSWER.SerializeToString()
+
+    async with torchserve(answer) as backend:
+        with pytest.raises(NoAnswer, match="within 0.05 s"):
+            await backend.render("tiny", JOB, 0.05)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(backend.render("tiny", JOB, 5), 0.05)
+        assert backend.in_flight == 2 and backend.oldest_call_seconds > 0.05
+        await backend.drain(5)
+        assert (ended, backend.in_flight) == (["answered", "answered"], 0)
+        with pytest.raises(BackendDown, match="stopped"):
+            await backend.render("tiny", JOB, 5)
+
+
+async def test_closing_ends_every_call_at_once() -> None:
+    async def answer(request: Any, context: Any) -> bytes:
+        await asyncio.sleep(60)
+        return b""
+
+    async with torchserve(answer) as backend:
+        call = asyncio.create_task(backend.render("tiny", JOB, 60))
+        await asyncio.sleep(0.1)
+        await backend.close()
+        with pytest.raises(BackendDown):
+            await call
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff", b"", (ANSWER.SerializeToString() * 2)])
+async def test_an_answer_that_does_not_fit_the_job_is_a_failure(data: bytes) -> None:
+    async def answer(request: Any, context: Any) -> bytes:
+        return data
+
+    async with torchserve(answer) as backend:
+        with pytest.raises(BackendFailed):
+            await backend.render("tiny", JOB, 5)
+
+
+async def test_nobody_there_is_down() -> None:
+    backend = TorchServeBackend("127.0.0.1:1", "key")
+    try:
+        with pytest.raises(BackendDown, match="not reachable"):
+            await backend.render("tiny", JOB, 5)
+    finally:
+        await backend.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "kind"),
+    [
+        ("INTERNAL", "Worker died.\norg.pytorch.serve.http.InternalServerException", WorkerDied),
+        ("RESOURCE_EXHAUSTED", "Worker died.", WorkerDied),
+        ("INTERNAL", 'Model "m" Version null has no worker to serve inference request.', BackendDown),
+        ("UNAVAILABLE", "failed to connect to all addresses", BackendDown),
+        ("UNAVAILABLE", "Socket closed", BackendDown),
+        ("UNAVAILABLE", "Prediction failed\norg.pytorch.serve", BackendFailed),
+        ("PERMISSION_DENIED", "Token Authorization failed", BackendFailed),
+        ("INTERNAL", "Out of resources", BackendFailed),
+        ("CANCELLED", "RST_STREAM with code 8", BackendFailed),
+    ],
+)
+def test_a_status_of_torchserve_means_what_it_was_measured_to_mean(code: str, details: str, kind: type) -> None:
+    assert type(to_backend_error(grpc.StatusCode[code], details)) is kind
+
+
+def test_the_packaged_java_is_found_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = find_java(None)
+    monkeypatch.setenv("JAVA_HOME", "/nonexistent")
+    monkeypatch.setenv("PATH", "/nonexistent")
+
+    assert find_java(None) == before
+    assert find_java(before) == before
+    assert find_java(str(before.parent.parent)) == before
+
+
+def test_a_setting_that_is_no_java_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartFailed, match="java must be an executable file, got .*bin/java"):
+        find_java(tmp_path)
+
+
+def test_the_environment_of_workers_holds_nothing_that_changes_them() -> None:
+    hostile = ["JAVA_HOME", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH", "PYTHONPATH"]
+    hostile += ["PYTHONHOME", "TS_CONFIG_FILE", "LOG_LOCATION", "LOCAL_RANK", "ROSACEA_API_KEYS"]
+    given = dict.fromkeys(hostile, "hostile") | {"PATH": "/bin", "OMP_NUM_THREADS": "64"}
+
+    assert child_environment(given, 2) == {
+        "PATH": "/bin",
+        "OMP_NUM_THREADS": "2",
+        "MKL_NUM_THREADS": "2",
+        "ROSACEA_WORKER_THREADS": "2",
+    }
+
+
+def test_devices_that_torchserve_would_crash_on_are_refused() -> None:
+    for good in ("", "0", "0,1", "-1"):
+        child_environment({"CUDA_VISIBLE_DEVICES": good}, 1)
+    with pytest.raises(StartFailed, match="must be integers"):
+        child_environment({"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}, 1)
+
+
+def test_settings_survive_the_form_java_reads() -> None:
+    assert properties({"a": r"none\.invalid", "b": "/tmp/ü"}) == "a=none\\\\.invalid\nb=/tmp/\\u00fc\n"
+
+
+def test_the_private_directory_is_private_and_short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+
+    directory = make_private_directory()
+
+    try:
+        assert directory.stat().st_mode & 0o777 == 0o700
+        assert len(str(directory)) < 60
+        assert list(deep.iterdir()) == []
+    finally:
+        directory.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("line", "level", "text"),
+    [
+        (b"WARN|MODEL_LOG|cuda is | gone", logging.WARNING, "MODEL_LOG: cuda is | gone"),
+        (b"ERROR|WorkerThread|no", logging.ERROR, "WorkerThread: no"),
+        (b"Model server started.", logging.DEBUG, "Model server started."),
+        (b"WARN|x|\x1b[31mred\x07 \xff\r", logging.WARNING, "x:  [31mred  �"),
+    ],
+)
+def test_a_line_of_output_is_logged_at_its_level_and_without_control_characters(
+    line: bytes, level: int, text: str
+) -> None:
+    assert parse_line(line) == (level, text)
+
+
+async def test_output_without_line_ends_does_not_pile_up() -> None:
+    stream = asyncio.StreamReader()
+    stream.feed_data(b"x" * 1_000_000 + b"\nnext\nlast")
+    stream.feed_eof()
+
+    assert [line async for line in lines(stream)] == [b"x" * MAX_LINE_BYTES, b"next", b"last"]
+
+
+def guarded(directory: Path, script: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-I", "-S", guard.__file__, str(directory), "/bin/sh", "-c", script]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def is_gone(pid: int) -> bool:
+    deadline = time.monotonic() + 5
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not psutil.pid_exists(pid)
+
+
+# A grandchild in a session of its own, which no process group would reach.
+STRAY = "setsid sleep 1000 & echo $!; "
+
+
+@pytest.mark.parametrize("how", ["pipe closed", "program killed", "program ends"])
+def test_nothing_outlives_the_guard(tmp_path: Path, how: str) -> None:
+    directory = tmp_path / "state"
+    directory.mkdir()
+    with guarded(directory, STRAY + ("exit 3" if how == "program ends" else "sleep 1000")) as process:
+        assert process.stdout is not None and process.stdin is not None
+        stray = int(process.stdout.readline())
+        if how == "pipe closed":
+            process.stdin.close()
+        elif how == "program killed":
+            psutil.Process(process.pid).children()[0].kill()
+        code = process.wait(10)
+
+        assert code == (3 if how == "program ends" else 128 + signal.SIGKILL)
+        assert is_gone(stray)
+        assert not directory.exists()
+
+
+def test_the_guard_passes_sigterm_on(tmp_path: Path) -> None:
+    with guarded(tmp_path / "none", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+
+        assert process.wait(10) == 7
+
+
+def test_a_guard_that_is_killed_takes_the_program_with_it(tmp_path: Path) -> None:
+    with guarded(tmp_path / "none", "echo $$; exec sleep 1000") as process:
+        assert process.stdout is not None
+        program = int(process.stdout.readline())
+        process.kill()
+
+        assert is_gone(program)
+
+
+def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-I", "-S", guard.__file__, str(tmp_path / "none"), "/nonexistent/java"]
+    done = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 127
