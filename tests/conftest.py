@@ -1,4 +1,4 @@
-"""Fixtures for every suite. Tests may read the shared reference data beside the checkout, and skip where it is absent."""
+"""Fixtures for every suite. Tests may read reference data beside the checkout, and skip where it is absent."""
 
 from __future__ import annotations
 

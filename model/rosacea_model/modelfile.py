@@ -55,7 +55,7 @@ def verify(path: Path | str) -> ModelFile:
     header = read_header(weights)
     try:
         config = GeneratorConfig.from_json(header["__metadata__"]["config"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelRejected(f"{weights}: no usable generator config in its metadata: {error}") from error
     return ModelFile(
         name=manifest["name"], path=weights, digest=actual, config=config, note=manifest.get("note", "")

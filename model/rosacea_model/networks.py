@@ -203,7 +203,7 @@ class SynthesisNetwork(nn.Module):
 
     def noise_shapes(self) -> list[tuple[int, int]]:
         """Height and width of the noise of each layer, in order."""
-        return [tuple(layer.noise_const.shape) for block in self.blocks() for layer in block.layers]
+        return [(layer.noise_const.shape[0], layer.noise_const.shape[1]) for block in self.blocks() for layer in block.layers]
 
     def noises(self, mode: NoiseMode, batch: int) -> list[Tensor | None]:
         """Noise for each layer: the stored one, none, or fresh from torch's generator."""
@@ -217,7 +217,7 @@ class SynthesisNetwork(nn.Module):
         raise ValueError(f"noise_mode must be const, none or random, got {mode!r}")
 
     def forward(self, ws: Tensor, noises: Sequence[Tensor | None]) -> Tensor:
-        """ws [N, num_ws, w_dim], one noise a layer (see `noises`) => image [N, ch, R, R] float32, nominally in [-1, 1]."""
+        """ws [N, num_ws, w_dim], a noise for each layer => image [N, ch, R, R] float32, nominally in [-1, 1]."""
         x: Tensor | None = None
         image: Tensor | None = None
         row = 0

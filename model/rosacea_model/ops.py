@@ -1,4 +1,4 @@
-"""The operations StyleGAN2 is built from, as pure functions on native torch ops (Karras et al. 2020, section 2 and 3)."""
+"""What StyleGAN2 is built from, as pure functions on native torch ops (Karras et al. 2020, sections 2 and 3)."""
 
 from __future__ import annotations
 

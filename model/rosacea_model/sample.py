@@ -98,4 +98,6 @@ def one_hot(index: int, width: int) -> NDArray[np.float32]:                # => 
     """The label vector of a class."""
     if not 0 <= index < width:
         raise ValueError(f"class index must be from 0 to {width - 1}, got {index}")
-    return np.eye(width, dtype=np.float32)[index]
+    vector = np.zeros(width, np.float32)
+    vector[index] = 1
+    return vector

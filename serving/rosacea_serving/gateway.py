@@ -11,7 +11,7 @@ import logging
 import math
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -21,9 +21,10 @@ from prometheus_client import start_http_server
 
 from rosacea.v1 import faces_pb2, faces_pb2_grpc
 
+from .calls import Calls
 from .catalog import Catalog
 from .faces import Faces
-from .interceptor import ErrorInterceptor
+from .interceptor import CallInterceptor
 from .metrics import Metrics
 from .scheduler import Limits, Scheduler
 from .segments import SegmentPool
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 SERVICE = faces_pb2.DESCRIPTOR.services_by_name["FaceService"].full_name
 HANDSHAKE_TIMEOUT_MS = 5000         # idle sockets that never speak are dropped after this
 MAX_STREAMS_PER_CONNECTION = 128    # more wait at the client; bounds what a connection can make us hold
+LAST_WORDS_SECONDS = 0.5            # for the statuses that are still on their way out
 WORKER_RESTART_SECONDS = 60.0       # a job may stand behind the restart of its worker
 SLOT_SLACK = 1.25                   # a coded image may be larger than its pixels; one that is larger still goes inline
 SLOT_HEADER_BYTES = 64 * 1024
@@ -74,6 +76,7 @@ class Gateway:
         self._ready = asyncio.Event()
         self._stack = AsyncExitStack()
         self.metrics = Metrics()
+        self._calls = Calls(self.metrics.open_calls)
         self.port = 0
         self._schedulers = {model.short_name: self._scheduler(model) for model in self._catalog.models}
         self._faces = Faces(self._catalog, self._schedulers, settings.request_limits())
@@ -114,7 +117,7 @@ class Gateway:
     @asynccontextmanager
     async def _server(self) -> AsyncIterator[None]:
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(self.metrics.rejected)],
+            interceptors=[CallInterceptor(self._calls, self.metrics.rejected)],
             options=[
                 ("grpc.max_receive_message_length", self._settings.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -134,7 +137,8 @@ class Gateway:
             yield
         finally:
             await self._health.enter_graceful_shutdown()
-            await server.stop(self._settings.grace_seconds)
+            await self._calls.drain(self._settings.grace_seconds)
+            await server.stop(LAST_WORDS_SECONDS)
             for scheduler in self._schedulers.values():
                 await scheduler.close()
 
@@ -166,7 +170,7 @@ class Gateway:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         self._health_task = asyncio.get_running_loop().create_task(self._set_health(status))
 
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
+    async def _set_health(self, status: Any) -> None:
         for service in ("", SERVICE):
             await self._health.set(service, status)
 

@@ -18,21 +18,24 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter
 
-    Handler = grpc.RpcMethodHandler[Any, Any]
+    from .calls import Calls
+
     Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
 
 OURS = "/rosacea."
 
 log = logging.getLogger(__name__)
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns what a servicer raises into a status with google.rpc details.
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Counts calls, and turns what a servicer raises into a status with google.rpc details.
 
     It also parses requests itself, because grpc answers a malformed message with UNKNOWN and the name of a class.
     """
 
-    def __init__(self, rejected: Counter) -> None:
+    def __init__(self, calls: Calls, rejected: Counter) -> None:
+        self._calls = calls
         self._rejected = rejected
 
     async def intercept_service(
@@ -54,7 +57,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, handler: Handler) -> Callable[[bytes, Context], Awaitable[Any]]:
         async def answer(data: bytes, context: Context) -> Any:
             try:
-                return await handler.unary_unary(parse(handler, data), context)
+                with self._calls.one():
+                    return await handler.unary_unary(parse(handler, data), context)
             except Exception as error:
                 await self._abort(context, error)
 
@@ -63,8 +67,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, handler: Handler) -> Callable[[bytes, Context], AsyncIterator[Any]]:
         async def answer(data: bytes, context: Context) -> AsyncIterator[Any]:
             try:
-                async for message in handler.unary_stream(parse(handler, data), context):
-                    yield message
+                with self._calls.one():
+                    async for message in handler.unary_stream(parse(handler, data), context):
+                        yield message
             except Exception as error:
                 await self._abort(context, error)
 

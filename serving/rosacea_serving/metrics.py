@@ -36,6 +36,7 @@ class Metrics:
             buckets=STAGE_BUCKETS,
             registry=self.registry,
         )
+        self.open_calls = Gauge("rosacea_open_calls", "Calls under way.", registry=self.registry)
         self.rejected = Counter(
             "rosacea_rejected", "Calls refused, by reason.", ["reason"], registry=self.registry
         )

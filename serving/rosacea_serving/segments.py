@@ -14,6 +14,7 @@ import re
 import stat
 import threading
 from collections import OrderedDict, deque
+
 SEGMENT_NAME = "rosacea-slots"
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 PATH_PATTERN = re.compile(r"/proc/[1-9][0-9]{0,9}/fd/[0-9]{1,9}")

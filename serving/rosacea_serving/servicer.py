@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rosacea.v1 import faces_pb2, faces_pb2_grpc
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from .faces import Faces
 
+    Context = grpc.aio.ServicerContext[Any, Any]
+
 
 class FaceServicer(faces_pb2_grpc.FaceServiceServicer):
     """Errors are raised, never set: the interceptor turns them into statuses."""
@@ -21,22 +23,22 @@ class FaceServicer(faces_pb2_grpc.FaceServiceServicer):
         self._faces = faces
 
     async def GenerateFaces(  # noqa: N802
-        self, request: faces_pb2.GenerateFacesRequest, context: grpc.aio.ServicerContext
+        self, request: faces_pb2.GenerateFacesRequest, context: Context
     ) -> faces_pb2.GenerateFacesResponse:
         return await self._faces.generate(request.spec)
 
     async def StreamFaces(  # noqa: N802
-        self, request: faces_pb2.StreamFacesRequest, context: grpc.aio.ServicerContext
+        self, request: faces_pb2.StreamFacesRequest, context: Context
     ) -> AsyncIterator[faces_pb2.StreamFacesResponse]:
         async for message in self._faces.stream(request.spec, request.start_index):
             yield message
 
     async def GetModel(  # noqa: N802
-        self, request: faces_pb2.GetModelRequest, context: grpc.aio.ServicerContext
+        self, request: faces_pb2.GetModelRequest, context: Context
     ) -> faces_pb2.GetModelResponse:
         return self._faces.model(request.name)
 
     async def ListModels(  # noqa: N802
-        self, request: faces_pb2.ListModelsRequest, context: grpc.aio.ServicerContext
+        self, request: faces_pb2.ListModelsRequest, context: Context
     ) -> faces_pb2.ListModelsResponse:
         return self._faces.models(request.page_size, request.page_token)

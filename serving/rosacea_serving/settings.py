@@ -1,4 +1,4 @@
-"""Everything an operator can set, read once at start: flags beat environment variables (ROSACEA_*), these beat defaults."""
+"""Everything an operator can set, read once at start: flags beat ROSACEA_* in the environment, these beat defaults."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class RequestLimits(BaseModel, frozen=True):
     stream_message_bytes: int
 
 
-class Settings(BaseSettings, frozen=True):
+class Settings(BaseSettings):
     """`rosacea serve --help` lists the same as flags."""
 
-    model_config = SettingsConfigDict(env_prefix="ROSACEA_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="ROSACEA_", extra="forbid", frozen=True)
 
     address: Address = Field(DEFAULT_ADDRESS, description="Where the gRPC API listens; loopback unless asked.")
     metrics_address: Address | None = Field(None, description="Where Prometheus may scrape /metrics; off by default.")

@@ -17,7 +17,7 @@ from rosacea.v1 import faces_pb2_grpc
 from rosacea_client.spec import FaceSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from google.protobuf.message import Message
 
@@ -35,7 +35,7 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
         self.requests: list[Any] = []
         self.page_size = 2
         self.model_names = ["models/circles", "models/squares", "models/triangles"]
-        self.spoil = lambda face: face    # what a lying service does to a face
+        self.spoil: Callable[[pb.Face], pb.Face] = lambda face: face    # what a lying service does to a face
 
     def GenerateFaces(self, request: Any, context: Any) -> pb.GenerateFacesResponse:  # noqa: N802
         self._begin(request, context)
@@ -63,11 +63,13 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
         self.requests.append(request)
         self.deadlines.append(context.time_remaining())
         if self.failures:
-            context.abort_with_status(rpc_status.to_status(self.failures.pop(0)))
+            status = rpc_status.to_status(self.failures.pop(0))
+            context.abort_with_status(status)
 
     def _faces(self, message: pb.FaceSpec) -> list[pb.Face]:
         spec = FaceSpec.from_pb(message)
-        return [self.spoil(draw(place, seed, message.format)) for place, seed in enumerate(spec.seed_list or ())]
+        seeds = enumerate(spec.seed_list or ())
+        return [self.spoil(draw(place, seed, message.format)) for place, seed in seeds]
 
 
 def draw(index: int, seed: int, image_format: pb.ImageFormat.ValueType = pb.IMAGE_FORMAT_PNG) -> pb.Face:
@@ -78,9 +80,8 @@ def draw(index: int, seed: int, image_format: pb.ImageFormat.ValueType = pb.IMAG
         buffer.write(picture.tobytes())
     else:
         picture.save(buffer, "JPEG" if image_format == pb.IMAGE_FORMAT_JPEG else "PNG")
-    return pb.Face(
-        index=index, seed=seed, image=buffer.getvalue(), format=image_format, width=SIDE, height=SIDE, channels=3
-    )
+    size = {"width": SIDE, "height": SIDE, "channels": 3}
+    return pb.Face(index=index, seed=seed, image=buffer.getvalue(), format=image_format, **size)
 
 
 def provenance() -> pb.Provenance:

@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client.errors import MAX_VIOLATIONS
 from rosacea_client.reasons import Reason, Violation
-from rosacea_client.spec import FORMATS, NOISE_MODES, FaceSpec, InvalidSpec, SeedRange, StyleMix
+from rosacea_client.spec import FORMATS, NOISE_MODES, FaceSpec, InvalidSpec, SeedRange
 
 NAN = math.nan
+ONE = pb.Seeds(values=[1])
+UNKNOWN: Any = 99    # no enum has so many values
 SEED = st.integers(0, 2**32 - 1)
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+MODELS = ["models/a", "models/a-1.b_c/revisions/latest", "models/a/revisions/" + "0f" * 32]
+LABELS = [pb.Label(), pb.Label(class_index=3), pb.Label(vector=pb.LabelVector())]
+BAD_MIX = {"seed": 1, "first_row": 1, "end_row": 1}
+ODDITIES = [
+    10**5000, 1e308, np.zeros((2, 3)), np.float64(NAN), np.array("x"), object(), 1j, [[1], [2, 3]], range(3),
+]    # fmt: skip
 MIX = st.builds(
     lambda seed, first, rows: {"seed": seed, "first_row": first, "end_row": first + rows},
     SEED, st.integers(0, 30), st.integers(1, 30),
@@ -31,17 +39,17 @@ def maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 @st.composite
 def good_specs(draw: st.DrawFn) -> dict[str, Any]:
     latents = st.lists(FLOAT32, min_size=1, max_size=20)
-    ranges = st.builds(lambda start, count: {"start": start, "count": min(count, 2**32 - start)}, SEED, SEED.map(abs))
+    ranges = SEED.map(lambda start: {"start": start, "count": (2**32 - start + 1) // 2})
     sources = {
         "seeds": st.lists(SEED, min_size=1, max_size=20),
-        "seed_range": ranges.filter(lambda seeds: seeds["count"] > 0),
+        "seed_range": ranges,
         "z": latents,
         "w": latents,
         "ws": latents,
     }
     source = draw(st.sampled_from(sorted(sources)))
     spec: dict[str, Any] = {source: draw(sources[source])}
-    spec["model"] = draw(st.sampled_from(["", "models/a", "models/a-1.b_c/revisions/latest", "models/a/revisions/" + "0f" * 32]))
+    spec["model"] = draw(st.sampled_from(["", *MODELS]))
     if source not in ("w", "ws"):
         spec["truncation_psi"] = draw(maybe(st.floats(-2, 2)))
         spec["truncation_cutoff"] = draw(maybe(st.integers(0, 2**32 - 1)))
@@ -60,6 +68,7 @@ def good_specs(draw: st.DrawFn) -> dict[str, Any]:
 def wild_messages(draw: st.DrawFn) -> pb.FaceSpec:
     """Anything that can be put into the message, sensible or not."""
     uint32, uint64, anything = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.floats(width=32)
+    mixes = st.builds(pb.StyleMix, seed=uint64, first_row=uint32, end_row=uint32)
     latents = st.builds(pb.Latents, data=st.binary(max_size=20), values=st.lists(anything, max_size=5))
     sources = {
         "seeds": st.builds(pb.Seeds, values=st.lists(uint64, max_size=30)),
@@ -76,11 +85,15 @@ def wild_messages(draw: st.DrawFn) -> pb.FaceSpec:
         truncation_cutoff=draw(maybe(uint32)),
         noise_mode=draw(st.integers(-(2**31), 2**31 - 1)),    # type: ignore[arg-type]  # open enum
         noise_seed=draw(maybe(uint64)),
-        label=draw(maybe(st.sampled_from([pb.Label(), pb.Label(class_index=3), pb.Label(vector=pb.LabelVector())]))),
-        style_mixes=draw(st.lists(st.builds(pb.StyleMix, seed=uint64, first_row=uint32, end_row=uint32), max_size=3)),
+        label=draw(maybe(st.sampled_from(LABELS))),
+        style_mixes=draw(st.lists(mixes, max_size=3)),
         format=draw(st.integers(-(2**31), 2**31 - 1)),    # type: ignore[arg-type]  # open enum
         jpeg_quality=draw(maybe(uint32)),
     )
+
+
+def mix(**fields: int) -> dict[str, int]:
+    return {"seed": 1, "end_row": 1} | fields
 
 
 def violations(**fields: Any) -> list[tuple[str, Reason]]:
@@ -122,9 +135,10 @@ def test_any_message_is_read_or_refused_with_field_paths(message: pb.FaceSpec) -
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from([*FaceSpec.model_fields, "unknown"]),
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.lists(st.integers() | st.text())
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
+    | st.lists(st.integers() | st.text())
     | st.dictionaries(st.sampled_from(["seed", "start", "count", "end_row", "x"]), st.integers() | st.text())
-    | st.sampled_from([10**5000, 1e308, np.zeros((2, 3)), np.float64(NAN), np.array("x"), object(), 1j, [[1], [2, 3]], range(3)]),
+    | st.sampled_from(ODDITIES),
 )    # fmt: skip
 def test_any_python_value_is_taken_or_refused_in_our_words(name: str, value: Any) -> None:
     try:
@@ -159,13 +173,13 @@ def test_any_python_value_is_taken_or_refused_in_our_words(name: str, value: Any
         ({"seeds": [1], "truncation_cutoff": -1}, "spec.truncation_cutoff", Reason.INVALID_FIELD),
         ({"seeds": [1], "noise_mode": "loud"}, "spec.noise_mode", Reason.NOISE_MODE_UNKNOWN),
         ({"seeds": [1], "noise_seed": 1}, "spec.noise_seed", Reason.INVALID_FIELD),
-        ({"seeds": [1], "noise_mode": "random", "noise_seed": -1}, "spec.noise_seed", Reason.SEED_OUT_OF_RANGE),
+        ({"z": [1], "noise_mode": "random", "noise_seed": -1}, "spec.noise_seed", Reason.SEED_OUT_OF_RANGE),
         ({"seeds": [1], "class_index": -1}, "spec.label.class_index", Reason.INVALID_FIELD),
         ({"seeds": [1], "label_vector": [NAN]}, "spec.label.vector.values", Reason.LATENT_NOT_FINITE),
         ({"seeds": [1], "label_vector": [1], "class_index": 1}, "spec.label", Reason.INVALID_FIELD),
-        ({"w": [1], "style_mixes": [StyleMix(seed=1, end_row=1)]}, "spec.style_mixes", Reason.STYLE_MIX_NOT_ALLOWED),
-        ({"z": [1], "style_mixes": [{"seed": 2**32, "end_row": 1}]}, "spec.style_mixes[0].seed", Reason.SEED_OUT_OF_RANGE),
-        ({"z": [1], "style_mixes": [{"seed": 1, "first_row": 3, "end_row": 3}]}, "spec.style_mixes[0].end_row", Reason.STYLE_MIX_OUT_OF_RANGE),
+        ({"w": [1], "style_mixes": [mix()]}, "spec.style_mixes", Reason.STYLE_MIX_NOT_ALLOWED),
+        ({"z": [1], "style_mixes": [mix(seed=2**32)]}, "spec.style_mixes[0].seed", Reason.SEED_OUT_OF_RANGE),
+        ({"z": [1], "style_mixes": [BAD_MIX]}, "spec.style_mixes[0].end_row", Reason.STYLE_MIX_OUT_OF_RANGE),
         ({"seeds": [1], "format": "bmp"}, "spec.format", Reason.FORMAT_UNKNOWN),
         ({"seeds": [1], "jpeg_quality": 90}, "spec.jpeg_quality", Reason.INVALID_FIELD),
         ({"seeds": [1], "format": "jpeg", "jpeg_quality": 101}, "spec.jpeg_quality", Reason.INVALID_FIELD),
@@ -185,9 +199,9 @@ def test_a_broken_rule_names_its_field_and_reason(fields: dict[str, Any], field:
         (pb.FaceSpec(z=pb.Latents(data=b"12345")), "spec.z.data", Reason.LATENT_LENGTH_MISMATCH),
         (pb.FaceSpec(z=pb.Latents(data=b"1234", values=[1])), "spec.z", Reason.INVALID_FIELD),
         (pb.FaceSpec(ws=pb.Latents()), "spec.ws", Reason.LATENT_LENGTH_MISMATCH),
-        (pb.FaceSpec(seeds=pb.Seeds(values=[1]), label=pb.Label()), "spec.label", Reason.INVALID_FIELD),
-        (pb.FaceSpec(seeds=pb.Seeds(values=[1]), format=99), "spec.format", Reason.FORMAT_UNKNOWN),    # type: ignore[arg-type]
-        (pb.FaceSpec(seeds=pb.Seeds(values=[1]), noise_mode=99), "spec.noise_mode", Reason.NOISE_MODE_UNKNOWN),    # type: ignore[arg-type]
+        (pb.FaceSpec(seeds=ONE, label=pb.Label()), "spec.label", Reason.INVALID_FIELD),
+        (pb.FaceSpec(seeds=ONE, format=UNKNOWN), "spec.format", Reason.FORMAT_UNKNOWN),
+        (pb.FaceSpec(seeds=ONE, noise_mode=UNKNOWN), "spec.noise_mode", Reason.NOISE_MODE_UNKNOWN),
     ],
 )    # fmt: skip
 def test_what_only_the_wire_can_say_is_refused_too(message: pb.FaceSpec, field: str, reason: Reason) -> None:
@@ -214,7 +228,7 @@ def test_a_message_names_the_thing_the_rule_and_the_value() -> None:
     assert caught.value.metadata == {"min": "-2", "max": "2", "value": "3"}
 
 
-@pytest.mark.parametrize("value", ["x" * 10**6, 10**5000, b"x" * 10**6])
+@pytest.mark.parametrize("value", ["x" * 10**6, 10**5000, b"x" * 10**6], ids=["text", "number", "bytes"])
 def test_a_huge_value_is_cut_in_messages(value: Any) -> None:
     with pytest.raises(InvalidSpec) as caught:
         FaceSpec(seeds=[1], truncation_psi=value)
@@ -246,7 +260,8 @@ def test_latents_of_any_shape_are_flattened_copied_and_frozen() -> None:
     given[:] = 7
 
     assert spec.z is not None
-    assert (spec.z.dtype, spec.z.shape, spec.z.max()) == (np.float32, (24,), 1)
+    assert spec.z.dtype == np.float32
+    assert spec.z.tolist() == [1.0] * 24
     assert not spec.z.flags.writeable
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+
 from rosacea_model import GeneratorConfig, Model, OutputNotFinite, Sample, StyleMix, load, weights
 from rosacea_model.engine import Engine
 from rosacea_model.fresh import fresh_model

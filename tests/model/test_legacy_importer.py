@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from rosacea_model import weights
 from rosacea_model.errors import CheckpointRejected, ModelRejected
 from rosacea_model.legacy.importer import ImportReport, NetworkSummary, import_checkpoint
@@ -159,8 +160,8 @@ def test_a_reader_that_takes_too_long_is_ended(snapshot: Path, tmp_path: Path) -
     ("script", "text"),
     [
         ("kill -9 $$", "stopped by SIGKILL"), ("echo out of luck >&2; exit 3", "status 3: out of luck"),
-        ("exit 1", "status 1: no message"), ("echo nonsense", "no readable answer"), ("true", "no readable answer"),
-        ("echo '[]'", "no readable answer"),
+        ("exit 1", "status 1: no message"), ("true", "no readable answer"),
+        ("echo '[]'", "no readable answer"), ("echo nonsense", "no readable answer"),
     ],
 )
 def test_a_reader_that_dies_is_a_refusal(
@@ -211,7 +212,8 @@ def attempt(code: str, folder: Path, *, walled: bool) -> subprocess.CompletedPro
     """)
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}
     return subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True,
+        check=False,
     )
 
 

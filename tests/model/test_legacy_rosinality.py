@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import CheckpointRejected
 from rosacea_model.legacy.rosinality import FILTER, parse_rosinality
@@ -33,7 +34,8 @@ BLOCKS = {
     "b32.conv0": "convs.4", "b32.conv1": "convs.5", "b32.torgb": "to_rgbs.2",
 }
 NOISE = {
-    "b4.conv1": 0, "b8.conv0": 1, "b8.conv1": 2, "b16.conv0": 3, "b16.conv1": 4, "b32.conv0": 5, "b32.conv1": 6,
+    "b4.conv1": 0, "b8.conv0": 1, "b8.conv1": 2, "b16.conv0": 3, "b16.conv1": 4, "b32.conv0": 5,
+    "b32.conv1": 6,
 }
 BLURS = ("convs.0.conv.blur", "convs.2.conv.blur", "convs.4.conv.blur")
 UPSAMPLES = ("to_rgbs.0.upsample", "to_rgbs.1.upsample", "to_rgbs.2.upsample")
@@ -52,7 +54,7 @@ def their_state(ours: dict[str, Tensor]) -> dict[str, Tensor]:
         state[f"style.{index + 1}.weight"] = ours[f"mapping.fc{index}.weight"]
         state[f"style.{index + 1}.bias"] = ours[f"mapping.fc{index}.bias"]
     for here, there in BLOCKS.items():
-        layer = {name.removeprefix(f"synthesis.{here}."): value for name, value in ours.items() if here in name}
+        layer = {name.partition(f"{here}.")[2]: value for name, value in ours.items() if here in name}
         state[f"{there}.conv.weight"] = layer["weight"][None]
         state[f"{there}.conv.modulation.weight"] = layer["affine.weight"]
         state[f"{there}.conv.modulation.bias"] = layer["affine.bias"]
@@ -136,7 +138,7 @@ def test_missing_fixed_noise_is_zero_and_reported() -> None:
 def test_a_whole_training_checkpoint_is_read() -> None:
     weight = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.Adam([weight])
-    weight.sum().backward()
+    weight.grad = torch.ones(2)
     optimizer.step()
     extras = {
         "g_optim": optimizer.state_dict(), "args": argparse.Namespace(path="x", size=32), "ada_aug_p": 0.5,
@@ -151,8 +153,8 @@ def test_a_whole_training_checkpoint_is_read() -> None:
     [
         (lambda g: g.pop("convs.3.activate.bias"), r"lacks 1 tensors \(convs.3.activate.bias"),
         (lambda g: g.update({"convs.9.extra": torch.ones(1)}), r"unexpected 1 tensors \(convs.9.extra"),
-        (lambda g: g.update({"convs.0.conv.blur.kernel": torch.ones(4, 4)}), r"convs.0.conv.blur.kernel must be"),
-        (lambda g: g.update({"conv1.conv.weight": torch.ones(1, 8, 8, 3, 3)}), r"conv1.conv.weight must have"),
+        (lambda g: g.update({"convs.0.conv.blur.kernel": torch.ones(4, 4)}), r"blur.kernel must be"),
+        (lambda g: g.update({"conv1.conv.weight": torch.ones(1, 8, 8, 3, 3)}), r"conv1.conv.weight must"),
         (lambda g: g.update({"input.input": g["input.input"].double()}), r"input.input must be float32"),
         (lambda g: g.update({"style.1.bias": "text"}), r"style.1.bias must be a tensor"),
         (lambda g: g.pop("to_rgbs.2.conv.weight"), r"tensors"),
@@ -199,7 +201,7 @@ def test_zips_that_torch_does_not_write_are_refused() -> None:
 
     with pytest.raises(CheckpointRejected, match="none compressed"):
         parse_rosinality(repacked(data, zipfile.ZIP_DEFLATED))
-    with pytest.raises(CheckpointRejected, match="one data.pkl, got 2"):
+    with pytest.raises(CheckpointRejected, match=r"one data\.pkl, got 2"):
         parse_rosinality(repacked(data, zipfile.ZIP_STORED, **{"other/data.pkl": b""}))
     with pytest.raises(CheckpointRejected):
         parse_rosinality(data[: len(data) // 2])

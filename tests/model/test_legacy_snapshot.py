@@ -1,4 +1,4 @@
-"""Snapshots of the reference are read to the same numbers, and a generator's arguments mean what they meant there."""
+"""The reference's snapshots are read to the same numbers, and their arguments mean what they meant there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import CheckpointRejected
 from rosacea_model.legacy.snapshot import NetworkRecord, generator_config, read_snapshot
@@ -104,7 +105,8 @@ def test_defaults_that_a_file_leaves_open_are_read_off_its_modules(golden: Path,
 
 
 def test_nested_and_flat_arguments_mean_the_same() -> None:
-    flat = {**SIZES, **WIDTHS, "mapping_kwargs": {"num_layers": 2}, "fused_modconv_default": "inference_only"}
+    flat: dict[str, Any] = {**SIZES, **WIDTHS, "mapping_kwargs": {"num_layers": 2}}
+    flat["fused_modconv_default"] = "inference_only"
 
     assert generator_config(record(**nested())) == CONFIG
     assert generator_config(record(**flat)) == CONFIG
@@ -126,8 +128,9 @@ def test_arguments_that_change_nothing_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("resample_filter", [1, 2, 1]), ("activation", "relu"), ("use_noise", False), ("block_kwargs", {"x": 1}),
-        ("resolution_w", 512), ("conv_clamp", "much"), ("architecture", "dense"), ("channel_base", 1.5),
+        ("resample_filter", [1, 2, 1]), ("activation", "relu"), ("use_noise", False),
+        ("block_kwargs", {"x": 1}), ("resolution_w", 512), ("conv_clamp", "much"),
+        ("architecture", "dense"), ("channel_base", 1.5),
     ],
 )
 def test_an_argument_that_cannot_be_honoured_is_refused_by_name(name: str, value: object) -> None:
@@ -137,7 +140,7 @@ def test_an_argument_that_cannot_be_honoured_is_refused_by_name(name: str, value
 
 @pytest.mark.parametrize(("name", "value"), [("lr_multiplier", 0.1), ("activation", "relu"), ("depth", 3)])
 def test_a_mapping_argument_that_cannot_be_honoured_is_refused_by_name(name: str, value: object) -> None:
-    kwargs = {**nested(), "mapping_kwargs": {"num_layers": 2, name: value}}
+    kwargs: dict[str, Any] = {**nested(), "mapping_kwargs": {"num_layers": 2, name: value}}
     with pytest.raises(CheckpointRejected, match=name):
         generator_config(record(**kwargs))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+
 from rosacea_model import GeneratorConfig, ModelRejected, load, modelfile, weights
 from rosacea_model.fresh import fresh_model
 from rosacea_model.modelfile import MANIFEST_NAME, WEIGHTS_NAME, check_name, sha256, verify, write_manifest
@@ -80,7 +81,7 @@ def test_every_flipped_bit_of_the_manifest_s_digest_is_refused(
 
     monkeypatch.setattr(modelfile, "read_header", parsed)
     manifest = folder / MANIFEST_NAME
-    start = 8 * manifest.read_bytes().index(verify_digest(folder).encode())
+    start = 8 * manifest.read_bytes().index(pinned_digest(folder).encode())
 
     for bit in range(start, start + 8 * 64):
         flip(manifest, bit)
@@ -89,7 +90,7 @@ def test_every_flipped_bit_of_the_manifest_s_digest_is_refused(
         flip(manifest, bit)
 
 
-def verify_digest(folder: Path) -> str:
+def pinned_digest(folder: Path) -> str:
     digest: str = json.loads((folder / MANIFEST_NAME).read_text())["digest"]
     return digest
 
@@ -152,9 +153,14 @@ def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b"{}", b'{"name": "small"}', b'{"digest": "00"}', b"[" * 10**5]
-    + [b'{"name": 1, "digest": "' + b"0" * 64 + b'"}', b'{"name": "small", "digest": "' + b"A" * 64 + b'"}']
-    + [b'{"name": "small", "digest": "' + b"0" * 64 + b'", "note": 1}', b" " * (2**20 + 1)],
+    [
+        b"", b"{", b"[]", b"null", b'"x"', b"\xff", b"{}", b'{"name": "small"}', b'{"digest": "00"}',
+        b"[" * 10**5,
+        b" " * (2**20 + 1),
+        b'{"name": 1, "digest": "' + b"0" * 64 + b'"}',
+        b'{"name": "small", "digest": "' + b"A" * 64 + b'"}',
+        b'{"name": "small", "digest": "' + b"0" * 64 + b'", "note": 1}',
+    ],
     ids=lambda text: repr(text[:24]),
 )
 def test_a_malformed_manifest_is_refused(folder: Path, text: bytes) -> None:
@@ -187,9 +193,15 @@ def test_a_header_of_an_absurd_length_is_refused(folder: Path, length: int) -> N
 
 @pytest.mark.parametrize(
     "header",
-    [b"[" * 100_000, b'{"a":' * 100_000, b"[]", b"null", b"{}", b"\xff\xfe", b'{"__metadata__": []}']
-    + [b'{"__metadata__": {}}', b'{"__metadata__": {"config": 1}}', b'{"__metadata__": {"config": "{}"}}']
-    + [b'{"__metadata__": {"config": "' + b"[" * 100_000 + b'"}}', b'{"n": ' + b"9" * 100_000 + b"}"],
+    [
+        b"[" * 100_000, b'{"a":' * 100_000, b"[]", b"null", b"{}", b"\xff\xfe",
+        b'{"__metadata__": []}',
+        b'{"__metadata__": {}}',
+        b'{"__metadata__": {"config": 1}}',
+        b'{"__metadata__": {"config": "{}"}}',
+        b'{"__metadata__": {"config": "' + b"[" * 100_000 + b'"}}',
+        b'{"n": ' + b"9" * 100_000 + b"}",
+    ],
     ids=lambda header: f"{header[:30]!r} of {len(header)}",
 )
 def test_a_header_bomb_is_refused(folder: Path, header: bytes) -> None:
@@ -201,9 +213,11 @@ def test_a_header_bomb_is_refused(folder: Path, header: bytes) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"w_dim": 9}, {"c_dim": 2}, {"mapping_layers": 3}, {"img_resolution": 16}, {"img_resolution": 4096}]
-    # 17 GB of weights, if they were made before they are compared with the file.
-    + [{"z_dim": 2**16, "w_dim": 2**16, "channel_base": 2**24, "channel_max": 2**16}],
+    [
+        {"w_dim": 9}, {"c_dim": 2}, {"mapping_layers": 3}, {"img_resolution": 16}, {"img_resolution": 4096},
+        # Terabytes of weights, if they were made before they are compared with the file.
+        {"z_dim": 2**16, "w_dim": 2**16, "channel_base": 2**24, "channel_max": 2**16},
+    ],
     ids=str,
 )
 def test_a_config_that_its_tensors_do_not_fit_is_refused(folder: Path, settings: dict[str, Any]) -> None:
@@ -234,7 +248,9 @@ def test_loaded_tensors_are_the_saved_ones(folder: Path) -> None:
         assert torch.equal(loaded[name], tensor), name
 
 
-def test_a_failed_write_leaves_the_old_bytes_and_no_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_bytes_and_no_part(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def full_disk(descriptor: int) -> None:

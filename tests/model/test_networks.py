@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import torch
+
 from rosacea_model import GeneratorConfig
 from rosacea_model.config import Architecture
 from rosacea_model.networks import Generator
@@ -92,7 +93,7 @@ def reference_tensors(config: GeneratorConfig) -> tuple[dict[str, Any], dict[str
         buffers[f"{block}.resample_filter"] = (4, 4)
         if resolution == 4:
             parameters[f"{block}.const"] = (outputs, 4, 4)
-        for layer, inputs in [("conv0", below)] * (resolution > 4) + [("conv1", outputs)]:
+        for layer, inputs in [("conv0", below), ("conv1", outputs)][resolution == 4 :]:
             parameters |= {
                 f"{block}.{layer}.weight": (outputs, inputs, 3, 3),
                 f"{block}.{layer}.bias": (outputs,),
@@ -117,7 +118,7 @@ def reference_tensors(config: GeneratorConfig) -> tuple[dict[str, Any], dict[str
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))
 @pytest.mark.parametrize("batch", [1, 3])
-def test_each_architecture_draws_finite_images_of_the_right_shape(architecture: Architecture, batch: int) -> None:
+def test_each_architecture_draws_finite_images(architecture: Architecture, batch: int) -> None:
     config = GeneratorConfig(
         z_dim=8, w_dim=8, img_resolution=16, channel_base=128, channel_max=8, architecture=architecture
     )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, c_dim=3, channel_base=256)
 DIGEST = "ab" * 32
+DEMO = "models/demo"
 SETTINGS = Settings(
     address="127.0.0.1:0", max_batch=4, queue_images=40, max_images_per_request=8, stream_lookahead=6
 )
@@ -76,7 +77,7 @@ def seeds(*values: int) -> pb.Seeds:
 
 def details_of(error: grpc.aio.AioRpcError) -> dict[str, Any]:
     """The google.rpc details of an error, by the name of their type."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    status = rpc_status.from_call(error)
     assert status is not None
     found = {}
     for packed in status.details:
@@ -140,7 +141,7 @@ async def test_a_refusal_states_the_limit(service: Service, spec: dict[str, Any]
     assert limit.items() <= dict(details_of(refusal.value)["ErrorInfo"].metadata).items()
 
 
-@pytest.mark.parametrize("name", ["models/other", f"models/demo/revisions/{'cd' * 32}", "models/demo/revisions/cdcdcdcd"])
+@pytest.mark.parametrize("name", ["models/other", f"{DEMO}/revisions/{'cd' * 32}", f"{DEMO}/revisions/cdcdcdcd"])
 async def test_an_unknown_model_or_revision_is_not_found(service: Service, name: str) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await service.generate(model=name, seeds=seeds(1))
@@ -152,7 +153,7 @@ async def test_an_unknown_model_or_revision_is_not_found(service: Service, name:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "models/demo", "models/demo/revisions/latest", f"models/demo/revisions/{DIGEST}", "models/demo/revisions/abababab"]
+    "name", ["", DEMO, f"{DEMO}/revisions/latest", f"{DEMO}/revisions/{DIGEST}", f"{DEMO}/revisions/abababab"]
 )
 async def test_every_name_of_a_model_finds_it(service: Service, name: str) -> None:
     answer = await service.stub.GetModel(pb.GetModelRequest(name=name))
@@ -171,7 +172,7 @@ async def test_models_are_listed(service: Service) -> None:
 
 
 async def test_bytes_that_are_no_message_are_an_invalid_argument_without_a_class_name(service: Service) -> None:
-    call = service.channel.unary_unary("/rosacea.v1.FaceService/GenerateFaces")
+    call: Any = service.channel.unary_unary("/rosacea.v1.FaceService/GenerateFaces")
 
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await call(b"\xff\xff\xff")
@@ -220,9 +221,9 @@ async def test_a_full_queue_answers_at_once_with_when_to_come_back(service: Serv
 
 
 async def test_a_stream_sends_every_face_in_order(service: Service) -> None:
-    indices = [face.index async for message in service.stream(seed_range=pb.SeedRange(start=100, count=50)) for face in message.faces]
+    stream = service.stream(seed_range=pb.SeedRange(start=100, count=50))
 
-    assert indices == list(range(50))
+    assert [face.index async for message in stream for face in message.faces] == list(range(50))
     assert service.workers.drawn == list(range(100, 150))
 
 

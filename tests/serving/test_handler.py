@@ -139,7 +139,9 @@ def test_an_item_that_makes_no_sense_is_told_why(handler: FaceHandler, fields: d
     assert result.outcomes[1].image[0] == 5
 
 
-@pytest.mark.parametrize("bad", [{}, {"body": b"x"}, {"job": "text"}, {"job": bytearray(b"\xff\xff\xff")}, {"job": None}])
+@pytest.mark.parametrize(
+    "bad", [{}, {"body": b"x"}, {"job": "text"}, {"job": bytearray(b"\xff\xff\xff")}, {"job": None}]
+)
 def test_a_malformed_job_fails_alone(handler: FaceHandler, bad: dict[str, Any]) -> None:
     first, second, third = handle(handler, row(item(1)), bad, row(item(2)))
 

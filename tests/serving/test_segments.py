@@ -30,7 +30,7 @@ def pool() -> Iterator[SegmentPool]:
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_another_process_writes_what_the_gateway_reads(pool: SegmentPool) -> None:
@@ -48,7 +48,7 @@ def test_another_process_writes_what_the_gateway_reads(pool: SegmentPool) -> Non
 def test_a_segment_has_no_name_in_any_file_system(pool: SegmentPool) -> None:
     segment = pool.acquire()
 
-    assert os.readlink(segment.path) == "/memfd:rosacea-slots (deleted)"
+    assert str(Path(segment.path).readlink()) == "/memfd:rosacea-slots (deleted)"
     assert os.fstat(segment.fd).st_nlink == 0
     pool.release(segment)
 

@@ -84,7 +84,7 @@ async def test_a_caller_that_stops_waiting_does_not_cancel_the_call() -> None:
         return ANSWER.SerializeToString()
 
     async with torchserve(answer) as backend:
-        with pytest.raises(NoAnswer, match="within 0.05 s"):
+        with pytest.raises(NoAnswer, match=r"within 0\.05 s"):
             await backend.render("tiny", JOB, 0.05)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(backend.render("tiny", JOB, 5), 0.05)
@@ -156,7 +156,7 @@ def test_the_packaged_java_is_found_whatever_the_environment_says(monkeypatch: p
 
 
 def test_a_setting_that_is_no_java_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StartFailed, match="java must be an executable file, got .*bin/java"):
+    with pytest.raises(StartFailed, match=r"java must be an executable file, got .*bin/java"):
         find_java(tmp_path)
 
 
@@ -278,6 +278,8 @@ def test_a_guard_that_is_killed_takes_the_program_with_it(tmp_path: Path) -> Non
 
 def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-S", guard.__file__, str(tmp_path / "none"), "/nonexistent/java"]
-    done = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, check=False)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
 
-    assert done.returncode == 127
+        assert process.stderr.read() == "/nonexistent/java: No such file or directory\n"
+        assert process.wait(10) == 127

@@ -1,7 +1,7 @@
 """The one command, `rosacea`: every installed part contributes its own sub-commands.
 
-A sub-command is an entry point of the group "rosacea.commands": a typer.Typer app, or a plain function. It is not
-imported before it runs, so `rosacea --help` is quick and works without the optional parts.
+A sub-command is an entry point of the group "rosacea.commands": a typer.Typer app, or a plain function. It is
+imported when it runs and not before, so `rosacea --help` is quick and works without the optional parts.
 
 Exit codes: 0 done, 1 failed, 2 the request or the command line is wrong or a part is missing, 3 the service
 cannot be reached or is busy, 130 interrupted.

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
+
 from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1.faces_pb2_grpc import FaceServiceStub
-
 from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.convert import CHANNEL_OPTIONS, Seeds, face_spec, faces_in_order
 from rosacea_client.errors import from_rpc

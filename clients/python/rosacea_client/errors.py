@@ -146,7 +146,7 @@ def _details(
 ) -> tuple[error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo | None]:
     info, bad_request, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), None
     try:
-        status = rpc_status.from_call(call)    # type: ignore[no-untyped-call]
+        status = rpc_status.from_call(call)
         for detail in status.details if status else ():
             if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
                 retry = error_details_pb2.RetryInfo()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rosacea.v1 import faces_pb2 as pb
 
+from rosacea.v1 import faces_pb2 as pb
 from rosacea_client.errors import IntegrityError
 from rosacea_client.files import write_atomically
 from rosacea_client.spec import FORMATS

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, ValidationInfo, field_validator
-from rosacea.v1 import faces_pb2 as pb
 
+from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import fields
 from rosacea_client.errors import InvalidSpec
 from rosacea_client.fields import SEEDS_END, one_of, refuse, whole

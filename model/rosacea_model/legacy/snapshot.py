@@ -109,7 +109,7 @@ def _snapshot(content: object, budget: int) -> Snapshot:
     if not isinstance(content, dict):
         reject(f"a snapshot must be a dict of networks, got {type(content).__name__}", "snapshot")
     if not isinstance(content.get("G_ema"), Record):
-        reject(f"a snapshot must hold a network under G_ema, this file has the keys {shown(list(content))}", "snapshot")
+        reject(f"a snapshot must hold a network under G_ema, got the keys {shown(list(content))}", "snapshot")
     reader = _TensorReader(budget)
     records = {key: content.get(key) for key in ("G", "D", "G_ema")}
     networks = {key: _network(value, reader) for key, value in records.items() if isinstance(value, Record)}

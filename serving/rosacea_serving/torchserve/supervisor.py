@@ -6,8 +6,8 @@
     result = await supervisor.render("demo", job, timeout_seconds=60)
     await supervisor.stop(grace_seconds=20)
 
-Ready means that a worker of every model has drawn a face with the very weights that were asked for. TorchServe's own
-health is not asked: it calls itself healthy with every worker gone.
+Ready means that a worker of every model has drawn a face with the very weights that were asked for, and that there
+still is a worker. TorchServe's own health is not asked: it calls itself healthy with every worker gone.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._grace_seconds = 0.0
+        self._load_seconds = 0.0        # from Java's start to the first face, as measured
 
     async def start(self) -> None:
         """Begin, in the background. Raises StartFailed for what no second attempt can mend: there is no Java."""
@@ -193,6 +194,7 @@ class Supervisor:
             await self._end(process)
 
     async def _serve(self, process: TorchServeProcess, backend: TorchServeBackend) -> None:
+        started = time.monotonic()
         try:
             async with asyncio.timeout(self.options.startup_timeout_seconds):
                 for model in self.options.models:
@@ -201,6 +203,7 @@ class Supervisor:
         except TimeoutError as error:
             limit = self.options.startup_timeout_seconds
             raise StartFailed(f"every model must draw a face within {limit} s of the start") from error
+        self._load_seconds = time.monotonic() - started
         self._become("ready")
         await self._watch(process, backend)
 
@@ -223,32 +226,36 @@ class Supervisor:
         expected = self.options.workers * len(self.options.models)
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            workers = len(await asyncio.to_thread(process.worker_pids))
+            if not workers:
+                self._become("down")
             now = time.monotonic()
-            if backend.in_flight:
-                self._check_age(backend)
-                idle_since = now
-            elif now - idle_since >= self.options.canary_every_seconds:
-                await self._check_answers(backend)
-                idle_since = now
-            if len(await asyncio.to_thread(process.worker_pids)) >= expected:
+            if workers >= expected:
                 complete_at = now
-            elif now - complete_at > self.options.heal_seconds:
+            elif now - complete_at > self.options.heal_seconds + self._load_seconds:
                 raise BackendDown(f"TorchServe must have {expected} workers, and has lacked some too long")
-
-    def _check_age(self, backend: TorchServeBackend) -> None:
-        limit = self.options.longest_call_seconds
-        if backend.oldest_call_seconds > limit:
-            raise BackendDown(f"TorchServe must answer every call within {limit:g} s")
+            if backend.oldest_call_seconds > self.options.longest_call_seconds:
+                raise BackendDown(f"TorchServe must answer within {self.options.longest_call_seconds:g} s")
+            healed = workers > 0 and self.state == "down"
+            idle = not backend.in_flight and now - idle_since >= self.options.canary_every_seconds
+            if healed or idle:
+                await self._check_answers(backend)
+            if healed or idle or backend.in_flight:
+                idle_since = time.monotonic()
 
     async def _check_answers(self, backend: TorchServeBackend) -> None:
         """Send each model an empty job. A worker that has died is TorchServe's to replace; only silence is ours."""
-        for model in self.options.models:
-            try:
-                await backend.render(model.name, render_pb2.RenderJob(), self.options.canary_timeout_seconds)
-            except NoAnswer:
-                raise
-            except BackendDown as error:
-                log.warning("canary of %s: %s", model.name, error)
+        try:
+            for model in self.options.models:
+                # A worker that is just being replaced answers when it has loaded its model.
+                patience = self.options.canary_timeout_seconds + self._load_seconds
+                await backend.render(model.name, render_pb2.RenderJob(), patience)
+        except NoAnswer:
+            raise
+        except BackendDown as error:
+            log.warning("canary: %s", error)
+        else:
+            self._become("ready")
 
 
 async def while_running(process: TorchServeProcess, work: Coroutine[Any, Any, None]) -> None:

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+import typer
+
+from rosacea_client import cli
+from rosacea_client.commands import parse_seeds, save_faces
+from rosacea_client.face import Face
+
+from .fakes import FakeFaces, draw, failure, provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+CLIENT = {"generate": "rosacea_client.commands:generate", "models": "rosacea_client.commands:models"}
+
+
+def entry_points(**commands: str) -> list[EntryPoint]:
+    return [EntryPoint(name, value, cli.GROUP) for name, value in commands.items()]
+
+
+@pytest.fixture
+def rosacea(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process; gives the exit code, stdout and stderr."""
+
+    def run(*arguments: object, **more_commands: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rosacea", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main(entry_points(**CLIENT, **more_commands))
+        code = caught.value.code
+        assert isinstance(code, int)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Write a module with a command in it; gives the entry point's value."""
+    monkeypatch.syspath_prepend(tmp_path)
+    yield lambda body: str((tmp_path / "plugin.py").write_text(body)) and "plugin:command"
+    sys.modules.pop("plugin", None)
+
+
+def test_faces_are_saved_under_their_seeds(rosacea: Any, address: str, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "faces"
+
+    code, stdout, stderr = rosacea(
+        "generate", "--seeds", "0-2,4000000000", "--psi", 0.7, "--out", out, "--address", address
+    )
+
+    assert (code, stderr) == (0, "")
+    names = ["face_000000.png", "face_000001.png", "face_000002.png", "face_4000000000.png"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert stdout == f"4 faces in {out}\n"
+
+
+def test_the_grid_is_written_and_its_path_told_last(rosacea: Any, address: str, tmp_path: Path) -> None:
+    code, stdout, _ = rosacea("generate", "--seeds", "0-8", "--grid", "--out", tmp_path, "--address", address)
+
+    assert code == 0
+    assert stdout.splitlines()[-1] == str(tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").is_file()
+
+
+def test_options_reach_the_service(rosacea: Any, service: FakeFaces, address: str, tmp_path: Path) -> None:
+    code, _, _ = rosacea(
+        "generate", "--seeds", 7, "--label", 2, "--format", "jpeg", "--quality", 80, "--noise", "random",
+        "--noise-seed", 5, "--model", "models/squares", "--cutoff", 3, "--out", tmp_path,
+        "--address", address,
+    )    # fmt: skip
+
+    spec = service.requests[0].spec
+    assert code == 0
+    assert (tmp_path / "face_000007.jpg").is_file()
+    assert (spec.label.class_index, spec.model, spec.jpeg_quality) == (2, "models/squares", 80)
+    assert (spec.noise_seed, spec.truncation_cutoff) == (5, 3)
+
+
+def test_the_address_may_come_from_the_environment(
+    rosacea: Any, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROSACEA_ADDRESS", address)
+
+    code, stdout, _ = rosacea("models")
+
+    assert code == 0
+    assert stdout.splitlines()[1].split() == ["models/circles", "8", "-", "yes", "draws", "squares"]
+
+
+def test_models_as_json_tell_everything(rosacea: Any, address: str) -> None:
+    _, stdout, _ = rosacea("models", "--json", "--address", address)
+
+    assert [model["z_dim"] for model in json.loads(stdout)] == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, 2),
+        (grpc.StatusCode.UNAVAILABLE, 3),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 3),
+        (grpc.StatusCode.INTERNAL, 1),
+        (grpc.StatusCode.NOT_FOUND, 1),
+    ],
+)
+def test_a_failure_is_one_line_and_an_exit_code(
+    rosacea: Any, service: FakeFaces, address: str, tmp_path: Path, code: grpc.StatusCode, exit_code: int
+) -> None:
+    service.failures = [failure(code, "it went wrong")] * 4
+
+    found, stdout, stderr = rosacea("generate", "--seeds", 1, "--out", tmp_path, "--address", address)
+
+    assert (found, stdout) == (exit_code, "")
+    assert stderr.startswith("error: ")
+    assert stderr.endswith("it went wrong\n")
+    assert stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--seeds", "1", "--psi", "9"), "truncation_psi must be from -2 to 2, got 9.0"),
+        (("--seeds", "5-2"), "ranges from low to high, got 5-2"),
+        (("--seeds", "x" * 1000), "--seeds must be whole numbers and ranges"),
+        (("--seeds", "4294967296"), "--seeds must be below 2**32"),
+        (("--seeds", "0-4294967295,1"), "at most 10000000 seeds"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_2(rosacea: Any, arguments: tuple[str, ...], told: str) -> None:
+    code, _, stderr = rosacea("generate", *arguments)
+
+    assert code == 2
+    assert told in stderr
+    assert len(stderr) < 200
+
+
+def test_seeds_keep_their_order() -> None:
+    assert parse_seeds("0-3") == range(4)
+    assert parse_seeds(" 3, 0-1,3") == [3, 0, 1, 3]
+
+
+def test_ctrl_c_keeps_what_is_complete(
+    rosacea: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> Iterator[Face]:
+        yield Face.from_pb(draw(0, 5), provenance())
+        raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as caught:
+        save_faces(interrupted(), tmp_path, total=9, keep=False)
+
+    assert caught.value.exit_code == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["face_000005.png"]
+    assert "1 of 9 faces" in capsys.readouterr().err
+
+
+def test_a_command_is_not_imported_before_it_runs(rosacea: Any, plugin: Callable[[str], str]) -> None:
+    value = plugin('"""Module."""\nraise RuntimeError\n\ndef command() -> None:\n    """Does it."""\n')
+
+    code, stdout, _ = rosacea("--help", other=value)
+
+    assert code == 0
+    assert "Does it." in stdout
+    assert "plugin" not in sys.modules
+
+
+def test_an_app_is_a_group_of_commands(rosacea: Any, plugin: Callable[[str], str]) -> None:
+    app = "import typer\ncommand = typer.Typer(help='Many things.')\n"
+    value = plugin(app + "@command.command()\ndef one(): print(1)\n")
+
+    assert "Many things." in rosacea("--help", other=value)[1]
+    assert rosacea("other", "one", other=value)[:2] == (0, "1\n")
+
+
+@pytest.mark.parametrize("body", ["import nowhere\ndef command(): 1", "def command():\n    import nowhere"])
+def test_a_missing_module_is_named_with_what_to_install(
+    rosacea: Any, plugin: Callable[[str], str], body: str
+) -> None:
+    code, _, stderr = rosacea("other", other=plugin(body))
+
+    assert code == 2
+    assert stderr == "error: `rosacea other` needs nowhere, which is not installed: pip install 'nowhere'\n"
+
+
+def test_a_missing_part_names_its_extra() -> None:
+    missing = ModuleNotFoundError("No module named 'ts'", name="ts")
+    entry_point = EntryPoint("serve", "rosacea_serving.cli:serve", cli.GROUP)
+
+    told = cli.explain(missing, entry_point)
+
+    assert told == ("`rosacea serve` needs ts, which is not installed: pip install 'rosacea[serving]'", 2)
+
+
+def test_a_part_that_is_not_there_is_listed_with_what_to_install() -> None:
+    (entry_point,) = entry_points(other="nowhere.cli:app")
+
+    assert cli.summary(entry_point) == "Not installed: pip install 'rosacea'"
+
+
+def test_a_bug_keeps_its_traceback(plugin: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["rosacea", "other"])
+
+    with pytest.raises(ZeroDivisionError):
+        cli.main(entry_points(other=plugin("def command(): 1 / 0")))
+
+
+def test_a_traceback_is_shown_on_request(rosacea: Any, plugin: Callable[[str], str]) -> None:
+    value = plugin("def command(): raise ValueError('too odd')")
+
+    assert rosacea("other", other=value) == (2, "", "error: too odd\n")
+    assert "Traceback" in rosacea("--traceback", "other", other=value)[2]
+
+
+def test_the_version_is_one_line(rosacea: Any) -> None:
+    code, stdout, _ = rosacea("--version")
+
+    assert code == 0
+    assert stdout.startswith("rosacea ")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import rosacea_client",
+        "from rosacea_client import *",
+        "import rosacea_client.spec",
+        "from rosacea_client import cli; cli.build().main(['--help'], standalone_mode=False)",
+    ],
+)
+def test_no_import_and_no_help_needs_torch(statement: str) -> None:
+    probe = f"import sys\n{statement}\nsys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
+
+
+def test_importing_the_client_is_quick() -> None:
+    probe = "from time import process_time as now; a = now(); import rosacea_client.client; print(now() - a)"
+
+    took = min(float(subprocess.check_output([sys.executable, "-c", probe])) for _ in range(2))
+
+    assert took < 0.5
+
+
+def test_every_exported_name_exists() -> None:
+    import rosacea_client
+
+    assert all(hasattr(rosacea_client, name) for name in rosacea_client.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = rosacea_client.nothing
+
+
+def test_ctrl_c_ends_a_hanging_call_quickly_and_quietly(tmp_path: Path) -> None:
+    script = (
+        "import socket, sys, threading, time\n"
+        "from importlib.metadata import EntryPoint\n"
+        "from rosacea_client.cli import main\n"
+        "silent = socket.create_server(('127.0.0.1', 0))\n"
+        "sys.argv = ['rosacea', 'generate', '--seeds', '1', '--out', sys.argv[1],\n"
+        "            '--address', f'127.0.0.1:{silent.getsockname()[1]}']\n"
+        "print('ready', flush=True)\n"
+        "main([EntryPoint('generate', 'rosacea_client.commands:generate', 'rosacea.commands')])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(1.5)
+    started = time.perf_counter()
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=10)
+
+    assert time.perf_counter() - started < 2
+    assert process.returncode == 130
+    assert stderr == f"interrupted: 0 of 1 faces are in {tmp_path}\n"

