@@ -80,10 +80,7 @@ def export_model(
 ) -> None:
     """Write a model as a TorchServe archive, into a TorchServe model store, or as ONNX."""
     kind = format or infer_format(out)
-    if kind is Format.onnx:
-        facts = _export_onnx(model, out, noise)
-    else:
-        facts = _export_archive(model, out, kind, workers)
+    facts = _export_onnx(model, out, noise) if kind is Format.onnx else _export_archive(model, out, kind, workers)
     _print_table(facts, title=f"exported {model}")
 
 

@@ -201,13 +201,16 @@ class SynthesisNetwork(nn.Module):
         for resolution in self.resolutions:
             yield self.get_submodule(f"b{resolution}")  # type: ignore[misc]
 
+    def _layers(self) -> list[SynthesisLayer]:
+        return [layer for block in self.blocks() for layer in block.layers]
+
     def noise_shapes(self) -> list[tuple[int, int]]:
         """Height and width of the noise of each layer, in order."""
-        return [(layer.noise_const.shape[0], layer.noise_const.shape[1]) for block in self.blocks() for layer in block.layers]
+        return [(len(layer.noise_const), len(layer.noise_const)) for layer in self._layers()]
 
     def noises(self, mode: NoiseMode, batch: int) -> list[Tensor | None]:
         """Noise for each layer: the stored one, none, or fresh from torch's generator."""
-        layers = [layer for block in self.blocks() for layer in block.layers]
+        layers = self._layers()
         if mode == "const":
             return [layer.noise_const for layer in layers]
         if mode == "none":

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from rosacea_model import GeneratorConfig, Sample, load, weights
+from rosacea_model import GeneratorConfig, Sample, load
 from rosacea_model.archive import WorkerOptions, read_archive, write_archive
 from rosacea_model.engine import Engine
 from rosacea_model.fresh import fresh_model
+from rosacea_model.legacy.importer import import_checkpoint
+from rosacea_model.modelfile import verify
 from rosacea_model.onnx_export import export_onnx
+
+from .pickles import generator, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,19 +33,20 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
     return fresh_model(tmp_path_factory.mktemp("full") / "model", GeneratorConfig(), seed=0, name="full")
 
 
-def test_safetensors_and_archive_keep_every_byte(original: ModelFile, tmp_path: Path) -> None:
+def test_pickle_safetensors_and_archive_keep_every_byte(original: ModelFile, tmp_path: Path) -> None:
     engine = Engine.load(original.path)
     assert sum(parameter.numel() for parameter in engine.model.generator.parameters()) == PARAMETERS
     assert engine.config.img_resolution == 512
 
-    # Model to safetensors to archive and back.
-    tensors = engine.model.generator.state_dict()
-    saved = weights.save(tmp_path / "saved", engine.config, tensors, name="full", note=original.note)
-    write_archive(saved, tmp_path / "full.mar", WorkerOptions())
+    # The reference's pickle layout to safetensors to archive and back.
+    snapshot = tmp_path / "network-snapshot-000000.pkl"
+    snapshot.write_bytes(written({"G_ema": generator(engine.config, engine.model.generator.state_dict())}))
+    report = import_checkpoint(snapshot, tmp_path / "imported", "full")
+    write_archive(verify(tmp_path / "imported"), tmp_path / "full.mar", WorkerOptions())
     returned = read_archive(tmp_path / "full.mar", tmp_path / "returned")
 
-    assert original.digest == saved.digest == returned.digest
-    assert (returned.name, returned.config, returned.note) == (original.name, original.config, original.note)
+    assert original.digest == report.digest == returned.digest
+    assert (returned.name, returned.config) == (original.name, original.config)
     images = engine.render(SAMPLES)
     assert images.shape == (2, 512, 512, 3)
     assert images.std() > 10

@@ -1,0 +1,76 @@
+"""The README is true: its settings are all there are, and its commands and snippets run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rosacea_model import GeneratorConfig, weights
+from rosacea_model.fresh import fresh_model
+from rosacea_serving.settings import Settings
+
+from .conftest import ROOT
+from .integration.service import RunningService
+from .model.pickles import generator, written
+
+README = (ROOT / "README.md").read_text()
+TINY = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16)
+SERVE = "rosacea serve models/mine &\n"
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return [text for name, text in found if name == language]
+
+
+def test_every_setting_is_described_as_it_is() -> None:
+    rows = dict(re.findall(r"\| `(\w+)` \| [^|]+ \| (.+?) \|", README))
+
+    assert rows == {name: field.description for name, field in Settings.model_fields.items()}
+
+
+def test_every_make_target_that_it_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    assert set(re.findall(r"make ([a-z-]+)", README)) <= targets
+
+
+def test_every_path_that_it_names_exists() -> None:
+    (tree,) = [block for block in blocks("") if block.startswith("Makefile")]
+    folder, missing = ROOT, []
+    for line in tree.splitlines():
+        names = re.split(r"  +", line.strip(), maxsplit=1)[0].split()
+        if not line.startswith(" "):
+            folder = ROOT / names[0]
+        missing += [name for name in names if not ((folder if line.startswith(" ") else ROOT) / name).exists()]
+
+    assert missing == []
+
+
+@pytest.mark.slow
+def test_every_command_and_snippet_runs(tmp_path: Path) -> None:
+    drawn = fresh_model(tmp_path / "drawn", TINY, seed=0, name="drawn")
+    snapshot = {"G_ema": generator(TINY, weights.read(drawn))}
+    (tmp_path / "network-snapshot.pkl").write_bytes(written(snapshot))
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    shell = "".join(block for block in blocks("sh") if block.startswith("rosacea"))
+    before, after = shell.split(SERVE)
+    run = ["bash", "-euo", "pipefail", "-c"]
+
+    subprocess.run([*run, before], cwd=tmp_path, env=environment, check=True)
+    with RunningService([tmp_path / "models/mine"]) as service:
+        here = {**environment, "ROSACEA_ADDRESS": service.address}
+        subprocess.run([*run, after], cwd=tmp_path, env=here, check=True)
+        for snippet in blocks("python"):
+            code = snippet.replace("127.0.0.1:7433", service.address)
+            subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, env=here, check=True)
+
+    made = {path.name for path in tmp_path.iterdir()}
+    assert {"faces", "face.png", "mine.mar", "mine.onnx"} <= made
+    assert len(list((tmp_path / "faces").glob("face_*.png"))) == 16
+    assert (tmp_path / "faces" / "grid.png").exists()
