@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rosacea_client.reasons import Reason
+from rosacea_client.reasons import Reason, Violation
 from rosacea_client.resolved import ModelLimits
 
 from .errors import ModelNotFound
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"models/(?P<name>[^/]+)(?:/revisions/(?P<revision>[^/]+))?")
 SHORTEST_DIGEST_PREFIX = 8
+MAX_LISTED = 1000
+MAX_SHOWN = 160
 
 
 @dataclass(frozen=True)
@@ -76,20 +78,25 @@ class Catalog:
         """All of them, sorted by name."""
         return sorted(self._models.values(), key=lambda model: model.name)
 
-    def find(self, name: str) -> ServedModel:
-        """The model for `models/NAME[/revisions/REVISION]`, or the default for an empty name."""
+    def find(self, name: str, field: str) -> ServedModel:
+        """The model for `models/NAME[/revisions/REVISION]`, or the default for an empty name.
+
+        `field` is where the request has the name, for the error.
+        """
         if not name:
             return self._default
         match = NAME.fullmatch(name)
         model = self._models.get(match["name"]) if match else None
         if match is None or model is None or not _is_revision(match["revision"], model.file.digest):
-            known = ", ".join(each.name for each in self.models)
-            raise ModelNotFound(
-                Reason.MODEL_NOT_FOUND,
-                f"model must be one of {known}, got {name[:160]!r}",
-                limits={"model": name[:160], "available": known},
-            )
+            raise self._not_found(name, field)
         return model
+
+    def _not_found(self, name: str, field: str) -> ModelNotFound:
+        known = ", ".join(each.name for each in self.models)[:MAX_LISTED]
+        rule = f"{field} must be one of {known}, got {name[:MAX_SHOWN]!r}"
+        limits = {"model": name[:MAX_SHOWN], "available": known}
+        violation = Violation(field, Reason.MODEL_NOT_FOUND, rule, limits)
+        return ModelNotFound(Reason.MODEL_NOT_FOUND, rule, limits=limits, violations=[violation])
 
 
 def _is_revision(revision: str | None, digest: str) -> bool:

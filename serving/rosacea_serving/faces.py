@@ -67,7 +67,7 @@ class Faces:
 
     def model(self, name: str) -> faces_pb2.GetModelResponse:
         """One model by name."""
-        return faces_pb2.GetModelResponse(model=self._model_message(self._catalog.find(name)))
+        return faces_pb2.GetModelResponse(model=self._model_message(self._catalog.find(name, "name")))
 
     def models(self, page_size: int, page_token: str) -> faces_pb2.ListModelsResponse:
         """A page of models; the token is the name after which the page begins."""
@@ -81,7 +81,7 @@ class Faces:
 
     def _resolve(self, pb: faces_pb2.FaceSpec, max_images: int) -> tuple[ServedModel, ResolvedSpec]:
         spec = FaceSpec.from_pb(pb)
-        model = self._catalog.find(spec.model)
+        model = self._catalog.find(spec.model, "spec.model")
         return model, spec.resolve(model.limits(max_images))
 
     def _message_images(self, model: ServedModel) -> int:

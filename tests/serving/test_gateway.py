@@ -123,6 +123,7 @@ async def test_a_bad_request_names_its_field_and_never_reaches_a_worker(
     assert details["ErrorInfo"].reason == reason
     assert details["ErrorInfo"].domain == "rosacea.v1"
     assert details["BadRequest"].field_violations[0].field.startswith(field)
+    assert details["ErrorInfo"].metadata or reason is Reason.SOURCE_REQUIRED, "the limit is not stated"
     assert service.workers.jobs == []
 
 
@@ -149,6 +150,7 @@ async def test_an_unknown_model_or_revision_is_not_found(service: Service, name:
     assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
     info = details_of(refusal.value)["ErrorInfo"]
     assert (info.reason, info.metadata["available"]) == (Reason.MODEL_NOT_FOUND, "models/demo")
+    assert details_of(refusal.value)["BadRequest"].field_violations[0].field == "spec.model"
     assert service.workers.jobs == []
 
 
