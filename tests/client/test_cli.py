@@ -272,11 +272,12 @@ def test_ctrl_c_ends_a_hanging_call_quietly(tmp_path: Path) -> None:
     )
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        command = [sys.executable, "-c", script, "generate", "--seeds", "1", "--out", tmp_path, "--address", address]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            with silent.accept()[0]:        # the call is on its way, and nobody will answer it
-                process.send_signal(signal.SIGINT)
-                _, stderr = process.communicate(timeout=60)
+        command = [sys.executable, "-c", script, "generate", "--seeds", "1", "--out", str(tmp_path)]
+        command += ["--address", address]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, silent.accept()[0]:
+            # The call is on its way now, and nobody will answer it.
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert stderr == f"interrupted: 0 of 1 faces are in {tmp_path}\n"

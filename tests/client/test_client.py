@@ -71,9 +71,9 @@ def test_every_call_sends_its_deadline(service: FakeFaces, address: str) -> None
 def test_an_answer_that_comes_too_late_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        with FaceClient(f"127.0.0.1:{port}", timeout_seconds=0.2) as client:
-            with pytest.raises((DeadlineExceeded, Unavailable)):
-                client.generate(1)
+        address = f"127.0.0.1:{port}"
+        with FaceClient(address, timeout_seconds=0.2) as client, pytest.raises((DeadlineExceeded, Unavailable)):
+            client.generate(1)
 
 
 def test_an_unavailable_service_is_asked_again(service: FakeFaces, address: str) -> None:

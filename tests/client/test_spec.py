@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rosacea.v1 import faces_pb2 as pb
+from rosacea_client.convert import face_spec
 from rosacea_client.errors import MAX_VIOLATIONS
 from rosacea_client.reasons import Reason, Violation
 from rosacea_client.spec import FORMATS, NOISE_MODES, FaceSpec, InvalidSpec, SeedRange
@@ -236,7 +237,7 @@ def test_a_huge_value_is_cut_in_messages(value: Any) -> None:
 
 
 def test_consecutive_seeds_are_never_written_out() -> None:
-    spec = FaceSpec(seeds=range(10**9))
+    spec = face_spec(range(10**9))
 
     assert spec.seed_list == range(10**9)
     assert spec.to_pb().ByteSize() < 100
