@@ -25,7 +25,7 @@ serve: setup build/demo/model  ## serve the demo model on 127.0.0.1:7433 until C
 	$(BIN)/rosacea serve build/demo/model
 
 build/demo/model: | setup
-	$(BIN)/rosacea model new --out $@
+	$(BIN)/rosacea model new --name demo --out $@
 
 test: setup  ## run every test
 	$(BIN)/pytest

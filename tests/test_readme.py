@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from rosacea_model import GeneratorConfig, weights
 from rosacea_model.fresh import fresh_model
+from rosacea_serving.cli import serve
 from rosacea_serving.settings import Settings
 
 from .conftest import ROOT
@@ -32,6 +34,12 @@ def test_every_setting_is_described_as_it_is() -> None:
     rows = dict(re.findall(r"\| `(\w+)` \| [^|]+ \| (.+?) \|", README))
 
     assert rows == {name: field.description for name, field in Settings.model_fields.items()}
+
+
+def test_every_setting_has_a_flag() -> None:
+    flags = set(inspect.signature(serve).parameters) - {"models"}
+
+    assert flags == set(Settings.model_fields)
 
 
 def test_every_make_target_that_it_names_exists() -> None:

@@ -34,6 +34,7 @@ MAX_DIRECTORY_BYTES = 2**20
 # The earliest date that a zip can state: the same model gives the same archive on every day.
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 END_RECORD_BYTES = 22
+LOCATOR_BYTES = 20
 
 # TorchServe refuses a handler module that defines more than one class; an imported one does not count.
 HANDLER = '''"""TorchServe's way in: the handler is part of the installed rosacea package."""
@@ -118,7 +119,7 @@ def write_store_folder(model: ModelFile, store: Path, options: WorkerOptions) ->
 def link_or_copy(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)       # a link to a symbolic link would dangle
     except OSError:
         shutil.copyfile(source, target)
 
@@ -170,9 +171,11 @@ def check_directory_size(path: Path) -> None:
     """Refuse a zip whose list of members is huge before zipfile turns it into objects."""
     with path.open("rb") as file:
         length = file.seek(0, os.SEEK_END)
-        file.seek(max(length - END_RECORD_BYTES, 0))
-        record = file.read()
-    if len(record) < END_RECORD_BYTES or not record.startswith(b"PK\x05\x06"):
+        file.seek(max(length - END_RECORD_BYTES - LOCATOR_BYTES, 0))
+        tail = file.read()
+    locator, record = tail[:-END_RECORD_BYTES], tail[-END_RECORD_BYTES:]
+    # A zip64 record before the end would overrule what the end says.
+    if len(record) < END_RECORD_BYTES or not record.startswith(b"PK\x05\x06") or locator.startswith(b"PK\x06\x07"):
         raise zipfile.BadZipFile("it does not end with a zip directory")
     size = int.from_bytes(record[12:16], "little")
     if size > MAX_DIRECTORY_BYTES:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .modelfile import ModelFile, read_header, verify
+from .tensors import is_buffer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Import, export, inspect and make models.", no_args_is_help=True, add_completion=False)
 
-BUFFERS = ("noise_const", "resample_filter", "w_avg")       # stored beside the parameters, and not trained
 
 
 class Format(StrEnum):
@@ -129,7 +129,7 @@ def model_facts(file: ModelFile) -> dict[str, Any]:
     """What `info` tells of a verified model."""
     header = read_header(file.path)
     sizes = {name: math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-    buffers = sum(size for name, size in sizes.items() if name.endswith(BUFFERS))
+    buffers = sum(size for name, size in sizes.items() if is_buffer(name))
     return {
         "name": file.name,
         "note": file.note,

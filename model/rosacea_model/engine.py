@@ -8,7 +8,9 @@ are no faster, and `CUDA_MICRO_BATCH` on a GPU.
 from __future__ import annotations
 
 import hashlib
+import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +24,6 @@ from .sample import Sample, latents, noise_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from .config import GeneratorConfig
@@ -41,6 +41,9 @@ class Engine:
         if model.device.type == "cuda":
             torch.backends.cudnn.benchmark = False
             torch.backends.cudnn.deterministic = True
+            # TF32 keeps 10 bits of the mantissa: float32 blocks would leave the golden numbers by far.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
 
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> Engine:
@@ -160,11 +163,20 @@ def to_pixels(image: Tensor) -> NDArray[np.uint8] | RenderError:
     return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
+def cpu_name() -> str:
+    """The processor's model: libraries choose kernels by it, within one instruction set too."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
 def fingerprint(model: Model, micro_batch: int) -> str:
     """SHA-256 of everything beside the request that decides the exact bytes."""
     if model.device.type == "cuda":
         hardware = f"{torch.cuda.get_device_name(model.device)} cudnn {torch.backends.cudnn.version()}"
     else:
-        hardware = f"{torch.backends.cpu.get_cpu_capability()} threads {torch.get_num_threads()}"
+        hardware = f"{cpu_name()} {torch.backends.cpu.get_cpu_capability()} threads {torch.get_num_threads()}"
     parts = [model.file.digest, version("rosacea"), version("torch"), hardware, f"micro-batch {micro_batch}"]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -7,19 +7,15 @@ hang until its deadline. Here a call is either refused with a status or carried 
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rosacea_client.reasons import Reason
-
-from .errors import Unavailable
+from .errors import shutting_down
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prometheus_client import Gauge
-
-RETRY_AFTER_SECONDS = 1.0
 
 
 class Calls:
@@ -36,20 +32,20 @@ class Calls:
     def one(self) -> Iterator[None]:
         """A call, from its arrival to its end."""
         if self._closing:
-            raise Unavailable(
-                Reason.SHUTTING_DOWN, "the service is shutting down", retry_after_seconds=RETRY_AFTER_SECONDS
-            )
+            raise shutting_down()
         self._change(+1)
         try:
             yield
         finally:
             self._change(-1)
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Let no new call in, and wait for those under way, but no longer than the grace."""
+    async def drain(self, grace_seconds: float, hurry: asyncio.Event) -> None:
+        """Let no new call in, and wait for those under way, but no longer than the grace or than `hurry` allows."""
         self._closing = True
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), grace_seconds)
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._idle, hurry)]
+        await asyncio.wait(waits, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
 
     def _change(self, by: int) -> None:
         self._open += by

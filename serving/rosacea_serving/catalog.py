@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"models/(?P<name>[^/]+)(?:/revisions/(?P<revision>[^/]+))?")
 SHORTEST_DIGEST_PREFIX = 8
+CODING_SLACK = 1.25
+CODING_HEADER_BYTES = 64 * 1024
+CODABLE_CHANNELS = (1, 3)
 MAX_LISTED = 1000
 MAX_SHOWN = 160
 
@@ -50,6 +53,11 @@ class ServedModel:
         """Bytes of one image as bare pixels."""
         return self.config.img_resolution**2 * self.config.img_channels
 
+    @property
+    def most_coded_bytes(self) -> int:
+        """Room for one image in whatever format; a coded one may be larger than its pixels."""
+        return int(self.image_bytes * CODING_SLACK) + CODING_HEADER_BYTES
+
     def limits(self, max_images: int) -> ModelLimits:
         config = self.config
         return ModelLimits(
@@ -69,6 +77,9 @@ class Catalog:
         if not files:
             raise ValueError("a service needs at least one model")
         self._models = {file.name: ServedModel(file) for file in files}
+        for file in files:
+            if file.config.img_channels not in CODABLE_CHANNELS:
+                raise ValueError(f"{file.name}: a served model has 1 or 3 channels, got {file.config.img_channels}")
         if len(self._models) < len(files):
             raise ValueError(f"model names must differ, got {', '.join(file.name for file in files)}")
         self._default = self._models[files[0].name]

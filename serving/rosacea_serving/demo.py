@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SEEDS = range(16)
 COLUMNS = 4
 TRUNCATION_PSI = 0.7
+START_SECONDS = 300.0
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ async def serve_and_ask(model: ModelFile, out: Path) -> Path:
     settings = Settings(address="127.0.0.1:0")
     log.info("starting TorchServe and the gateway")
     async with Gateway([model], settings) as gateway:
-        await gateway.wait_until_ready()
+        await gateway.wait_until_ready(START_SECONDS)
         log.info("asking %s for %d faces", gateway.address, len(SEEDS))
         return await asyncio.to_thread(draw_faces, gateway.address, out)
 

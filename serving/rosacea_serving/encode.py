@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +13,6 @@ from isal import isal_zlib
 from rosacea.render.v1 import render_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -26,13 +25,12 @@ def encode(
     pixels: NDArray[np.uint8],
     encoding: render_pb2.Encoding.ValueType,
     quality: int,
-    text: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Code an image [H, W, 1 or 3] uint8. `quality` is a JPEG's, from 1 to 100; `text` goes into a PNG."""
+    """Code an image [H, W, 1 or 3] uint8. `quality` is a JPEG's, from 1 to 100."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in PNG_COLOUR_TYPES:
         raise ValueError(f"pixels must be uint8 [H, W, 1 or 3], got {pixels.dtype} {list(pixels.shape)}")
     if encoding == render_pb2.ENCODING_PNG:
-        return png(pixels, text or {})
+        return png(pixels)
     if encoding == render_pb2.ENCODING_JPEG:
         return jpeg(pixels, quality)
     if encoding == render_pb2.ENCODING_RAW:
@@ -40,13 +38,12 @@ def encode(
     raise ValueError(f"encoding must be PNG, JPEG or RAW, got {encoding}")
 
 
-def png(pixels: NDArray[np.uint8], text: Mapping[str, str]) -> bytes:
+def png(pixels: NDArray[np.uint8]) -> bytes:
     """A PNG with every row filtered by the one above it, which suits photographs and needs no search."""
     height, width, channels = pixels.shape
     header = struct.pack(">IIBBBBB", width, height, 8, PNG_COLOUR_TYPES[channels], 0, 0, 0)
     data = isal_zlib.compress(filtered_rows(pixels), COMPRESSION_LEVEL)
-    texts = [chunk(b"iTXt", international_text(key, value)) for key, value in text.items()]
-    return b"".join([PNG_SIGNATURE, chunk(b"IHDR", header), *texts, chunk(b"IDAT", data), chunk(b"IEND", b"")])
+    return b"".join([PNG_SIGNATURE, chunk(b"IHDR", header), chunk(b"IDAT", data), chunk(b"IEND", b"")])
 
 
 def filtered_rows(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -65,12 +62,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)])
 
 
-def international_text(key: str, value: str) -> bytes:
-    """The body of an uncompressed iTXt chunk: key, no language, value in UTF-8."""
-    name = key.encode("latin-1")
-    if not 1 <= len(name) <= 79 or b"\0" in name:
-        raise ValueError(f"a PNG text key must have 1 to 79 Latin-1 characters, got {key[:100]!r}")
-    return name + b"\0\0\0\0\0" + value.encode()
+def codecs() -> str:
+    """The versions that the exact bytes of an image depend on."""
+    return f"isal {version('isal')} simplejpeg {version('simplejpeg')}"
 
 
 def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:

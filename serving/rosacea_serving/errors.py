@@ -71,6 +71,11 @@ class FaceFailed(ServiceError):
     """The model could not draw this face, or the worker failed at it."""
 
 
+def shutting_down() -> Unavailable:
+    """What callers hear while the service closes: another replica, or this one in a moment, may answer."""
+    return Unavailable(Reason.SHUTTING_DOWN, "the service is shutting down", retry_after_seconds=1.0)
+
+
 STATUS: dict[type[ServiceError], int] = {
     InvalidRequest: code_pb2.INVALID_ARGUMENT,
     ModelNotFound: code_pb2.NOT_FOUND,

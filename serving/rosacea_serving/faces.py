@@ -7,15 +7,15 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from rosacea.v1 import faces_pb2
+from rosacea_client.convert import MAX_MESSAGE_BYTES
 from rosacea_client.errors import InvalidSpec
 from rosacea_client.reasons import Reason, Violation
 from rosacea_client.spec import FaceSpec
 
 from . import wire
-from .errors import Overloaded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from rosacea_client.resolved import FaceItem, ResolvedSpec
 
@@ -37,7 +37,7 @@ class Faces:
 
     async def generate(self, spec: faces_pb2.FaceSpec) -> faces_pb2.GenerateFacesResponse:
         """All faces of a request at once; the first failure fails it."""
-        model, faces = self._resolve(spec, self._limits.max_images_per_request)
+        model, faces = self._resolve(spec, self._max_images)
         items = [faces.item(index) for index in range(len(faces))]
         drawn = await gather(self._schedulers[model.short_name].submit([wire.render_item(item) for item in items]))
         return faces_pb2.GenerateFacesResponse(
@@ -50,7 +50,7 @@ class Faces:
         self, spec: faces_pb2.FaceSpec, start_index: int
     ) -> AsyncIterator[faces_pb2.StreamFacesResponse]:
         """Faces in order from `start_index` on, drawn at most `stream_lookahead` images ahead of the reader."""
-        model, faces = self._resolve(spec, self._limits.max_images_per_stream)
+        model, faces = self._resolve(spec, lambda model: self._limits.max_images_per_stream)
         if start_index >= len(faces):
             raise InvalidSpec([_start_violation(start_index, len(faces))])
         window = Window(faces, self._schedulers[model.short_name], self._limits.stream_lookahead, start_index)
@@ -79,10 +79,16 @@ class Faces:
         token = page[-1].name if len(rest) > len(page) else ""
         return faces_pb2.ListModelsResponse(models=map(self._model_message, page), next_page_token=token)
 
-    def _resolve(self, pb: faces_pb2.FaceSpec, max_images: int) -> tuple[ServedModel, ResolvedSpec]:
+    def _resolve(
+        self, pb: faces_pb2.FaceSpec, max_images: Callable[[ServedModel], int]
+    ) -> tuple[ServedModel, ResolvedSpec]:
         spec = FaceSpec.from_pb(pb)
         model = self._catalog.find(spec.model, "spec.model")
-        return model, spec.resolve(model.limits(max_images))
+        return model, spec.resolve(model.limits(max_images(model)))
+
+    def _max_images(self, model: ServedModel) -> int:
+        """Faces in one answer: as set, but never more than a client can receive."""
+        return min(self._limits.max_images_per_request, MAX_MESSAGE_BYTES // model.most_coded_bytes)
 
     def _message_images(self, model: ServedModel) -> int:
         return max(1, self._limits.stream_message_bytes // model.image_bytes)
@@ -98,7 +104,7 @@ class Faces:
             w_dim=config.w_dim,
             num_ws=config.num_ws,
             label_dim=config.c_dim,
-            max_images_per_request=self._limits.max_images_per_request,
+            max_images_per_request=self._max_images(model),
             max_images_per_stream=self._limits.max_images_per_stream,
             ready=self.ready,
             note=model.file.note,
@@ -120,26 +126,24 @@ class Window:
         """The next faces in order, at least one and at most `most`; none at the end of the stream."""
         await self._fill()
         ready: list[tuple[FaceItem, Drawn]] = []
-        while self._ahead and len(ready) < most and (not ready or self._ahead[0][1].done()):
+        # A face that failed waits for its turn: those before it go out first.
+        while self._ahead and len(ready) < most and (not ready or is_drawn(self._ahead[0][1])):
             item, future = self._ahead[0]
             ready.append((item, await future))
             self._ahead.popleft()
         return ready
 
     async def _fill(self) -> None:
-        while self._next < len(self._faces) and len(self._ahead) < self._lookahead:
-            item = self._faces.item(self._next)
-            try:
-                (future,) = self._scheduler.submit([wire.render_item(item)])
-            except Overloaded:
-                if self._ahead:
-                    return              # what is under way keeps the reader busy; more is asked for later
-                if self._next == self._start:
-                    raise               # nothing has begun: let the client come back
-                await self._scheduler.wait_for_room()
-                continue
-            self._ahead.append((item, future))
-            self._next += 1
+        wanted = min(self._lookahead - len(self._ahead), len(self._faces) - self._next)
+        # Where there is no room, what is under way keeps the reader busy; a stream that has not begun is refused.
+        while wanted and not self._scheduler.room(stream=True) and self._next > self._start and not self._ahead:
+            await self._scheduler.wait_for_room()
+        room = self._scheduler.room(stream=True)
+        count = min(wanted, room if room or self._ahead else 1)
+        items = [self._faces.item(index) for index in range(self._next, self._next + count)]
+        futures = self._scheduler.submit([wire.render_item(item) for item in items], stream=True)
+        self._ahead.extend(zip(items, futures, strict=True))
+        self._next += count
 
     def cancel(self) -> None:
         """Drop what has not been sent to a worker yet."""
@@ -152,6 +156,10 @@ async def gather(futures: Sequence[asyncio.Future[Drawn]]) -> list[Drawn]:
         return await asyncio.gather(*futures)
     finally:
         forget(futures)
+
+
+def is_drawn(future: asyncio.Future[Drawn]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def forget(futures: Iterable[asyncio.Future[Drawn]]) -> None:

@@ -6,6 +6,7 @@ changes torch's settings when it is imported.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
@@ -22,7 +23,7 @@ from rosacea.render.v1 import render_pb2
 from rosacea_model.errors import OutputNotFinite, RenderError
 from rosacea_model.sample import Sample, StyleMix
 
-from .encode import encode
+from .encode import codecs, encode
 from .segments import SegmentWriter
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class FaceHandler:
     def __init__(self, load: Callable[[Path, str], Drawing] = load_engine) -> None:
         self._load = load
         self._writer = SegmentWriter()
+        self._told_of_inline = False
 
     def initialize(self, context: Context) -> None:
         """Load the model that lies beside the handler, and draw one face so that the first caller need not wait."""
@@ -118,6 +120,7 @@ class FaceHandler:
         gpu = properties.get("gpu_id")
         device = "cpu" if gpu is None else f"cuda:{gpu}"
         self.engine = self._load(Path(properties["model_dir"]), device)
+        self._fingerprint = hashlib.sha256(f"{self.engine.fingerprint} {codecs()}".encode()).hexdigest()
         for outcome in self.engine.render_each([Sample(seed=0)]):
             if isinstance(outcome, Exception):
                 raise outcome
@@ -191,7 +194,9 @@ class FaceHandler:
         try:
             return self._writer.write(segment.path, index, segment.slot_bytes, image)
         except (OSError, ValueError) as error:
-            log.warning("segment not usable, the image goes inline: %s", error)
+            level = logging.DEBUG if self._told_of_inline else logging.WARNING
+            log.log(level, "shared memory cannot be used, images go inline: %s", error)
+            self._told_of_inline = True
             return False
 
     def _result(
@@ -211,7 +216,7 @@ class FaceHandler:
             render_seconds=render_seconds,
             encode_seconds=encode_seconds,
             digest=self.engine.digest,
-            fingerprint=self.engine.fingerprint,
+            fingerprint=self._fingerprint,
             worker_pid=os.getpid(),
         )
         return result.SerializeToString()

@@ -9,9 +9,10 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
+from rosacea_client.errors import InvalidSpec
 from rosacea_client.reasons import Reason
 
-from .errors import InvalidRequest, to_status
+from .errors import InvalidRequest, ServiceError, to_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -79,7 +80,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(error, grpc.aio.AbortError):
             raise error
         status = to_status(error)
-        if status.message == "internal error":
+        if not isinstance(error, ServiceError | InvalidSpec):
             log.error("a call failed", exc_info=error)
         self._rejected.labels(reason_of(error)).inc()
         await context.abort_with_status(rpc_status.to_status(status))

@@ -26,6 +26,12 @@ class Metrics:
             ["model", "outcome"],
             registry=self.registry,
         )
+        self.inline = Counter(
+            "rosacea_images_inline",
+            "Images that came in TorchServe's answer because shared memory could not be used.",
+            ["model"],
+            registry=self.registry,
+        )
         self.queued = Gauge(
             "rosacea_queue_images", "Images waiting for a worker.", ["model"], registry=self.registry
         )

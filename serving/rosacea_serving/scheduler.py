@@ -2,12 +2,15 @@
 
 Policy: whenever fewer jobs run than workers can take, the next job gets whatever has arrived, oldest first, up to
 `max_batch` images. A lone image waits for nothing, and under load the batches fill by themselves. Cancelled images
-are dropped before they are sent. Where a worker dies, its images go back to the head of the queue, once.
+are dropped before they are sent. Where a worker dies, its images go back to the head of the queue and are tried once
+more, one to a job: if one of them killed the worker, the others live. Streams may fill half of the queue only, so that
+there is always room for somebody who waits for an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING
 from rosacea.render.v1 import render_pb2
 from rosacea_client.reasons import Reason
 
-from .errors import FaceFailed, Overloaded, Unavailable
+from .errors import FaceFailed, Overloaded, Unavailable, shutting_down
 from .torchserve.errors import BackendDown, BackendFailed, WorkerDied
 
 if TYPE_CHECKING:
@@ -27,17 +30,17 @@ if TYPE_CHECKING:
     from .segments import Segment, SegmentPool
     from .torchserve.backend import Backend
 
-RETRY_AFTER_DOWN_SECONDS = 1.0
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """How much one model may have waiting and under way."""
 
-    max_batch: int = 8                      # images in a job
-    jobs_in_flight: int = 1                 # jobs at the workers at one time
-    queue_images: int = 256                 # images waiting, beyond which calls are refused
-    job_timeout_seconds: float = 120.0      # after which a job counts as lost
+    max_batch: int                  # images in a job
+    jobs_in_flight: int             # jobs at the workers at one time
+    queue_images: int               # images waiting, beyond which calls are refused
+    job_timeout_seconds: float      # after which a job counts as lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,20 +93,27 @@ class Scheduler:
         self._room = asyncio.Event()
         self._room.set()
         self._seconds_per_image = 0.0
+        self._closed = False
 
     @property
     def queued(self) -> int:
         """Images waiting; cancelled ones do not count."""
         return sum(1 for waiting in self._queue if not waiting.future.done())
 
-    def submit(self, items: Sequence[render_pb2.RenderItem]) -> list[asyncio.Future[Drawn]]:
-        """Queue images; all of them or, where the queue has no room for all, none (Overloaded).
+    def room(self, *, stream: bool) -> int:
+        """How many more images may wait, for a stream or for a call that waits for its answer."""
+        return max(0, self._most(stream) - self.queued)
+
+    def submit(self, items: Sequence[render_pb2.RenderItem], *, stream: bool = False) -> list[asyncio.Future[Drawn]]:
+        """Queue images; all of them or, where there is no room for all, none (Overloaded).
 
         Cancelling a future takes its image out of the queue.
         """
-        queued = self.queued
-        if queued + len(items) > self._limits.queue_images:
-            raise self._overloaded(queued)
+        if self._closed:
+            raise shutting_down()
+        if self.room(stream=stream) < len(items):
+            raise self._overloaded(self._most(stream))
+        self._forget_cancelled()
         loop = asyncio.get_running_loop()
         new = [Waiting(item, loop.create_future()) for item in items]
         self._queue.extend(new)
@@ -115,20 +125,27 @@ class Scheduler:
         self._room.clear()
         await self._room.wait()
 
-    async def close(self) -> None:
-        """Refuse what waits and let the jobs under way end."""
+    def close(self) -> None:
+        """Refuse what waits and whatever comes. Jobs under way end when their workers do."""
+        self._closed = True
         while self._queue:
-            _fail(self._queue.popleft(), Unavailable(Reason.BACKEND_UNAVAILABLE, "the service is shutting down"))
-        if self._jobs:
-            await asyncio.wait(self._jobs)
+            _fail(self._queue.popleft(), shutting_down())
 
-    def free(self) -> None:
-        """Give the shared memory back, once no worker can write any more."""
+    async def free(self) -> None:
+        """Give the shared memory back. The workers have been stopped, so no job is left for long."""
+        await asyncio.gather(*self._jobs)
         if self._segments:
             self._segments.close()
 
-    def _overloaded(self, queued: int) -> Overloaded:
-        limit = self._limits.queue_images
+    def _forget_cancelled(self) -> None:
+        if len(self._queue) > self._limits.queue_images:
+            self._queue = deque(waiting for waiting in self._queue if not waiting.future.done())
+
+    def _most(self, stream: bool) -> int:
+        return self._limits.queue_images // 2 if stream else self._limits.queue_images
+
+    def _overloaded(self, limit: int) -> Overloaded:
+        queued = self.queued
         return Overloaded(
             Reason.QUEUE_FULL,
             f"the queue holds {queued} of at most {limit} images",
@@ -153,8 +170,13 @@ class Scheduler:
             if waiting.future.done():
                 self._count("cancelled")
                 continue
+            if waiting.retried and batch:
+                self._queue.appendleft(waiting)
+                break
             waiting.started = time.monotonic()
             batch.append(waiting)
+            if waiting.retried:
+                break
         return batch
 
     def _job_ended(self, task: asyncio.Task[None]) -> None:
@@ -165,7 +187,7 @@ class Scheduler:
 
     async def _run(self, batch: list[Waiting]) -> None:
         self._metrics.batch_size.labels(self._model.short_name).observe(len(batch))
-        segment = self._segments.acquire() if self._segments else None
+        segment = self._segment()
         try:
             result = await self._ask(batch, segment)
             self._settle(batch, result, segment)
@@ -182,6 +204,14 @@ class Scheduler:
             if self._segments and segment:
                 self._segments.release(segment)
 
+    def _segment(self) -> Segment | None:
+        # Without one the images travel in the answer, which is slower and no worse.
+        try:
+            return self._segments.acquire() if self._segments else None
+        except OSError as error:
+            log.warning("no shared memory for a job: %s", error)
+            return None
+
     async def _ask(self, batch: list[Waiting], segment: Segment | None) -> render_pb2.RenderResult:
         job = render_pb2.RenderJob(items=[waiting.item for waiting in batch])
         if segment:
@@ -189,8 +219,6 @@ class Scheduler:
             job.segment.slot_bytes = segment.slot_bytes
         model = self._model
         result = await self._backend.render(model.short_name, job, self._limits.job_timeout_seconds)
-        if len(result.outcomes) != len(batch):
-            raise BackendFailed(f"a job of {len(batch)} images was answered with {len(result.outcomes)}")
         if result.digest != model.file.digest:
             raise BackendFailed(f"the worker draws with {result.digest[:12]}, not with {model.file.digest[:12]}")
         return result
@@ -204,6 +232,7 @@ class Scheduler:
                 image = segment.read(slot, outcome.slot_length)
             elif kind == "image":
                 image = outcome.image
+                self._metrics.inline.labels(self._model.short_name).inc()
             else:
                 self._count("failed")
                 _fail(waiting, _face_failed(outcome.failure))
@@ -222,13 +251,12 @@ class Scheduler:
             self._metrics.stage.labels(name, "queue").observe(waiting.started - waiting.arrived)
 
     def _retry(self, batch: list[Waiting]) -> None:
-        lost = Unavailable(
-            Reason.BACKEND_UNAVAILABLE, "the worker died", retry_after_seconds=RETRY_AFTER_DOWN_SECONDS
-        )
         for waiting in reversed(batch):
             if waiting.retried:
                 self._count("failed")
-                _fail(waiting, lost)
+                _fail(waiting, FaceFailed(Reason.RENDER_FAILED, "two workers died at this face"))
+            elif self._closed:
+                _fail(waiting, shutting_down())
             else:
                 self._count("retried")
                 waiting.retried = True

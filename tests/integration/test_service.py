@@ -126,6 +126,7 @@ def test_the_same_seed_gives_the_same_bytes_alone_in_a_batch_and_64_at_once(
     wrong = [face for face in answers if digest(face.array().tobytes()) != want[seed_of(face)]]
     assert wrong == []
     assert len({digest(face.image) for face in answers}) == len(seeds), "the coded bytes differ somewhere"
+    assert service.metric('rosacea_images_inline_total{model="tiny"}') == 0, "shared memory was not used"
 
 
 def test_concurrent_requests_become_batches_and_a_poisoned_one_fails_alone(service: RunningService) -> None:

@@ -6,9 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from rosacea.render.v1 import render_pb2
+from rosacea_serving.segments import SegmentWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from rosacea_serving.torchserve.supervisor import TorchServeOptions
 
@@ -24,7 +25,13 @@ class FakeWorkers:
         self.running = 0
         self.most_running = 0
         self.poisoned: set[int] = set()
+        self.use_segments = True
+        self.image_bytes = 0            # pads what is drawn to so many bytes
+        self.writer = SegmentWriter()
         self.fail: Callable[[render_pb2.RenderJob], None] = lambda job: None
+
+    async def wait_ready(self, timeout_seconds: float) -> None:
+        """They are, once started."""
 
     async def start(self) -> None:
         self.on_state("starting")
@@ -32,9 +39,6 @@ class FakeWorkers:
 
     async def stop(self, grace_seconds: float) -> None:
         self.on_state("down")
-
-    def worker_pids(self) -> Sequence[int]:
-        return []
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
         self.jobs.append([item.seed for item in job.items])
@@ -45,14 +49,18 @@ class FakeWorkers:
             self.fail(job)
         finally:
             self.running -= 1
-        outcomes = [self._outcome(item.seed) for item in job.items]
+        outcomes = [self._outcome(item.seed, job, slot) for slot, item in enumerate(job.items)]
         return render_pb2.RenderResult(outcomes=outcomes, digest=self.digests[model], fingerprint="fake")
 
-    def _outcome(self, seed: int) -> render_pb2.RenderOutcome:
+    def _outcome(self, seed: int, job: render_pb2.RenderJob, slot: int) -> render_pb2.RenderOutcome:
         if seed in self.poisoned:
             failure = render_pb2.RenderFailure(reason="OUTPUT_NOT_FINITE", message="the image holds NaN or infinity")
             return render_pb2.RenderOutcome(failure=failure)
-        return render_pb2.RenderOutcome(image=str(seed).encode())
+        image = str(seed).encode().ljust(self.image_bytes)
+        if job.HasField("segment") and self.use_segments and len(image) <= job.segment.slot_bytes:
+            self.writer.write(job.segment.path, slot, job.segment.slot_bytes, image)
+            return render_pb2.RenderOutcome(slot_length=len(image))
+        return render_pb2.RenderOutcome(image=image)
 
     @property
     def drawn(self) -> list[int]:

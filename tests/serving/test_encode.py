@@ -47,19 +47,6 @@ def test_the_same_pixels_give_the_same_bytes() -> None:
     assert len({encode(picture(64, 64, 3), PNG, 0) for _ in range(5)}) == 1
 
 
-def test_a_png_carries_text_only_when_asked() -> None:
-    with Image.open(io.BytesIO(encode(picture(8, 8, 3), PNG, 0))) as image:
-        assert image.info == {}
-    data = encode(picture(8, 8, 3), PNG, 0, {"Source": "künstlich", "Software": "rosacea"})
-    with Image.open(io.BytesIO(data)) as image:
-        assert image.info == {"Source": "künstlich", "Software": "rosacea"}
-
-
-@pytest.mark.parametrize("key", ["", "x" * 80, "a\0b"])
-def test_a_png_text_key_that_no_reader_takes_is_refused(key: str) -> None:
-    with pytest.raises(ValueError, match="1 to 79"):
-        encode(picture(8, 8, 3), PNG, 0, {key: "x"})
-
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (9, 15, 3), (16, 16, 1)])
 def test_a_jpeg_is_close_and_its_colours_are_not_subsampled(shape: tuple[int, int, int]) -> None:

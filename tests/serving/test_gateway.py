@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1 import faces_pb2_grpc
+from rosacea_client.convert import MAX_MESSAGE_BYTES
 from rosacea_client.reasons import Reason
 from rosacea_model import GeneratorConfig
 from rosacea_model.modelfile import ModelFile
@@ -66,7 +67,8 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
         return made[0]
 
     async with Gateway([file], SETTINGS, supervise) as gateway:
-        await gateway.wait_until_ready()
+        await gateway.wait_until_ready(10)
+        await asyncio.sleep(0)
         async with grpc.aio.insecure_channel(gateway.address) as channel:
             yield Service(gateway, made[0], channel)
 
@@ -97,6 +99,7 @@ async def test_faces_come_back_in_the_order_of_the_request(service: Service) -> 
     assert answer.provenance.fingerprint == "fake"
 
 
+TOO_MANY_MIXES = [pb.StyleMix(end_row=1)] * 65
 BAD_SPECS: list[tuple[dict[str, Any], str, Reason]] = [
     ({}, "spec", Reason.SOURCE_REQUIRED),
     ({"seeds": seeds(2**32)}, "spec.seeds.values[0]", Reason.SEED_OUT_OF_RANGE),
@@ -107,6 +110,7 @@ BAD_SPECS: list[tuple[dict[str, Any], str, Reason]] = [
     ({"seeds": seeds(1), "noise_mode": 99}, "spec.noise_mode", Reason.NOISE_MODE_UNKNOWN),
     ({"seeds": seeds(1), "label": pb.Label(class_index=3)}, "spec.label.class_index", Reason.LABEL_OUT_OF_RANGE),
     ({"seed_range": pb.SeedRange(count=9)}, "spec.seed_range", Reason.BATCH_TOO_LARGE),
+    ({"seeds": seeds(1), "style_mixes": TOO_MANY_MIXES}, "spec.style_mixes", Reason.STYLE_MIX_OUT_OF_RANGE),
     ({"seeds": seeds(1), "model": "../../etc"}, "spec.model", Reason.MODEL_NAME_INVALID),
 ]
 
@@ -242,6 +246,57 @@ async def test_a_start_beyond_the_end_is_invalid(service: Service) -> None:
 
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert details_of(refusal.value)["BadRequest"].field_violations[0].field == "start_index"
+
+
+async def test_a_stream_is_drawn_only_so_far_ahead_of_its_reader(service: Service) -> None:
+    service.workers.image_bytes = 2**19       # more than a connection holds for a reader that does not read
+    stream = service.stream(seed_range=pb.SeedRange(count=1000))
+    await stream.read()
+
+    await asyncio.sleep(0.5)        # an unbounded one would draw all thousand in this time
+    drawn = len(service.workers.drawn)
+    await asyncio.sleep(0.1)
+
+    assert len(service.workers.drawn) == drawn < 60, "the reader has read one message"
+    assert (await stream.read()).faces[0].index >= 1
+    stream.cancel()
+
+
+async def test_the_faces_before_a_bad_one_of_a_stream_are_sent(service: Service) -> None:
+    service.workers.poisoned = {5}
+    got: list[int] = []
+
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        async for message in service.stream(seed_range=pb.SeedRange(count=10)):
+            got += [face.index for face in message.faces]
+
+    assert got == [0, 1, 2, 3, 4]
+    assert failure.value.code() is grpc.StatusCode.INTERNAL
+
+
+async def test_an_answer_is_never_larger_than_a_client_takes(tmp_path: Path) -> None:
+    big = GeneratorConfig(img_resolution=1024)
+    file = ModelFile(name="big", path=tmp_path, digest=DIGEST, config=big)
+    settings = SETTINGS.model_copy(update={"max_images_per_request": 64})
+    async with Gateway([file], settings, FakeWorkers) as gateway, grpc.aio.insecure_channel(gateway.address) as channel:
+        stub: Any = faces_pb2_grpc.FaceServiceStub(channel)
+        answer = await stub.GetModel(pb.GetModelRequest())
+
+    assert 8 <= answer.model.max_images_per_request < 64
+    assert answer.model.max_images_per_request * 1024 * 1024 * 3 < MAX_MESSAGE_BYTES
+
+
+def test_a_queue_that_cannot_hold_a_request_is_refused() -> None:
+    with pytest.raises(ValueError, match="queue_images must be at least max_images_per_request"):
+        Settings(queue_images=8, max_images_per_request=9)
+
+
+async def test_a_taken_port_is_named(tmp_path: Path, service: Service) -> None:
+    taken = SETTINGS.model_copy(update={"address": service.gateway.address})
+    file = ModelFile(name="demo", path=tmp_path, digest=DIGEST, config=CONFIG)
+
+    with pytest.raises(ValueError, match=f"address must be free.*{service.gateway.address}"):
+        await Gateway([file], taken, FakeWorkers).__aenter__()
 
 
 async def test_a_cancelled_stream_stops_drawing(service: Service) -> None:

@@ -94,7 +94,9 @@ def test_a_job_gets_one_outcome_for_each_item_in_order(handler: FaceHandler) -> 
     (result,) = handle(handler, row(item(3), item(1), item(2)))
 
     assert colours(result) == [3, 1, 2]
-    assert (result.digest, result.fingerprint, result.worker_pid) == ("d" * 64, "f" * 64, os.getpid())
+    assert (result.digest, result.worker_pid) == ("d" * 64, os.getpid())
+    assert len(result.fingerprint) == 64
+    assert result.fingerprint != FakeEngine.fingerprint, "the codecs' versions belong to it"
     assert result.render_seconds > 0 and result.encode_seconds > 0
 
 

@@ -16,6 +16,7 @@ from rosacea_serving.catalog import ServedModel
 from rosacea_serving.errors import FaceFailed, Overloaded, Unavailable
 from rosacea_serving.metrics import Metrics
 from rosacea_serving.scheduler import Drawn, Limits, Scheduler
+from rosacea_serving.segments import Segment, SegmentPool
 from rosacea_serving.torchserve.errors import BackendDown, WorkerDied
 from rosacea_serving.torchserve.supervisor import TorchServeOptions
 
@@ -27,16 +28,33 @@ if TYPE_CHECKING:
 MODEL = ModelFile(name="demo", path=Path("generator.safetensors"), digest="0" * 64, config=GeneratorConfig())
 
 
+class CountingPool(SegmentPool):
+    """Counts what becomes of the segments."""
+
+    released = discarded = 0
+
+    def release(self, segment: Segment) -> None:
+        self.released += 1
+        super().release(segment)
+
+    def discard(self, segment: Segment) -> None:
+        self.discarded += 1
+        super().discard(segment)
+
+
 class Bench:
     """A scheduler over fake workers."""
 
     def __init__(self, **limits: Any) -> None:
+        defaults = {"max_batch": 8, "jobs_in_flight": 1, "queue_images": 256, "job_timeout_seconds": 60.0}
+        self.segments = CountingPool(slots=8, slot_bytes=64)
         self.workers = FakeWorkers(TorchServeOptions(models=[MODEL]), lambda state: None)
         self.metrics = Metrics()
-        self.scheduler = Scheduler(ServedModel(MODEL), self.workers, Limits(**limits), self.metrics)
+        settings = Limits(**(defaults | limits))
+        self.scheduler = Scheduler(ServedModel(MODEL), self.workers, settings, self.metrics, self.segments)
 
-    def submit(self, seeds: Iterable[int]) -> list[asyncio.Future[Drawn]]:
-        return self.scheduler.submit([render_pb2.RenderItem(seed=seed) for seed in seeds])
+    def submit(self, seeds: Iterable[int], *, stream: bool = False) -> list[asyncio.Future[Drawn]]:
+        return self.scheduler.submit([render_pb2.RenderItem(seed=seed) for seed in seeds], stream=stream)
 
     def count(self, outcome: str) -> float:
         labels = {"model": "demo", "outcome": outcome}
@@ -120,7 +138,7 @@ async def test_a_bad_face_fails_alone() -> None:
     assert (bench.count("ok"), bench.count("failed")) == (2, 1)
 
 
-async def test_the_images_of_a_worker_that_died_are_drawn_by_another_first() -> None:
+async def test_the_images_of_a_worker_that_died_go_first_and_one_to_a_job() -> None:
     bench = Bench(max_batch=2)
     deaths = iter([WorkerDied("gone")])
 
@@ -131,24 +149,78 @@ async def test_the_images_of_a_worker_that_died_are_drawn_by_another_first() -> 
     bench.workers.fail = die_once
 
     assert images(await asyncio.gather(*bench.submit([1, 2, 3]))) == [1, 2, 3]
-    assert bench.workers.jobs == [[1, 2], [1, 2], [3]]
+    assert bench.workers.jobs == [[1, 2], [1], [2], [3]]
     assert bench.count("retried") == 2
 
 
-async def test_an_image_is_retried_once_only() -> None:
+async def test_a_face_that_kills_its_worker_twice_fails_for_good_and_alone() -> None:
     bench = Bench()
 
-    def always_die(job: render_pb2.RenderJob) -> None:
-        raise WorkerDied("gone")
+    def die_of_two(job: render_pb2.RenderJob) -> None:
+        if 2 in [item.seed for item in job.items]:
+            raise WorkerDied("gone")
 
-    bench.workers.fail = always_die
-    (future,) = bench.submit([1])
+    bench.workers.fail = die_of_two
 
-    with pytest.raises(Unavailable) as error:
-        await future
+    first, killer, last = await asyncio.gather(*bench.submit([1, 2, 3]), return_exceptions=True)
 
-    assert error.value.retry_after_seconds is not None
-    assert bench.workers.jobs == [[1], [1]]
+    assert isinstance(killer, FaceFailed), "a status that clients retry would kill more workers"
+    assert images([first, last]) == [1, 3]  # type: ignore[list-item]
+    assert bench.workers.jobs == [[1, 2, 3], [1], [2], [3]]
+
+
+async def test_memory_goes_back_after_a_good_job_and_away_after_a_bad_one() -> None:
+    bench = Bench()
+    assert images([await bench.submit([1])[0]]) == [1]
+    assert (bench.segments.released, bench.segments.discarded) == (1, 0)
+
+    def down(job: render_pb2.RenderJob) -> None:
+        raise BackendDown("gone")
+
+    bench.workers.fail = down
+    with pytest.raises(Unavailable):
+        await bench.submit([2])[0]
+
+    assert (bench.segments.released, bench.segments.discarded) == (1, 1)
+
+
+async def test_images_come_inline_where_there_is_no_shared_memory() -> None:
+    bench = Bench()
+
+    def no_memory() -> Segment:
+        raise OSError(24, "Too many open files")
+
+    bench.segments.acquire = no_memory  # type: ignore[method-assign]
+
+    assert images(await asyncio.gather(*bench.submit([1, 2]))) == [1, 2]
+    assert bench.metrics.registry.get_sample_value("rosacea_images_inline_total", {"model": "demo"}) == 2
+
+
+async def test_streams_leave_half_of_the_queue_to_others() -> None:
+    bench = Bench(queue_images=8, max_batch=1)
+    bench.workers.seconds = 0.01
+    futures = bench.submit(range(4), stream=True)
+    await asyncio.sleep(0)
+    futures += bench.submit([4], stream=True)           # one is under way, four wait
+
+    assert bench.scheduler.room(stream=True) == 0
+    with pytest.raises(Overloaded):
+        bench.submit([10], stream=True)
+
+    assert images(await asyncio.gather(*futures, *bench.submit([11, 12, 13, 14]))) == [0, 1, 2, 3, 4, 11, 12, 13, 14]
+
+
+async def test_cancelled_images_do_not_pile_up() -> None:
+    bench = Bench(queue_images=8)
+    bench.workers.seconds = 0.05
+    (running,) = bench.submit([0])
+    await asyncio.sleep(0)
+    for _ in range(100):
+        for future in bench.submit(range(8)):
+            future.cancel()
+
+    assert len(bench.scheduler._queue) <= 16
+    assert images([await running]) == [0]
 
 
 async def test_a_backend_that_is_down_is_not_asked_twice() -> None:
@@ -174,16 +246,38 @@ async def test_an_answer_from_another_model_is_never_passed_on() -> None:
         await future
 
 
-async def test_closing_refuses_what_waits_and_lets_jobs_end() -> None:
+async def test_closing_refuses_what_waits_and_what_comes_and_lets_jobs_end() -> None:
     bench = Bench(max_batch=1)
     bench.workers.seconds = 0.01
     first, second = bench.submit([1, 2])
     await asyncio.sleep(0)
 
-    await bench.scheduler.close()
+    bench.scheduler.close()
+    with pytest.raises(Unavailable):
+        bench.submit([3])
+    await bench.scheduler.free()
 
     assert images([first.result()]) == [1]
-    assert isinstance(second.exception(), Unavailable)
+    error = second.exception()
+    assert isinstance(error, Unavailable)
+    assert error.reason is Reason.SHUTTING_DOWN
+
+
+async def test_a_worker_that_dies_while_closing_starts_nothing_new() -> None:
+    bench = Bench()
+
+    def die(job: render_pb2.RenderJob) -> None:
+        raise WorkerDied("gone")
+
+    bench.workers.fail = die
+    (future,) = bench.submit([1])
+    await asyncio.sleep(0)
+
+    bench.scheduler.close()
+    await bench.scheduler.free()
+
+    assert isinstance(future.exception(), Unavailable)
+    assert bench.workers.jobs == [[1]]
 
 
 async def test_room_comes_back_even_if_everything_queued_was_cancelled() -> None:

@@ -128,4 +128,6 @@ def _progress(total: int) -> Iterator[Any]:
 
 def _row(model: ModelInfo) -> tuple[str, str, str, str, str]:
     ready = "yes" if model.ready else "no"
-    return model.name, str(model.resolution), str(model.label_dim or "-"), ready, model.note
+    # The note is somebody else's text: no control character of it gets to a terminal.
+    note = "".join(char if char.isprintable() else "?" for char in model.note)
+    return model.name, str(model.resolution), str(model.label_dim or "-"), ready, note

@@ -64,7 +64,7 @@ def contact_sheet(
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """Write a sheet as PNG, marked as synthetic like the faces on it."""
+    """Write a sheet as PNG, marked as synthetic."""
     marks = PngImagePlugin.PngInfo()
     marks.add_text("Description", "Synthetic faces; none of these people exist.")
     marks.add_itxt("XML:com.adobe.xmp", _XMP)

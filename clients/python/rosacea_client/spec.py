@@ -32,6 +32,7 @@ FORMATS: Mapping[int, str] = {0: "png", 1: "png", 2: "jpeg", 3: "raw"}
 NOISE_MODES: Mapping[int, str] = {0: "const", 1: "const", 2: "none", 3: "random"}
 SOURCES = ("seeds", "seed_range", "z", "w", "ws")
 UINT32_MAX = 2**32 - 1
+MAX_STYLE_MIXES = 64
 
 Seed = Annotated[int, PlainValidator(whole(0, SEEDS_END - 1, Reason.SEED_OUT_OF_RANGE))]
 SeedCount = Annotated[int, PlainValidator(whole(1, SEEDS_END, Reason.SEED_OUT_OF_RANGE))]
@@ -153,7 +154,10 @@ class FaceSpec(_Checked):
             "model": message.model,
             "noise_mode": NOISE_MODES.get(message.noise_mode, message.noise_mode),
             "format": FORMATS.get(message.format, message.format),
-            "style_mixes": [_plain(mix, "seed", "first_row", "end_row") for mix in message.style_mixes],
+            # One more than allowed is enough to refuse; a hostile message may hold a million.
+            "style_mixes": [
+                _plain(mix, "seed", "first_row", "end_row") for mix in message.style_mixes[: MAX_STYLE_MIXES + 1]
+            ],
         }
         for name in ("truncation_psi", "truncation_cutoff", "noise_seed", "jpeg_quality"):
             if message.HasField(name):
@@ -206,6 +210,10 @@ class FaceSpec(_Checked):
                     yield _clash(name, f"does not go with {latent}", Reason.TRUNCATION_NOT_ALLOWED)
             if _some(data.get("style_mixes")):
                 yield _clash("style_mixes", f"does not go with {latent}", Reason.STYLE_MIX_NOT_ALLOWED)
+        mixes = data.get("style_mixes")
+        if isinstance(mixes, list | tuple) and len(mixes) > MAX_STYLE_MIXES:
+            rule = f"style_mixes must be at most {MAX_STYLE_MIXES}, got more"
+            yield Violation("style_mixes", Reason.STYLE_MIX_OUT_OF_RANGE, rule, {"max": str(MAX_STYLE_MIXES)})
         if "noise_seed" in given and str(data.get("noise_mode", "const")) in {"const", "none"}:
             yield _clash("noise_seed", "goes with noise_mode random only")
         if "jpeg_quality" in given and str(data.get("format", "png")) in {"png", "raw"}:

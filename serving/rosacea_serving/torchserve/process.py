@@ -137,7 +137,8 @@ class TorchServeProcess:
         try:
             return await asyncio.shield(preparing)
         except asyncio.CancelledError:
-            (await preparing).remove()
+            with suppress(Exception):
+                (await preparing).remove()
             raise
 
     async def _spawn(self, java: Path, environment: Mapping[str, str]) -> None:

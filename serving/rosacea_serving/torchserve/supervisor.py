@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from rosacea_model.archive import WorkerOptions
 from .backend import TorchServeBackend
 from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, StartFailed
 from .java import find_java
-from .process import ProcessOptions, TorchServeProcess
+from .process import ProcessOptions, TorchServeProcess, child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -105,13 +106,16 @@ class Supervisor:
         self._backend: TorchServeBackend | None = None
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._proven = False            # whether every model has drawn its first face with the TorchServe that runs
+        self._stopping = False
         self._grace_seconds = 0.0
         self._load_seconds = 0.0        # from Java's start to the first face, as measured
 
     async def start(self) -> None:
-        """Begin, in the background. Raises StartFailed for what no second attempt can mend: there is no Java."""
+        """Begin, in the background. Raises StartFailed for what no second attempt can mend: there is no Java, say."""
         assert self._task is None, "started twice"
         find_java(self.options.java)
+        child_environment(os.environ, self.options.worker_threads)
         self._become("starting")
         self._task = asyncio.create_task(self._keep_running())
 
@@ -129,6 +133,7 @@ class Supervisor:
     async def stop(self, grace_seconds: float) -> None:
         """End TorchServe; jobs that it has may finish within the grace."""
         self._grace_seconds = grace_seconds
+        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -137,8 +142,11 @@ class Supervisor:
         self._become("down")
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
-        """The result of a job; BackendDown at once while TorchServe is not ready."""
-        if self.state != "ready" or self._backend is None:
+        """The result of a job; BackendDown at once while there is no TorchServe to send it to.
+
+        A worker that is being replaced makes the state "down", but TorchServe holds jobs for it, and so they are sent.
+        """
+        if self._backend is None or not self._proven:
             raise BackendDown(f"TorchServe is {self.state}")
         return await self._backend.render(model, job, timeout_seconds)
 
@@ -162,7 +170,7 @@ class Supervisor:
 
     async def _keep_running(self) -> None:
         delay = FIRST_DELAY_SECONDS
-        while True:
+        while not self._stopping:
             self._become("starting")
             started = time.monotonic()
             try:
@@ -204,15 +212,16 @@ class Supervisor:
             limit = self.options.startup_timeout_seconds
             raise StartFailed(f"every model must draw a face within {limit} s of the start") from error
         self._load_seconds = time.monotonic() - started
+        self._proven = True
         self._become("ready")
         await self._watch(process, backend)
 
     async def _end(self, process: TorchServeProcess) -> None:
         backend, self._backend, self._process = self._backend, None, None
-        was_ready = self.state == "ready"
+        was_proven, self._proven = self._proven, False
         self._become("down")
         try:
-            if backend is not None and was_ready and self._grace_seconds > 0:
+            if backend is not None and was_proven and self._grace_seconds > 0:
                 await backend.drain(self._grace_seconds)
         finally:
             # Nothing is left to finish: killing it is 2 s faster than asking, and as clean.

@@ -645,7 +645,7 @@ class Model(_message.Message):
     max_images_per_stream: _builtins.int
     """The most faces that one StreamFaces call may ask for."""
     ready: _builtins.bool
-    """Whether it can answer now."""
+    """Whether the service can answer now."""
     note: _builtins.str
     """What people should know of it, for instance that it is untrained."""
     def __init__(
