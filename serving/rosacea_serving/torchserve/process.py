@@ -49,6 +49,9 @@ SCRUBBED = re.compile(
     r"(JAVA|_JAVA|JDK_|PYTHON|TS_|ROSACEA_).*|CLASSPATH|LOG_LOCATION|METRICS_LOCATION"
     r"|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE"
 )
+# How often OpenMP's threads look again before they sleep while they wait for one another. By default they spin for
+# long, which is a fifth faster on idle cores and ten times slower on busy ones: the cores are Java's and ours too.
+SPIN_COUNT = "1000"
 LEVELS = {"FATAL": logging.CRITICAL, "ERROR": logging.ERROR, "WARN": logging.WARNING}
 
 
@@ -242,7 +245,8 @@ def child_environment(environment: Mapping[str, str], worker_threads: int) -> di
         raise StartFailed(f"CUDA_VISIBLE_DEVICES must be integers, TorchServe reads no other, got {devices!r}")
     kept = {name: value for name, value in environment.items() if not SCRUBBED.fullmatch(name)}
     threads = str(worker_threads)
-    return kept | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "ROSACEA_WORKER_THREADS": threads}
+    own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "ROSACEA_WORKER_THREADS": threads}
+    return {"GOMP_SPINCOUNT": SPIN_COUNT} | kept | own
 
 
 def read_token(path: Path) -> str:
