@@ -170,6 +170,7 @@ def test_the_environment_of_workers_holds_nothing_that_changes_them() -> None:
         "OMP_NUM_THREADS": "2",
         "MKL_NUM_THREADS": "2",
         "ROSACEA_WORKER_THREADS": "2",
+        "GOMP_SPINCOUNT": "1000",
     }
 
 
