@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
+
+from rosacea_model.phantom.identity import sample_phantom
+from rosacea_model.phantom.render import render
 
 
 def face(index: int, size: int = 256) -> Image.Image:
@@ -52,9 +54,30 @@ def _colour(rng: np.random.Generator, low: int, high: int) -> tuple[int, ...]:
     return tuple(int(value) for value in rng.integers(low, high, 3))
 
 
+def phantom(index: int, size: int) -> Image.Image:
+    """A face by the project's own renderer."""
+    return Image.fromarray(render(sample_phantom(0, index), size).image)
+
+
+def barred(image: Image.Image, index: int) -> Image.Image:
+    """The picture with a grey, black or white bar over its eyes, a little turned; every other one recompressed."""
+    rng = np.random.default_rng([3, index])
+    size = image.width
+    width, height = rng.uniform(0.4, 0.8) * size, rng.uniform(0.06, 0.14) * size
+    x, y = size * (0.5 + rng.normal(0, 0.02)), size * (0.5 + rng.normal(0, 0.02))
+    angle = np.deg2rad(rng.uniform(-8, 8))
+    grey = int(rng.choice([0, 0, 20, 60, 100, 128, 160, 200, 255]))
+    across = np.array([np.cos(angle), np.sin(angle)]) * width / 2
+    down = np.array([-np.sin(angle), np.cos(angle)]) * height / 2
+    corners = [tuple(np.array([x, y]) + turn) for turn in (-across - down, across - down, across + down, down - across)]
+    copy = image.copy()
+    ImageDraw.Draw(copy).polygon(corners, fill=(grey, grey, grey))
+    return reopened(encoded(copy, "JPEG", quality=int(rng.integers(60, 95)))) if index % 2 else copy
+
+
 def encoded(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format_, **options)  # type: ignore[arg-type]
+    image.save(buffer, format_, **options)
     return buffer.getvalue()
 
 
@@ -67,7 +90,3 @@ def cropped(image: Image.Image, share: float = 0.02) -> Image.Image:
     width, height = image.size
     return image.crop((round(width * share), round(height * share),
                        round(width * (1 - share)), round(height * (1 - share))))
-
-
-def pixels(image: Image.Image) -> NDArray[np.uint8]:
-    return np.asarray(image)

@@ -1,0 +1,174 @@
+"""`rosacea data`: photographs made ready for training, and a look at what came out. Needs no torch."""
+
+from __future__ import annotations
+
+import io
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from PIL import ImageColor
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..modelfile import write_atomically
+from ..phantom.command import phantom
+from . import show as showing
+from .decode import MAX_PIXELS, DecodeOptions
+from .errors import Unusable
+from .prepare import Finding, PrepareOptions, Result, Spool, found_counts, holdout_path
+from .prepare import prepare as run_prepare
+from .report import findings_sheet, report_json, report_path, sheet_path
+from .resize import Filter, Fit
+from .worker import WorkOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from PIL import Image
+
+app = typer.Typer(
+    help="Prepare photographs, look at data sets, draw phantoms.", no_args_is_help=True, add_completion=False
+)
+
+app.command("phantom")(phantom)
+
+STRICT_EXIT = 2
+DEFAULT_MIN_SIZE = 250
+SECONDS_BETWEEN_LINES = 30.0
+LISTED = 20                              # unusable files told on the terminal; the report has them all
+
+
+@app.command()
+def prepare(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="Folder (class per sub-folder, or dataset.json) or zip.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="ZIP", help="Data set to write.")],
+    resolution: Annotated[int, typer.Option(min=4, max=4096, help="Pixels a side, a power of two.")] = 512,
+    fit: Annotated[Fit, typer.Option(help="What to do with a picture that is not square.")] = Fit.crop,
+    resize_filter: Annotated[Filter, typer.Option("--filter", help="How to resample.")] = Filter.lanczos,
+    channels: Annotated[int, typer.Option(min=1, max=3, help="3 for colour, 1 for grey.")] = 3,
+    background: Annotated[str, typer.Option(help="Colour behind transparency and around padded pictures.")] = "#ffffff",
+    min_size: Annotated[
+        int | None, typer.Option(min=1, help="Shortest side to accept; unset = 250, or the resolution if smaller.")
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Most pixels to accept.")] = MAX_PIXELS,
+    exclude: Annotated[str, typer.Option(help="Findings to leave out: duplicates,bars,upscaled.")] = "",
+    holdout: Annotated[float, typer.Option(min=0, max=0.99, help="Share to set aside in a second zip.")] = 0.0,
+    subjects: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Columns file,subject: a person stays on one side.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses what is set aside.")] = 0,
+    labels: Annotated[bool, typer.Option(help="Take classes from dataset.json or sub-folders.")] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unusable picture (exit code 2).")] = False,
+    hash_names: Annotated[bool, typer.Option("--hash-names", help="No file names in the report, only hashes.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; unset = one per core.")] = None,
+) -> None:
+    """Make photographs into the zip that StyleGAN tools train on, and report what is wrong with them.
+
+    Unusable pictures are left out, listed and counted, and the exit code stays 0. Findings (near duplicates, bars
+    over eyes, enlarged pictures) are reported, and left out only if `--exclude` names them.
+    """
+    decoding = DecodeOptions(
+        channels=channels, background=_colour(background), max_pixels=max_pixels,
+        min_size=min(DEFAULT_MIN_SIZE, resolution) if min_size is None else min_size,
+    )
+    work = WorkOptions(resolution=resolution, fit=fit, filter=resize_filter, decode=decoding)
+    options = PrepareOptions(
+        work=work, exclude=_findings(exclude), holdout=holdout, seed=seed, subjects=subjects, labels=labels,
+        strict=strict, **({} if workers is None else {"workers": workers}),
+    )
+    console = Console(stderr=True, highlight=False)
+    sheets: list[Image.Image | None] = []
+
+    def draw(result: Result, spool: Spool) -> None:
+        sheets.append(findings_sheet(result, spool))
+
+    try:
+        with _progress(console) as progress:
+            result = run_prepare(source, out, options, progress=progress, after=draw)
+    except Unusable as error:
+        console.print(f"stopped: {error}", style="red", markup=False)
+        raise typer.Exit(STRICT_EXIT) from error
+    write_atomically(report_path(out), report_json(result, out, hash_names=hash_names))
+    sheet = next(iter(sheets), None)
+    if sheet is not None:
+        write_atomically(sheet_path(out), _png(sheet))
+    _tell(console, result, out, sheet is not None, hash_names)
+
+
+@app.command()
+def show(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Data set, folder or zip.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Sheet to write; unset = beside the data set.")
+    ] = None,
+    tiles: Annotated[int, typer.Option(min=1, max=32, help="Pictures along each side of the sheet.")] = 8,
+) -> None:
+    """Draw what a data set holds, and count it: classes, sizes, colours."""
+    numbers, sheet = showing.overview(data, tiles)
+    target = out or data.with_name(f"{data.stem}-sheet.png")
+    write_atomically(target, _png(sheet))
+    console = Console(highlight=False)
+    console.print(showing.as_table(data.name, numbers))
+    console.print(str(target), markup=False, soft_wrap=True)
+
+
+def _tell(console: Console, result: Result, out: Path, has_sheet: bool, hash_names: bool) -> None:
+    """The outcome in a few lines; the report has the rest."""
+    if result.unusable and not hash_names:
+        for picture, problem in result.unusable[:LISTED]:
+            console.print(f"left out {picture.name}: {problem}", markup=False, soft_wrap=True)
+        if len(result.unusable) > LISTED:
+            console.print(f"... and {len(result.unusable) - LISTED} more, see the report")
+    found = {name: count for name, count in found_counts(result).items() if count}
+    console.print(
+        f"{len(result.source.pictures)} files: {len(result.training())} for training, {len(result.held_out)} held out, "
+        f"{len(result.excluded)} excluded, {len(result.unusable)} unusable; "
+        f"found: {', '.join(f'{count} {name}' for name, count in found.items()) or 'nothing'}",
+        soft_wrap=True,
+    )
+    written = [out, *([holdout_path(out)] if result.options.holdout else []), report_path(out)]
+    for path in [*written, *([sheet_path(out)] if has_sheet else [])]:
+        typer.echo(str(path))
+
+
+def _findings(text: str) -> frozenset[Finding]:
+    try:
+        return frozenset(Finding(name.strip()) for name in text.split(",") if name.strip())
+    except ValueError as error:
+        raise ValueError(f"exclude must name some of {', '.join(Finding)}, got {text!r}") from error
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    red, green, blue = ImageColor.getrgb(text)[:3]
+    return red, green, blue
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; otherwise a line every half minute."""
+    if console.is_terminal:
+        columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    told = time.monotonic()
+
+    def line(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            console.print(f"{done} of {total} pictures")
+
+    yield line

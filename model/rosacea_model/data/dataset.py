@@ -1,0 +1,142 @@
+"""Training's view of a data set: a zip or a plain folder, as uint8 images [channels, size, size] and labels.
+
+Everything that does not fit is said at once, when the data set is opened, except the pixels themselves: each image
+is checked when it is read. Safe with DataLoader workers, however they start: each process opens the zip by itself.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+from .errors import DataRejected
+from .source import Picture, Reader, Source, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+CHANNELS = {"L": 1, "RGB": 3}
+
+
+class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
+    """Images and labels by index. A class becomes a one-hot vector, a vector stays one; without labels it has width 0.
+
+    `resolution` and `channels` are what the network expects; None takes those of the first image. `mirror` adds the
+    mirror image of each: first all as they are, then all mirrored. `subset` keeps that many, chosen by `seed`.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        resolution: int | None = None,
+        channels: int | None = None,
+        labels: bool = True,
+        mirror: bool = False,
+        subset: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.path = Path(path)
+        source = open_source(self.path, labels=labels)
+        if not source.pictures:
+            raise DataRejected(f"{self.path}: no images in it")
+        self._all_labels = _label_matrix(self.path, source.pictures, source)
+        self.label_dim = self._all_labels.shape[1]
+        self.classes = source.classes
+        self.mirror = mirror
+        self._chosen = _chosen(self.path, len(source.pictures), subset, seed)
+        self._pictures = source.pictures
+        self._reader: tuple[int, Reader] | None = None           # process id, reader
+        first = self._decoded(int(self._chosen[0]))
+        self.channels, self.resolution = first.shape[0], first.shape[1]
+        self._check(self._pictures[int(self._chosen[0])].name, first, resolution, channels)
+
+    def __len__(self) -> int:
+        return len(self._chosen) * (2 if self.mirror else 1)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must be from 0 to {len(self) - 1}, got {index}")
+        mirrored, place = divmod(index, len(self._chosen))
+        number = int(self._chosen[place])
+        image = self._decoded(number)
+        self._check(self._pictures[number].name, image, self.resolution, self.channels)
+        return np.ascontiguousarray(image[:, :, ::-1]) if mirrored else image, self.label(index)
+
+    def label(self, index: int) -> NDArray[np.float32]:
+        """The label alone, without reading the image."""
+        label: NDArray[np.float32] = self._all_labels[self._chosen[index % len(self._chosen)]].copy()
+        return label
+
+    def name(self, index: int) -> str:
+        """Where an image lies inside the data set."""
+        return self._pictures[int(self._chosen[index % len(self._chosen)])].name
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_reader": None}
+
+    def _decoded(self, number: int) -> NDArray[np.uint8]:
+        picture = self._pictures[number]
+        # A forked process must not share the file's position with its parent.
+        if self._reader is None or self._reader[0] != os.getpid():
+            self._reader = (os.getpid(), Reader(self.path))
+        data = self._reader[1].read(picture.name, picture.member)
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.mode not in CHANNELS:
+                    raise DataRejected(f"{picture.name}: must be grey or RGB, got mode {image.mode}; "
+                                       "`rosacea data prepare` converts it")
+                if image.width * image.height > 4096**2:
+                    raise DataRejected(f"{picture.name}: at most 4096x4096 pixels, got {image.width}x{image.height}")
+                pixels = np.array(image, np.uint8)
+        except DataRejected:
+            raise
+        except Exception as error:
+            raise DataRejected(f"{picture.name}: cannot be decoded: {error}") from error
+        return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
+
+    def _check(self, name: str, image: NDArray[np.uint8], resolution: int | None, channels: int | None) -> None:
+        """Say exactly what does not fit."""
+        found, height, width = image.shape
+        if height != width or height & (height - 1):
+            raise DataRejected(f"{name}: must be square with a power of two on each side, got {width}x{height}; "
+                               "`rosacea data prepare` makes it so")
+        if resolution not in (None, height):
+            raise DataRejected(f"{name}: resolution must be {resolution}, got {height}")
+        if channels not in (None, found):
+            raise DataRejected(f"{name}: must have {channels} channels, got {found}")
+
+
+def _chosen(path: Path, count: int, subset: int | None, seed: int) -> NDArray[np.intp]:
+    if subset is None:
+        return np.arange(count)
+    if not 1 <= subset <= count:
+        raise DataRejected(f"{path}: subset must be from 1 to {count}, got {subset}")
+    return np.sort(np.random.default_rng(seed).permutation(count)[:subset])
+
+
+def _label_matrix(path: Path, pictures: Sequence[Picture], source: Source) -> NDArray[np.float32]:
+    """One row per image: one-hot for classes, as they are for vectors, of width 0 for none."""
+    if missing := [picture.name for picture in pictures if picture.problem]:
+        raise DataRejected(f"{path}: {len(missing)} of {len(pictures)} images have no label, such as {missing[0]}")
+    labels = [picture.label for picture in pictures]
+    if labels[0] is None:
+        return np.zeros((len(labels), 0), np.float32)
+    if isinstance(labels[0], tuple):
+        return np.array(labels, np.float32)
+    numbers = np.array(labels, np.int64)
+    width = max(int(numbers.max()) + 1, len(source.classes))
+    if width > 2**16:
+        raise DataRejected(f"{path}: class numbers must be below {2**16}, got {width - 1}")
+    matrix = np.zeros((len(labels), width), np.float32)
+    matrix[np.arange(len(labels)), numbers] = 1
+    return matrix

@@ -1,0 +1,201 @@
+"""Bytes of unknown origin to an 8-bit RGB or grey picture, or a reason why not.
+
+Accepted are JPEG, PNG and WebP (by their bytes, never by their name); RGB, grey, palette and alpha. Alpha is laid
+over a stated background, an embedded colour profile is applied (redness is what these pictures are for), EXIF
+orientation is applied, and everything but pixels is dropped. Refused are 16 bits a channel, CMYK and other modes,
+animations, and more pixels than a photograph has.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from .errors import Reason, Unusable
+from .png import SIGNATURE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+MAX_PIXELS = 64_000_000                  # a 61-megapixel camera
+# Above this many pixels a file must have at least 1/200 of the raw bytes: a photograph compresses 10 to 60 times,
+# and a few hundred bytes must not be able to claim hundreds of megabytes.
+FREE_PIXELS = 4096**2
+MAX_RATIO = 200
+PLAIN_MODES = ("RGB", "L")
+ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+JPEG_END, WEBP_HEADER = b"\xff\xd9", 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+    """What to accept, and what pictures become."""
+
+    channels: int = 3                    # 3: grey is repeated; 1: colour becomes luma
+    background: tuple[int, int, int] = (255, 255, 255)          # what shows through where a picture is transparent
+    min_size: int = 250                  # pixels on the shorter side
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
+        if self.min_size < 1:
+            raise ValueError(f"min_size must be at least 1, got {self.min_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A picture as it is meant to be seen, and what was done to make it so."""
+
+    image: Image.Image                   # mode RGB or L
+    format: str
+    notes: tuple[str, ...] = field(default=())
+
+
+def decode(data: bytes, options: DecodeOptions) -> Decoded:
+    """Decode one picture; every failure is an Unusable with its reason."""
+    if not data:
+        raise Unusable(Reason.empty, "it has no bytes")
+    if data.startswith(SIGNATURE):
+        check_png(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)           # of odd metadata, which is dropped anyway
+            return _decoded(data, options)
+    except Unusable:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Unusable(Reason.bomb, str(error)) from error
+    except UnidentifiedImageError as error:
+        raise Unusable(Reason.wrong_format, f"must be one of {', '.join(FORMATS)}") from error
+    except MemoryError as error:
+        raise Unusable(Reason.bomb, "it needs more memory than a picture may") from error
+    except Exception as error:
+        # Pillow's readers raise many kinds of errors over damaged files; the process itself is guarded elsewhere.
+        truncated = "truncated" in str(error) or isinstance(error, EOFError)
+        told = f"{type(error).__name__}: {error}"[:200]
+        raise Unusable(Reason.truncated if truncated else Reason.corrupt, told) from error
+
+
+def _decoded(data: bytes, options: DecodeOptions) -> Decoded:
+    notes: list[str] = []
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        check_header(image, len(data), options)
+        form = image.format or "?"
+        profile = image.info.get("icc_profile")
+        image.load()
+        upright: Image.Image = image
+        if orientation := _orientation(image):
+            notes.append(f"EXIF orientation {orientation}")
+            upright = ImageOps.exif_transpose(image)
+        plain = _plain(upright, options, notes)
+    if plain.mode == "RGB" and profile:
+        plain = _to_srgb(plain, profile, notes)
+    if plain.mode == "L" and options.channels == 3:
+        notes.append("grey repeated")
+        plain = plain.convert("RGB")
+    elif plain.mode == "RGB" and options.channels == 1:
+        notes.append("colour to luma")
+        plain = plain.convert("L")
+    return Decoded(image=plain, format=form, notes=tuple(notes))
+
+
+def check_header(image: Image.Image, file_bytes: int, options: DecodeOptions) -> None:
+    """Refuse by what the header says, before a pixel is decoded."""
+    width, height = image.size
+    pixels = width * height
+    if pixels > options.max_pixels:
+        raise Unusable(Reason.bomb, f"at most {options.max_pixels} pixels, got {width}x{height}")
+    if pixels > FREE_PIXELS and pixels * 3 > MAX_RATIO * file_bytes:
+        raise Unusable(Reason.bomb, f"{width}x{height} pixels cannot come from {file_bytes} bytes")
+    # A phone's JPEG may carry a depth or gain map as a second picture (MPO); the first one is the photograph.
+    frames = getattr(image, "n_frames", 1)
+    if image.format != "MPO" and (frames > 1 or getattr(image, "is_animated", False)):
+        raise Unusable(Reason.animated, f"{frames} frames")
+    if image.mode not in (*PLAIN_MODES, *ALPHA_MODES, "P", "1"):
+        raise Unusable(Reason.wrong_mode, f"must be 8-bit RGB, grey, palette or alpha, got {image.mode}")
+    if min(width, height) < options.min_size:
+        raise Unusable(Reason.too_small, f"at least {options.min_size} pixels a side, got {width}x{height}")
+
+
+def check_png(data: bytes) -> None:
+    """Walk the chunks of a PNG: Pillow checks no sums of pixel data, and reads 16 bits a channel as 8."""
+    kinds = set()
+    for kind, body, crc_holds in _png_chunks(data):
+        kinds.add(kind)
+        if not crc_holds and not kind[0] & 0x20:                  # a capital first letter: a critical chunk
+            raise Unusable(Reason.corrupt, f"the checksum of its {kind.decode('latin-1')} chunk is wrong")
+        if kind == b"IHDR" and len(body) == 13 and body[8] == 16:
+            raise Unusable(Reason.wrong_mode, "16 bits a channel")
+        if kind == b"acTL":
+            raise Unusable(Reason.animated, "an animated PNG")
+        if kind == b"IEND":
+            return
+    raise Unusable(Reason.truncated, "it ends before its last chunk" if kinds else "it ends after its signature")
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
+    view = memoryview(data)
+    at = len(SIGNATURE)
+    while at + 12 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + size
+        if end > len(data):
+            return
+        (crc,) = struct.unpack_from(">I", data, end - 4)
+        yield kind, view[at + 8 : end - 4], zlib.crc32(view[at + 4 : end - 4]) == crc
+        at = end
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation if it asks for something to be done, else 0. Damaged EXIF asks for nothing."""
+    try:
+        orientation = image.getexif().get(0x0112)
+    except Exception:
+        return 0
+    return orientation if isinstance(orientation, int) and 2 <= orientation <= 8 else 0
+
+
+def _plain(image: Image.Image, options: DecodeOptions, notes: list[str]) -> Image.Image:
+    """The picture as RGB or L, without transparency."""
+    if image.mode == "1":
+        notes.append("black and white to grey")
+        return image.convert("L")
+    transparent = image.mode in ALPHA_MODES or "transparency" in image.info
+    if image.mode in PLAIN_MODES and not transparent:
+        return image.copy() if image.readonly else image
+    if not transparent:
+        notes.append("palette to colour")
+        return image.convert("RGB")
+    layered = image.convert("RGBA")
+    alpha = layered.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return layered.convert("L" if image.mode in ("LA", "La", "L") else "RGB")
+    notes.append("transparency over {}".format("#{:02x}{:02x}{:02x}".format(*options.background)))
+    canvas = Image.new("RGB", layered.size, options.background)
+    canvas.paste(layered, mask=alpha)
+    return canvas
+
+
+def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
+    """Apply an embedded colour profile; one that cannot be read is noted, and the numbers taken as sRGB."""
+    try:
+        embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(embedded).casefold():
+            return image
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, embedded, srgb, outputMode="RGB")
+    except Exception:
+        notes.append("unreadable colour profile ignored")
+        return image
+    assert converted is not None
+    notes.append("colour profile to sRGB")
+    return converted

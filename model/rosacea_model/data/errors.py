@@ -1,0 +1,51 @@
+"""What is wrong with data, told so that its owner can act on it.
+
+ModelError
+  DataError
+    DataRejected     the folder or archive as a whole cannot be used or trusted
+    Unusable         this one picture cannot be used; its neighbours can
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from rosacea_model.errors import ModelError
+
+
+class Reason(StrEnum):
+    """Why a picture is unusable. The list is closed: reports can be counted by it."""
+
+    empty = "empty"                      # no bytes at all
+    too_big_file = "too big a file"      # more bytes than any photograph needs
+    unreadable = "unreadable"            # the file system or the archive would not give it
+    wrong_format = "wrong format"        # not a JPEG, PNG or WebP, whatever its name says
+    corrupt = "corrupt"                  # the bytes break the rules of their format
+    truncated = "truncated"              # the bytes end too early
+    bomb = "decompression bomb"          # more pixels than allowed, or than its bytes could describe
+    animated = "animated"                # several frames
+    wrong_mode = "wrong mode"            # 16 bits a channel, CMYK and other colours that 8-bit RGB cannot hold
+    too_small = "too small"              # fewer pixels on the shorter side than asked for
+    no_label = "no label"                # the others have one
+    crashed = "crashed"                  # the process that decoded it died
+    too_slow = "too slow"                # decoding took longer than allowed
+
+
+class DataError(ModelError):
+    """Base of what this package raises on purpose, beside ValueError for arguments."""
+
+
+class DataRejected(DataError):
+    """A data source was refused as a whole: hostile, damaged, or not what the command needs."""
+
+
+class Unusable(DataError):
+    """One picture cannot be used: a closed reason, and the numbers behind it."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"

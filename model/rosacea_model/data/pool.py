@@ -1,0 +1,139 @@
+"""Worker processes that survive what they work on: one picture in each, answers in order, few in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Self
+
+from .errors import Reason, Unusable
+from .worker import Outcome, WorkOptions, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
+    from pathlib import Path
+
+    from .source import Picture
+
+AHEAD = 4                                # pictures per worker that may be done before their turn
+MAX_SECONDS = 60.0                       # for one picture
+START_SECONDS = 120.0
+
+
+@dataclass
+class Worker:
+    """One process, and what it is at."""
+
+    process: SpawnProcess
+    connection: Connection
+    place: int | None = None             # of the picture that it has
+    since: float = 0.0
+
+    @classmethod
+    def start(cls, path: Path, options: WorkOptions) -> Self:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, path, options), daemon=True)
+        with _one_thread_each():
+            process.start()
+        theirs.close()
+        return cls(process, ours)
+
+    def wait_until_ready(self) -> None:
+        try:
+            ready = self.connection.poll(START_SECONDS)
+            self.connection.recv() if ready else None
+        except EOFError:
+            ready = False
+        if not ready:
+            self.stop()
+            raise RuntimeError(f"a worker process did not start (exit code {self.process.exitcode})")
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started here use one thread for linear algebra: there is one process for each core already."""
+    before = os.environ.get("OPENBLAS_NUM_THREADS")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["OPENBLAS_NUM_THREADS"]
+        if before is not None:
+            os.environ["OPENBLAS_NUM_THREADS"] = before
+
+
+def outcomes(pictures: Sequence[Picture], path: Path, options: WorkOptions, *, workers: int) -> Iterator[Outcome]:
+    """The outcome of every picture, in order. Every failure is one picture's own."""
+    crew = [Worker.start(path, options) for _ in range(max(1, min(workers, len(pictures))))]
+    try:
+        for worker in crew:
+            worker.wait_until_ready()
+        yield from _in_order(crew, pictures, path, options)
+    finally:
+        for worker in crew:
+            worker.stop()
+
+
+def _in_order(
+    crew: list[Worker], pictures: Sequence[Picture], path: Path, options: WorkOptions
+) -> Iterator[Outcome]:
+    done: dict[int, Outcome] = {}
+    given = told = 0
+    while told < len(pictures):
+        for worker in crew:
+            if worker.place is None and given < min(len(pictures), told + AHEAD * len(crew)):
+                _give(worker, given, pictures[given])
+                given += 1
+        busy = {worker.connection: worker for worker in crew if worker.place is not None}
+        wait(list(busy), timeout=1.0)
+        for worker in busy.values():
+            outcome = _answer(worker)
+            if outcome is not None:
+                assert worker.place is not None
+                done[worker.place] = outcome
+                worker.place = None
+                if not worker.process.is_alive() or worker.connection.closed:
+                    crew[crew.index(worker)] = _replaced(worker, path, options)
+        while told in done:
+            yield done.pop(told)
+            told += 1
+
+
+def _give(worker: Worker, place: int, picture: Picture) -> None:
+    worker.place, worker.since = place, time.monotonic()
+    with contextlib.suppress(BrokenPipeError):               # it died while idle: the answer will say so
+        worker.connection.send(picture)
+
+
+def _answer(worker: Worker) -> Outcome | None:
+    """What the worker says, or what its silence means; None while it may still be working."""
+    try:
+        if worker.connection.poll():
+            outcome: Outcome = worker.connection.recv()
+            return outcome
+    except (EOFError, OSError):
+        worker.stop()
+        return Unusable(Reason.crashed, f"decoding it ended the process with exit code {worker.process.exitcode}")
+    if time.monotonic() - worker.since > MAX_SECONDS:
+        worker.stop()
+        return Unusable(Reason.too_slow, f"more than {MAX_SECONDS:.0f} seconds")
+    return None
+
+
+def _replaced(worker: Worker, path: Path, options: WorkOptions) -> Worker:
+    worker.stop()
+    successor = Worker.start(path, options)
+    successor.wait_until_ready()
+    return successor

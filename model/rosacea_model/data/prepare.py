@@ -1,0 +1,308 @@
+"""Photographs to a data set: list, decode and screen in worker processes, find duplicates, choose, write.
+
+The pictures made ready wait in a temporary file beside the output, since duplicates are known only at the end. What
+is held in memory for each is its finding, not its pixels. The same input and options give the same bytes, whatever
+the number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from .errors import DataRejected, Unusable
+from .hashes import SIDE, Pair, groups, near_duplicates
+from .holdout import read_subjects, same_subject, set_aside
+from .pool import outcomes
+from .source import Picture, Source, open_source
+from .writer import FORMAT, OWNER_FIELDS, DatasetWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from .bars import Bar
+    from .upscaled import Enlargement
+    from .worker import Prepared, WorkOptions
+
+    Progress = Callable[[int, int], None]
+
+
+class Finding(StrEnum):
+    """What a usable picture may have wrong with it, in the order in which it counts."""
+
+    duplicates = "duplicates"
+    bars = "bars"
+    upscaled = "upscaled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """What `prepare` is asked for."""
+
+    work: WorkOptions
+    exclude: frozenset[Finding] = frozenset()
+    holdout: float = 0.0                         # share of each class; 0 = no second zip
+    seed: int = 0                                # of the choice of what is held out
+    subjects: Path | None = None                 # CSV with the columns file and subject
+    labels: bool = True
+    strict: bool = False                         # stop at the first unusable picture
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"holdout must be at least 0 and below 1, got {self.holdout}")
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A usable picture, without its pixels: those are in the spool."""
+
+    picture: Picture
+    source_sha256: str
+    source_size: tuple[int, int]
+    source_format: str
+    changes: tuple[str, ...]
+    unchanged: bool
+    bar: Bar | None
+    enlargement: Enlargement | None
+    factor: float
+    digest: str                                  # SHA-256 of the PNG
+    offset: int                                  # in the spool
+    bytes: int
+
+    @property
+    def upscaled(self) -> bool:
+        return self.enlargement is not None or self.factor > 1
+
+    def facts(self) -> dict[str, object]:
+        """What facts.jsonl says of it. A picture that came through unchanged keeps what was known, and no more."""
+        if self.unchanged and self.picture.facts:
+            return dict(self.picture.facts)
+        own = {"source_sha256": self.source_sha256, "source_size": list(self.source_size),
+               "source_format": self.source_format, "changes": list(self.changes), "enlarged_by": self.factor}
+        return {**self.picture.facts, **own}
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What was found and decided; `rosacea_model.data.report` tells it."""
+
+    source: Source
+    options: PrepareOptions
+    kept: list[Kept] = field(default_factory=list)                       # every usable picture
+    unusable: list[tuple[Picture, Unusable]] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    duplicates: list[list[int]] = field(default_factory=list)            # groups of places in `kept`
+    excluded: dict[int, Finding] = field(default_factory=dict)
+    held_out: set[int] = field(default_factory=set)
+    without_subject: int = 0
+    names: dict[int, str] = field(default_factory=dict)                  # place -> name in the zip it went into
+
+    def training(self) -> list[int]:
+        return [place for place in range(len(self.kept)) if place not in self.excluded and place not in self.held_out]
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The temporary files: PNGs end to end, and thumbnails."""
+
+    pngs: IO[bytes]
+    thumbnails: IO[bytes]
+
+    def add(self, outcome: Prepared) -> int:
+        offset = self.pngs.tell()
+        self.pngs.write(outcome.png)
+        self.thumbnails.write(outcome.thumbnail.tobytes())
+        return offset
+
+    def png(self, kept: Kept) -> bytes:
+        return os.pread(self.pngs.fileno(), kept.bytes, kept.offset)
+
+    def all_thumbnails(self) -> NDArray[np.uint8]:
+        self.thumbnails.flush()
+        self.pngs.flush()
+        return np.memmap(self.thumbnails, np.uint8, "r").reshape(-1, SIDE, SIDE)
+
+
+def holdout_path(out: Path) -> Path:
+    """Where the images that were set aside go."""
+    return out.with_name(f"{out.stem}-holdout{out.suffix}")
+
+
+def prepare(
+    path: Path, out: Path, options: PrepareOptions, *, progress: Progress = lambda done, total: None,
+    after: Callable[[Result, Spool], None] = lambda result, spool: None,
+) -> Result:
+    """Make a folder or zip of photographs into the data set `out`. `after` sees the pixels before they go."""
+    if out.suffix != ".zip":
+        raise ValueError(f"the output must be named *.zip, got {out.name}")
+    subjects = read_subjects(options.subjects) if options.subjects else {}
+    source = open_source(path, labels=options.labels)
+    result = Result(source=source, options=options)
+    with tempfile.TemporaryFile(dir=out.parent) as pngs, tempfile.TemporaryFile(dir=out.parent) as thumbnails:
+        spool = Spool(pngs, thumbnails)
+        _decode_all(result, spool, progress)
+        if not result.kept:
+            raise DataRejected(f"{path}: no usable picture among {len(source.pictures)}{_told(result.unusable)}")
+        _find_duplicates(result, spool.all_thumbnails())
+        _exclude(result)
+        _set_aside(result, subjects)
+        _write(result, spool, out)
+        after(result, spool)
+    return result
+
+
+def _decode_all(result: Result, spool: Spool, progress: Progress) -> None:
+    source, options = result.source, result.options
+    answers = outcomes(source.pictures, source.path, options.work, workers=options.workers)
+    for done, (picture, outcome) in enumerate(zip(source.pictures, answers, strict=True), 1):
+        if isinstance(outcome, Unusable):
+            result.unusable.append((picture, outcome))
+            if options.strict:
+                raise Unusable(outcome.reason, f"{outcome.detail} ({picture.name})")
+        else:
+            result.kept.append(_kept(picture, outcome, spool.add(outcome)))
+        progress(done, len(source.pictures))
+
+
+def _kept(picture: Picture, outcome: Prepared, offset: int) -> Kept:
+    return Kept(
+        picture=picture, source_sha256=outcome.source_sha256, source_size=outcome.source_size,
+        source_format=outcome.source_format, changes=outcome.changes, unchanged=outcome.unchanged, bar=outcome.bar,
+        enlargement=outcome.enlargement, factor=outcome.factor,
+        digest=hashlib.sha256(outcome.png).hexdigest(), offset=offset, bytes=len(outcome.png),
+    )
+
+
+def _find_duplicates(result: Result, thumbnails: NDArray[np.uint8]) -> None:
+    """Equal pixels first, by digest; only one of each is then compared with the others."""
+    first: dict[str, int] = {}
+    equal = []
+    for place, kept in enumerate(result.kept):
+        if first.setdefault(kept.digest, place) != place:
+            equal.append(Pair(first[kept.digest], place, 1.0, False))
+    distinct = np.fromiter(first.values(), np.intp)
+    near = near_duplicates(thumbnails if not equal else thumbnails[distinct])
+    places = [Pair(int(distinct[pair.first]), int(distinct[pair.second]), pair.agreement, pair.mirrored)
+              for pair in near]
+    result.pairs = sorted([*equal, *places])
+    result.duplicates = groups(len(result.kept), ((pair.first, pair.second) for pair in result.pairs))
+
+
+def _exclude(result: Result) -> None:
+    wanted = result.options.exclude
+    if Finding.upscaled in wanted:
+        result.excluded |= {place: Finding.upscaled for place, kept in enumerate(result.kept) if kept.upscaled}
+    if Finding.bars in wanted:
+        result.excluded |= {place: Finding.bars for place, kept in enumerate(result.kept) if kept.bar}
+    if Finding.duplicates in wanted:
+        for group in result.duplicates:
+            left = [place for place in group if place not in result.excluded]
+            # The one with the most pixels stays; among equals the first.
+            best = max(left, key=lambda place: (_pixels(result.kept[place]), -place), default=None)
+            result.excluded |= {place: Finding.duplicates for place in left if place != best}
+
+
+def _pixels(kept: Kept) -> int:
+    return kept.source_size[0] * kept.source_size[1]
+
+
+def _set_aside(result: Result, subjects: dict[str, str]) -> None:
+    if not result.options.holdout:
+        return
+    places = [place for place in range(len(result.kept)) if place not in result.excluded]
+    kept = [result.kept[place] for place in places]
+    names = [one.picture.name for one in kept]
+    result.without_subject = sum(name not in subjects for name in names) if subjects else 0
+    now = {place: number for number, place in enumerate(places)}
+    # Groups, not pairs: two that only an excluded picture connects belong together as well.
+    alike = [(now[one], now[other]) for group in result.duplicates
+             for left in [[place for place in group if place in now]]
+             for one, other in itertools.pairwise(left)]
+    chosen = set_aside(
+        [f"{one.digest}:{one.source_sha256}" for one in kept], [_class(one.picture) for one in kept],
+        [*alike, *same_subject(names, subjects)], share=result.options.holdout, seed=result.options.seed,
+    )
+    result.held_out = {places[number] for number in chosen}
+
+
+def _class(picture: Picture) -> int | None:
+    return picture.label if isinstance(picture.label, int) else None
+
+
+def _write(result: Result, spool: Spool, out: Path) -> None:
+    parts = [(out, result.training())]
+    if result.options.holdout:
+        parts.append((holdout_path(out), sorted(result.held_out)))
+    for path, places in parts:
+        if not places:
+            raise DataRejected(f"{path.name}: no picture left for it")
+        with DatasetWriter(path, datasheet=_datasheet(result, places)) as writer:
+            for place in places:
+                kept = result.kept[place]
+                result.names[place] = writer.add_png(spool.png(kept), kept.picture.label, **kept.facts())
+
+
+def _datasheet(result: Result, places: Sequence[int]) -> dict[str, object]:
+    """What the writer cannot know. A data set that came through whole and unchanged keeps its own sheet."""
+    before = result.source.datasheet or {}
+    ours = before.get("format") == FORMAT
+    kept = [result.kept[place] for place in places]
+    whole = len(kept) == len(result.source.pictures) and all(one.unchanged for one in kept)
+    if ours and whole and result.options.labels:
+        return dict(before)
+    source = {
+        "kind": result.source.kind,
+        "files": len(result.source.pictures),
+        "sha256_of_sha256": _joint_digest(kept),
+        "before": {key: before[key] for key in ("images", "filters", "sources") if key in before} if ours else None,
+    }
+    owners = {key: before[key] for key in OWNER_FIELDS if key in before} if ours else {}
+    classes = {"classes": list(result.source.classes)} if result.source.classes else {}
+    return {"filters": _filters(result), "sources": [source], **classes, **owners}
+
+
+def _joint_digest(kept: Iterable[Kept]) -> str:
+    return hashlib.sha256(b"".join(bytes.fromhex(one.source_sha256) for one in kept)).hexdigest()
+
+
+def _filters(result: Result) -> dict[str, object]:
+    options = result.options
+    work, decoding = options.work, options.work.decode
+    return {
+        "resolution": work.resolution, "fit": work.fit.value, "filter": work.filter.value,
+        "channels": decoding.channels, "background": "#{:02x}{:02x}{:02x}".format(*decoding.background),
+        "min_size": decoding.min_size, "max_pixels": decoding.max_pixels,
+        "unusable": dict(sorted(Counter(problem.reason.value for _, problem in result.unusable).items())),
+        "found": found_counts(result),
+        "excluded": dict(sorted(Counter(finding.value for finding in result.excluded.values()).items())),
+        "holdout": {"share": options.holdout, "seed": options.seed, "held_out": len(result.held_out),
+                    "by_subject": options.subjects is not None} if options.holdout else None,
+    }
+
+
+def found_counts(result: Result) -> dict[str, int]:
+    """Pictures per finding, excluded or not; of a group of duplicates all but one count."""
+    return {
+        Finding.duplicates.value: sum(len(group) - 1 for group in result.duplicates),
+        Finding.bars.value: sum(kept.bar is not None for kept in result.kept),
+        Finding.upscaled.value: sum(kept.upscaled for kept in result.kept),
+    }
+
+
+def _told(unusable: Sequence[tuple[Picture, Unusable]]) -> str:
+    counts = Counter(problem.reason.value for _, problem in unusable)
+    return ": " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common()) if counts else ""

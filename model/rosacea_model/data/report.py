@@ -1,0 +1,149 @@
+"""What `prepare` found, as JSON for programs and as a picture for eyes.
+
+The report names files, so it stays with the owner of the pictures; the zip names none. With `hash_names` the report
+names each file by the start of the SHA-256 of its name, and can be shown around.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from dataclasses import asdict
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .prepare import found_counts, holdout_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from .prepare import Kept, Result, Spool
+
+FORMAT = "rosacea-prepare-report/1"
+TILE, CAPTION, COLUMNS, MAX_TILES = 160, 16, 8, 160
+INK, PAPER, MARK = (20, 20, 20), (250, 250, 250), (220, 0, 90)
+
+
+def report_path(out: Path) -> Path:
+    return out.with_name(f"{out.stem}-report.json")
+
+
+def sheet_path(out: Path) -> Path:
+    return out.with_name(f"{out.stem}-findings.png")
+
+
+def report_json(result: Result, out: Path, *, hash_names: bool = False) -> bytes:
+    """The report: every file that was left out and why, every finding, and where each image went."""
+    source = result.source
+
+    def named(name: str) -> str:
+        return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12] if hash_names else name
+
+    def file_of(place: int) -> str:
+        return named(result.kept[place].picture.name)
+
+    zips = {place: holdout_path(out).name if place in result.held_out else out.name for place in result.names}
+    entries = {
+        "format": FORMAT,
+        "counts": counts(result),
+        "unusable": [{"file": named(picture.name), "reason": problem.reason.value, "detail": problem.detail}
+                     for picture, problem in result.unusable],
+        "duplicates": [{"files": [file_of(place) for place in group],
+                        "pairs": [{"files": [file_of(pair.first), file_of(pair.second)],
+                                   "agreement": pair.agreement, "mirrored": pair.mirrored}
+                                  for pair in result.pairs if pair.first in group]}
+                       for group in result.duplicates],
+        "bars": [{"file": file_of(place), **asdict(kept.bar)} for place, kept in enumerate(result.kept) if kept.bar],
+        "upscaled": [{"file": file_of(place), "enlarged_here": kept.factor,
+                      "before": asdict(kept.enlargement) if kept.enlargement else None}
+                     for place, kept in enumerate(result.kept) if kept.upscaled],
+        "excluded": [{"file": file_of(place), "why": why.value} for place, why in sorted(result.excluded.items())],
+        "left_alone": {"hidden": source.hidden, "links_out": source.links, "other_files": dict(source.others)},
+        "images": [{"zip": zips[place], "name": name, "file": file_of(place), "changes": list(kept.changes)}
+                   for place, name in sorted(result.names.items()) for kept in [result.kept[place]]],
+    }
+    return (json.dumps(entries, indent=1, ensure_ascii=True) + "\n").encode()
+
+
+def counts(result: Result) -> dict[str, object]:
+    """The numbers that matter."""
+    return {
+        "files": len(result.source.pictures),
+        "usable": len(result.kept),
+        "unusable": dict(sorted(Counter(problem.reason.value for _, problem in result.unusable).items())),
+        "found": found_counts(result),
+        "excluded": len(result.excluded),
+        "training": len(result.training()),
+        "held_out": len(result.held_out),
+        "without_subject": result.without_subject,
+    }
+
+
+def findings_sheet(result: Result, spool: Spool) -> Image.Image | None:
+    """Thumbnails of duplicates (a group after another), bars and enlarged pictures; None when all is well."""
+    tiles = list(_tiles(result))[:MAX_TILES]
+    if not tiles:
+        return None
+    sheet = Image.new("RGB", (COLUMNS * TILE, math.ceil(len(tiles) / COLUMNS) * (TILE + CAPTION)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, (kept, caption) in enumerate(tiles):
+        left, top = number % COLUMNS * TILE, number // COLUMNS * (TILE + CAPTION)
+        sheet.paste(_thumbnail(kept, spool), (left, top + CAPTION))
+        draw.text((left + 3, top + 2), caption, fill=INK)
+    return sheet
+
+
+def _tiles(result: Result) -> Iterator[tuple[Kept, str]]:
+    for number, group in enumerate(result.duplicates, 1):
+        for place in group:
+            mark = ", out" if place in result.excluded else ""
+            yield result.kept[place], f"duplicates {number}{mark}"
+    for place, kept in enumerate(result.kept):
+        mark = ", out" if place in result.excluded else ""
+        if kept.bar:
+            yield kept, f"bar{mark}"
+        if kept.enlargement:
+            yield kept, f"enlarged before{mark}"
+        if kept.factor > 1:
+            yield kept, f"enlarged x{kept.factor:.2f}{mark}"
+
+
+def _thumbnail(kept: Kept, spool: Spool) -> Image.Image:
+    with Image.open(BytesIO(spool.png(kept)), formats=("PNG",)) as image:
+        small = image.convert("RGB").resize((TILE - 4, TILE - 4), Image.Resampling.LANCZOS)
+    if kept.bar:
+        corners = _corners(kept.bar.left, kept.bar.top, kept.bar.right, kept.bar.bottom, kept.bar.angle, small.width)
+        ImageDraw.Draw(small).polygon(corners, outline=MARK)
+    return small
+
+
+def _corners(left: float, top: float, right: float, bottom: float, angle: int, side: int) -> list[tuple[float, float]]:
+    """The corners of a bar in the picture as it stands: the picture was turned by `angle` when it was found."""
+    turn = math.radians(angle)
+    cosine, sine = math.cos(turn), math.sin(turn)
+    centred = [(x - 0.5, y - 0.5) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
+    return [((x * cosine - y * sine + 0.5) * side, (x * sine + y * cosine + 0.5) * side) for x, y in centred]
+
+
+def picture_grid(images: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Pictures of one size, side by side."""
+    side = images[0].width
+    grid = Image.new("RGB", (columns * side, math.ceil(len(images) / columns) * side), PAPER)
+    for number, image in enumerate(images):
+        grid.paste(image.convert("RGB"), (number % columns * side, number // columns * side))
+    return grid
+
+
+def redness(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
+    """Mean of log R - log G over the middle of a picture: an erythema index that needs no calibration."""
+    side = pixels.shape[0]
+    middle = pixels[side // 4 : -side // 4, side // 4 : -side // 4].astype(np.float64) + 1
+    return float(np.log(middle[..., 0]).mean() - np.log(middle[..., min(1, middle.shape[2] - 1)]).mean())
+
+

@@ -1,0 +1,118 @@
+"""One picture at a time, in a process of its own kind: what a damaged file can break is that process.
+
+Memory is capped, so that a picture which asks for too much fails alone; a crash or a hang is noticed by the parent,
+reported as that file's fault, and the process replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .bars import Bar, find_bar
+from .decode import DecodeOptions, decode
+from .errors import Reason, Unusable
+from .hashes import thumbnail
+from .png import encode_png
+from .resize import Filter, Fit, to_square
+from .source import Picture, Reader
+from .upscaled import Enlargement, find_enlargement
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from numpy.typing import NDArray
+
+MEMORY_BYTES = 2**30                     # beyond what the idle process has mapped
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions:
+    """What becomes of every picture."""
+
+    resolution: int
+    fit: Fit = Fit.crop
+    filter: Filter = Filter.lanczos
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+
+    def __post_init__(self) -> None:
+        if not 4 <= self.resolution <= 4096 or self.resolution & (self.resolution - 1):
+            raise ValueError(f"resolution must be a power of two from 4 to 4096, got {self.resolution}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A picture made ready, and what was seen on the way."""
+
+    png: bytes
+    thumbnail: NDArray[np.uint8]
+    source_sha256: str
+    source_size: tuple[int, int]         # width, height
+    source_format: str
+    changes: tuple[str, ...]
+    unchanged: bool                      # the file was this very PNG already
+    bar: Bar | None
+    enlargement: Enlargement | None
+    factor: float                        # by which it was enlarged here, or 1
+
+
+Outcome = Prepared | Unusable
+
+
+def prepare_picture(reader: Reader, picture: Picture, options: WorkOptions) -> Outcome:
+    """Read, decode, resize and screen one picture."""
+    try:
+        if picture.problem:
+            raise Unusable(Reason.no_label, picture.problem)
+        data = reader.read(picture.name, picture.member)
+        decoded = decode(data, options.decode)
+    except Unusable as reason:
+        return reason
+    source = decoded.image
+    image = to_square(source, options.resolution, options.fit, options.filter, options.decode.background)
+    pixels = np.asarray(image).reshape(options.resolution, options.resolution, -1)
+    png = encode_png(pixels)
+    side = min(source.size) if options.fit is Fit.crop else max(source.size)
+    return Prepared(
+        png=png,
+        thumbnail=thumbnail(image),
+        source_sha256=hashlib.sha256(data).hexdigest(),
+        source_size=source.size,
+        source_format=decoded.format,
+        changes=decoded.notes,
+        unchanged=png == data,
+        bar=find_bar(image),
+        enlargement=find_enlargement(source),
+        factor=round(max(1.0, options.resolution / side), 3),
+    )
+
+
+def serve(connection: Connection, path: Path, options: WorkOptions) -> None:
+    """Answer pictures with outcomes until the parent hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)             # the parent decides when to stop
+    _limit_memory()
+    reader = Reader(path)
+    connection.send(None)                                    # ready
+    while True:
+        try:
+            picture = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(prepare_picture(reader, picture, options))
+        except MemoryError:
+            connection.send(Unusable(Reason.bomb, "it needs more memory than a picture may"))
+
+
+def _limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        mapped = int(statm.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)

@@ -1,0 +1,13 @@
+"""Faces from parameters: a renderer of frontal faces, healthy or with rosacea, whose every fact is known.
+
+    spec = sample_phantom(seed=0, index=17)
+    phantom = render(spec, resolution=128)
+    phantom.image, phantom.haemoglobin, phantom.face_mask, phantom.attributes
+"""
+
+from __future__ import annotations
+
+from .identity import Condition, Identity, PhantomSpec, Scene, Subtype, sample_phantom
+from .render import Phantom, render
+
+__all__ = ["Condition", "Identity", "Phantom", "PhantomSpec", "Scene", "Subtype", "render", "sample_phantom"]

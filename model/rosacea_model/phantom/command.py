@@ -1,0 +1,163 @@
+"""`rosacea data phantom`: write a data set of phantoms with their ground truth."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rosacea_model.data.writer import DatasetWriter
+
+from .identity import Subtype, sample_phantom
+from .render import RESOLUTIONS, Phantom, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BATCH = 16                         # faces a task: long enough to outweigh its start, short enough to show progress
+TRUTH_NAME = "phantoms.jsonl"
+
+
+class Labels(StrEnum):
+    """What a face's label says."""
+
+    severity = "severity"
+    subtype = "subtype"
+    both = "both"
+    none = "none"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Which faces to draw, and how large."""
+
+    seed: int
+    count: int
+    resolution: int
+    confounders: bool
+
+    def batches(self) -> Iterator[range]:
+        for start in range(0, self.count, BATCH):
+            yield range(start, min(start + BATCH, self.count))
+
+
+def phantom(
+    out: Annotated[Path, typer.Option("--out", metavar="ZIP", path_type=Path, help="Data set to write.")],
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many faces.")] = 10_000,
+    resolution: Annotated[int, typer.Option(min=16, max=512, help="Width and height: a power of two.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="Which series of faces; the same seed gives the same bytes.")] = 0,
+    labels: Annotated[Labels, typer.Option(help="What each face's label says.")] = Labels.both,
+    confounders: Annotated[bool, typer.Option(help="Draw flush, make-up, glasses and beards, too.")] = True,
+    maps: Annotated[Path | None, typer.Option(metavar="DIR", help="Write blood and face maps, too.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes; unset = one a core.")] = None,
+) -> None:
+    """Draw faces, healthy and with rosacea, whose subtype, severity, melanin and form are known."""
+    if resolution not in RESOLUTIONS:
+        raise typer.BadParameter(f"must be one of {', '.join(map(str, RESOLUTIONS))}, got {resolution}")
+    series = Series(seed, count, resolution, confounders)
+    console = Console(stderr=True)
+    columns = (TextColumn("drawing faces"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=count)
+        for done in write_series(out, series, labels, maps=maps, workers=workers):
+            progress.update(task, completed=done)
+    typer.echo(f"{out}: {count} faces of {resolution} px, seed {seed}, labels {labels}")
+
+
+def write_series(
+    out: Path, series: Series, labels: Labels, *, maps: Path | None = None, workers: int | None = None,
+) -> Iterator[int]:
+    """Write the data set and yield how many faces are in it. Order and bytes do not depend on `workers`."""
+    truth: list[str] = []
+    with DatasetWriter(out, datasheet=datasheet(series, labels)) as writer:
+        for face in draw_series(series, workers=workers or os.cpu_count() or 1):
+            label = label_of(face, labels)
+            known = {key: face.attributes[key] for key in ("index", "subtype", "severity", "melanin")}
+            name = writer.add(face.image, label, **known)
+            truth.append(json.dumps({"name": name, **face.attributes}, sort_keys=True))
+            if maps is not None:
+                _write_maps(maps, face)
+            yield len(truth)
+        writer.add_file(TRUTH_NAME, ("\n".join(truth) + "\n").encode())
+
+
+def draw_series(series: Series, *, workers: int) -> Iterator[Phantom]:
+    """The faces in order, drawn by this many processes; few are held in memory at a time."""
+    if workers == 1:
+        for batch in series.batches():
+            yield from _draw(series, batch)
+        return
+    context = multiprocessing.get_context("spawn")         # fork would copy other threads' locks
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting: deque[Future[list[Phantom]]] = deque()
+        for batch in series.batches():
+            waiting.append(pool.submit(_draw, series, batch))
+            if len(waiting) > 3 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _draw(series: Series, indices: range) -> list[Phantom]:
+    specs = (sample_phantom(series.seed, index, confounders=series.confounders) for index in indices)
+    return [render(spec, series.resolution) for spec in specs]
+
+
+def label_of(face: Phantom, labels: Labels) -> int | None:
+    """The class of a face: its grade 0..3, its subtype 0..3, or one of ten: healthy, then three grades a subtype."""
+    grade = int(str(face.attributes["severity"]))
+    kind = list(Subtype).index(Subtype(str(face.attributes["subtype"])))
+    classes = {
+        Labels.severity: grade,
+        Labels.subtype: kind,
+        Labels.both: 0 if grade == 0 else 3 * (kind - 1) + grade,
+        Labels.none: None,
+    }
+    return classes[labels]
+
+
+def class_names(labels: Labels) -> list[str]:
+    """What each label means, in order."""
+    diseased = list(Subtype)[1:]
+    names = {
+        Labels.severity: ["0 none", "1 mild", "2 moderate", "3 severe"],
+        Labels.subtype: [subtype.value for subtype in Subtype],
+        Labels.both: [Subtype.healthy.value] + [f"{kind.value} {grade}" for kind in diseased for grade in (1, 2, 3)],
+        Labels.none: [],
+    }
+    return names[labels]
+
+
+def datasheet(series: Series, labels: Labels) -> dict[str, object]:
+    """What the data set's datasheet says of phantoms: nobody is shown, and how to draw them again."""
+    return {
+        "title": f"{series.count} drawn faces, healthy and with rosacea",
+        "consent": {"obtained": "not needed: drawn by a program, nobody is shown"},
+        "not_for": "diagnosis, and any claim about real skin: the faces follow a model of skin, not patients",
+        "phantoms": {
+            "seed": series.seed,
+            "count": series.count,
+            "resolution": series.resolution,
+            "confounders": series.confounders,
+            "labels": labels.value,
+            "classes": class_names(labels),
+            "truth": TRUTH_NAME,
+        },
+    }
+
+
+def _write_maps(folder: Path, face: Phantom) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{int(str(face.attributes['index'])):08d}.npz"
+    np.savez_compressed(path, haemoglobin=face.haemoglobin, face_mask=face.face_mask)

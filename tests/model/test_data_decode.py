@@ -1,0 +1,239 @@
+"""Bytes to pictures: what is accepted, what it becomes, and what is refused and why (X5)."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from rosacea_model.data.decode import DecodeOptions, decode
+from rosacea_model.data.errors import Reason, Unusable
+from rosacea_model.data.resize import Filter, Fit, to_square
+
+from .data_faces import encoded, face
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = DecodeOptions(min_size=1)
+MEASURED = """
+import sys
+from pathlib import Path
+from rosacea_model.data.decode import DecodeOptions, decode
+from rosacea_model.data.errors import Unusable
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+data = Path(sys.argv[1]).read_bytes()
+before = peak()
+if sys.argv[2] == "guarded":
+    try:
+        decode(data, DecodeOptions())
+        print("accepted")
+    except Unusable as error:
+        print(error.reason)
+else:
+    import io, warnings
+    from PIL import Image
+    warnings.simplefilter("ignore")
+    Image.open(io.BytesIO(data)).load()
+    print("accepted")
+print((peak() - before) / 1024)
+"""
+
+
+def measured(path: Path, how: str) -> tuple[str, float]:
+    run = [sys.executable, "-c", MEASURED, str(path), how]
+    told, mebibytes = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    return told, float(mebibytes)
+
+
+def flat_png(side: int) -> bytes:
+    """A PNG of side x side black pixels in few bytes."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(1 + 3 * side)) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def fits() -> bytes:
+    cards = [b"SIMPLE  =                    T", b"BITPIX  =                    8", b"NAXIS   =                    2",
+             b"NAXIS1  =                  300", b"NAXIS2  =                  300", b"END"]
+    return b"".join(card.ljust(80) for card in cards).ljust(2880) + bytes(300 * 300)
+
+
+def sixteen_bits() -> bytes:
+    return encoded(Image.fromarray(np.zeros((300, 300), np.uint16)))
+
+
+def sixteen_bit_colour() -> bytes:
+    data = bytearray(encoded(face(0)))
+    data[24] = 16
+    struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def animated(format_: str) -> bytes:
+    return encoded(face(0), format_, save_all=True, append_images=[face(1)], duration=100)
+
+
+GD = b"\xff\xff" + struct.pack(">HHB", 300, 300, 0) + b"\x01\x00" + bytes(256 * 4) + bytes(300 * 300)
+BAD: dict[str, tuple[bytes, Reason]] = {
+    "zero bytes": (b"", Reason.empty),
+    "fits": (fits(), Reason.wrong_format),
+    "eps": (encoded(face(0), "EPS"), Reason.wrong_format),
+    "gd": (GD, Reason.wrong_format),
+    "gif": (encoded(face(0), "GIF"), Reason.wrong_format),
+    "text": (b"no picture at all", Reason.wrong_format),
+    "truncated png": (encoded(face(0))[:20_000], Reason.truncated),
+    "truncated jpeg": (encoded(face(0), "JPEG")[:4000], Reason.truncated),
+    "16 bits": (sixteen_bits(), Reason.wrong_mode),
+    "16-bit colour": (sixteen_bit_colour(), Reason.wrong_mode),
+    "cmyk": (encoded(face(0).convert("CMYK"), "JPEG"), Reason.wrong_mode),
+    "animated png": (animated("PNG"), Reason.animated),
+    "animated webp": (animated("WEBP"), Reason.animated),
+    "249 pixels": (encoded(face(0).resize((300, 249))), Reason.too_small),
+    "flat 8000 x 8000": (flat_png(8000), Reason.bomb),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_unusable_picture_has_its_reason(name: str) -> None:
+    data, reason = BAD[name]
+
+    with pytest.raises(Unusable) as refused:
+        decode(data, DecodeOptions())
+
+    assert refused.value.reason is reason, refused.value
+
+
+def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(flat_png(13_000))
+
+    told, mebibytes = measured(path, "guarded")
+    bare, bare_mebibytes = measured(path, "bare")
+
+    assert path.stat().st_size < 600_000
+    assert (told, mebibytes <= 128) == ("decompression bomb", True), mebibytes
+    assert (bare, bare_mebibytes > 400) == ("accepted", True), "the negative control: Pillow alone falls for it"
+
+
+@pytest.mark.parametrize("name", ["fits", "eps", "16 bits", "cmyk", "animated png", "flat 8000 x 8000"])
+def test_refusing_takes_little_memory(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "bad.png"
+    path.write_bytes(BAD[name][0])
+
+    told, mebibytes = measured(path, "guarded")
+
+    assert told == BAD[name][1] and mebibytes <= 128, mebibytes
+
+
+def test_a_flipped_bit_in_a_png_is_noticed() -> None:
+    data = bytearray(encoded(face(0)))
+    data[len(data) // 2] ^= 1
+
+    with pytest.raises(Unusable, match="corrupt: the checksum"):
+        decode(bytes(data), DecodeOptions())
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP"])
+def test_the_three_formats_are_accepted_whatever_their_name(format_: str) -> None:
+    decoded = decode(encoded(face(0), format_), DecodeOptions())
+
+    assert (decoded.image.mode, decoded.image.size, decoded.format) == ("RGB", (256, 256), format_)
+
+
+def test_exif_orientation_is_applied() -> None:
+    upright = face(0).crop((0, 0, 128, 256))
+    for orientation, turn in ((3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90),
+                              (8, Image.Transpose.ROTATE_270), (2, Image.Transpose.FLIP_LEFT_RIGHT)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+
+        decoded = decode(encoded(upright.transpose(turn), "PNG", exif=exif), SMALL)
+
+        assert (np.asarray(decoded.image) == np.asarray(upright)).all(), orientation
+
+
+def test_a_phone_picture_with_a_second_image_is_no_animation() -> None:
+    decoded = decode(encoded(face(0), "MPO", save_all=True, append_images=[face(1)]), DecodeOptions())
+
+    assert np.abs(np.asarray(decoded.image, np.int16) - np.asarray(face(0))).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("mode", "notes"),
+    [("L", ("grey repeated",)), ("1", ("black and white to grey", "grey repeated")), ("P", ("palette to colour",)),
+     ("RGBA", ()), ("LA", ("grey repeated",))],
+)
+def test_other_modes_become_colour_and_say_so(mode: str, notes: tuple[str, ...]) -> None:
+    decoded = decode(encoded(face(0).convert(mode)), SMALL)
+
+    assert (decoded.image.mode, decoded.notes) == ("RGB", notes)
+
+
+def test_grey_can_be_asked_for() -> None:
+    options = DecodeOptions(channels=1)
+
+    assert decode(encoded(face(0)), options).image.mode == "L"
+    assert decode(encoded(face(0).convert("L")), options).notes == ()
+
+
+def test_transparency_shows_the_stated_background() -> None:
+    image = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
+    image.putpixel((3, 3), (200, 0, 0, 255))
+
+    decoded = decode(encoded(image), DecodeOptions(min_size=1, background=(1, 2, 3)))
+
+    assert decoded.image.getpixel((0, 0)) == (1, 2, 3) and decoded.image.getpixel((3, 3)) == (200, 0, 0)
+
+
+def test_a_colour_profile_is_applied_and_a_broken_one_is_noted() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ"))
+    applied = decode(encoded(face(0), icc_profile=profile.tobytes()), DecodeOptions())
+    broken = decode(encoded(face(0), icc_profile=b"nonsense"), DecodeOptions())
+
+    assert applied.notes in {("colour profile to sRGB",), ("unreadable colour profile ignored",)}
+    assert broken.notes == ("unreadable colour profile ignored",)
+    assert (np.asarray(broken.image) == np.asarray(face(0))).all()
+
+
+@pytest.mark.parametrize("fit", list(Fit))
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (64, 64), (65, 64), (1000, 1)])
+def test_every_shape_becomes_a_square(fit: Fit, size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, (10, 20, 30))
+
+    square = to_square(image, 64, fit, Filter.lanczos, (255, 0, 0))
+
+    assert square.size == (64, 64)
+    assert square.getpixel((32, 31)) == (10, 20, 30)
+    padded = fit is Fit.pad and size[0] != size[1] and max(size) != 65
+    assert (square.getpixel((0, 0)) == (255, 0, 0)) == padded
+
+
+def test_a_mutated_picture_gives_a_picture_or_a_reason() -> None:
+    rng = np.random.default_rng(1)
+    good = [encoded(face(0, 64), "PNG"), encoded(face(0, 64), "JPEG"), encoded(face(0, 64), "WEBP"),
+            encoded(face(0, 64).convert("P")), encoded(face(0, 64), "WEBP", lossless=True)]
+    seen: dict[Any, int] = {}
+    for number in range(1000):
+        data = bytearray(good[number % len(good)])
+        for place in rng.integers(0, len(data) if number % 2 else 200, rng.integers(1, 8)):
+            data[place] = rng.integers(256)
+        cut = len(data) if number % 3 else int(rng.integers(0, len(data)))
+        try:
+            outcome: Any = decode(bytes(data[:cut]), SMALL).image.mode
+        except Unusable as problem:
+            outcome = problem.reason
+        seen[outcome] = seen.get(outcome, 0) + 1
+
+    assert sum(seen.values()) == 1000 and {"RGB", Reason.corrupt, Reason.truncated} <= set(seen), seen
