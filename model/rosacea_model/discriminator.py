@@ -174,11 +174,11 @@ class Discriminator(nn.Module):
         for block in self.blocks():
             x, image = block(x, image)
         assert x is not None
-        x = self.b4(x, image)
+        features: Tensor = self.b4(x, image)
         if c is None:
-            return x
-        wanted = self.mapping(c)
-        return (x * wanted).sum(dim=1, keepdim=True) / math.sqrt(wanted.shape[1])
+            return features
+        wanted: Tensor = self.mapping(c)
+        return (features * wanted).sum(dim=1, keepdim=True) / math.sqrt(wanted.shape[1])
 
 
 def append_deviation(x: Tensor, group_size: int) -> Tensor:     # [N, C, H, W] => [N, C + 1, H, W]

@@ -24,6 +24,7 @@ from .sample import Sample, latents, noise_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from .config import GeneratorConfig

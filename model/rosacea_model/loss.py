@@ -63,7 +63,7 @@ def path_penalty(lengths: Tensor, mean_length: Tensor) -> Tensor:           # [N
 
 
 def mix_styles(ws: Tensor, other: Callable[[], Tensor], probability: float, generator: torch.Generator) -> Tensor:
-    """Style mixing (Karras et al. 2019, section 3.1): with some probability the rows from a random one on are `other`'s.
+    """Style mixing (Karras et al. 2019, section 3.1): sometimes the rows from a random one on are `other`'s.
 
     ws [N, num_ws, w_dim]; `other` gives more of the same, and is called only where it is needed.
     """

@@ -50,7 +50,8 @@ class Case:
         self.real = torch.from_numpy(self.want["real"])
 
     def ws(self) -> Tensor:
-        return self.G.mapping(self.z, self.c)[:, None].repeat(1, self.G.config.num_ws, 1)
+        w: Tensor = self.G.mapping(self.z, self.c)
+        return w[:, None].repeat(1, self.G.config.num_ws, 1)
 
     def draw(self, ws: Tensor) -> Tensor:
         images: Tensor = self.G.synthesis(ws, self.G.synthesis.noises("const", len(ws)))
