@@ -21,6 +21,8 @@ TORCH_FREE = [
     "rosacea_model",
     "rosacea_model.archive",
     "rosacea_model.cli",
+    "rosacea_model.data.cli",
+    "rosacea_model.training.cli",
     "rosacea_serving.cli",
     "rosacea_serving.gateway",
     "rosacea_serving.handler",

@@ -1,0 +1,27 @@
+"""What torchrun starts: `torchrun --nproc-per-node 2 -m rosacea_model.training --data ... --outdir ...`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ..errors import ModelError
+from .cli import train
+
+FAILED, INVALID = 1, 2
+
+
+def main() -> None:
+    """Run `train`; what it raises on purpose leaves as one line and an exit code."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(train)
+    try:
+        app()
+    except (ModelError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(INVALID if isinstance(error, ValueError) else FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What steers the augmentation: its probability p, and an alarm for augmentations that leak into the fakes.
+
+Adaptive discriminator augmentation (Karras et al. 2020, section 3): overfitting shows in how surely the discriminator
+takes reals for real; p follows it in small steps. Here p has an upper bound, and is clamped at every step, so that it
+neither runs away nor winds up while it stands at a bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .config import TrainConfig
+
+ORIENTATIONS = 8
+ALARM_RATIO = 2.0        # fakes that vary so many times as much as reals do what reals do not
+
+
+class AdaController:
+    """Moves p by the mean sign of the discriminator's output for reals; keeps what came in since the last move."""
+
+    def __init__(self, config: TrainConfig, p: Tensor) -> None:
+        self.p = p                                       # [] the pipe's own buffer
+        self.config = config
+        self.sign_sum = torch.zeros([], dtype=torch.float64)
+        self.sign_count = torch.zeros([], dtype=torch.float64)
+
+    def record(self, sign_sum: float, sign_count: float) -> None:
+        """Add signs of the outputs for reals, summed over all ranks."""
+        self.sign_sum += sign_sum
+        self.sign_count += sign_count
+
+    def adjust(self, step: int) -> None:
+        """In every `ada_interval`-th step, move p towards the target, and start to count anew."""
+        config = self.config
+        if step % config.ada_interval or not self.sign_count:
+            return
+        overfitting = float(self.sign_sum / self.sign_count)
+        direction = (overfitting > config.ada_target) - (overfitting < config.ada_target)
+        move = direction * config.batch * config.ada_interval / (config.ada_kimg * 1000)
+        self.p.copy_((self.p + move).clamp(0, config.p_max))
+        self.sign_sum.zero_()
+        self.sign_count.zero_()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leak:
+    """How many times as much fakes vary as reals do; about 1 for a good generator, less for a poor one."""
+
+    orientation: float
+    color: float
+
+    @property
+    def alarm(self) -> bool:
+        """Whether fakes show rotations or colours that reals do not: p is too high, or the augmentations unfit."""
+        return max(self.orientation, self.color) > ALARM_RATIO
+
+
+def leak(reals: Tensor, fakes: Tensor) -> Leak:                 # [N, C, H, W], [M, C, H, W] in [-1, 1]
+    """Compare the spread of simple orientation and colour statistics.
+
+    A generator that has learnt to rotate or recolour makes images that differ from one another in these more than
+    the data does, whatever else it makes of them.
+    """
+    return Leak(
+        orientation=_widest(orientation_statistics(reals), orientation_statistics(fakes)),
+        color=_widest(color_statistics(reals), color_statistics(fakes)),
+    )
+
+
+def orientation_statistics(images: Tensor) -> Tensor:           # => [N, ORIENTATIONS + 2]
+    """Share of the gradient at each orientation, and how much brighter the top and the left half are."""
+    grey = images.mean(dim=1)
+    across = grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
+    down = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]
+    strength = (across.square() + down.square()).sqrt()
+    turn = torch.atan2(down, across).remainder(torch.pi) / torch.pi * ORIENTATIONS
+    bins = turn.long().clamp(max=ORIENTATIONS - 1)
+    shares = F.one_hot(bins, ORIENTATIONS).mul(strength[..., None]).sum(dim=(1, 2))
+    shares = shares / (shares.sum(dim=1, keepdim=True) + 1e-8)
+    height, width = grey.shape[1:]
+    top = grey[:, : height // 2].mean(dim=(1, 2)) - grey[:, height // 2 :].mean(dim=(1, 2))
+    left = grey[:, :, : width // 2].mean(dim=(1, 2)) - grey[:, :, width // 2 :].mean(dim=(1, 2))
+    return torch.cat([shares, top[:, None], left[:, None]], dim=1)
+
+
+def color_statistics(images: Tensor) -> Tensor:                 # => [N, 2 C]
+    """Mean and contrast of each channel."""
+    return torch.cat([images.mean(dim=(2, 3)), images.std(dim=(2, 3))], dim=1)
+
+
+def _widest(reals: Tensor, fakes: Tensor) -> float:
+    # The floor keeps data that never varies in something from raising an alarm at the first speck.
+    floor = 0.01 * reals.abs().mean().clamp(min=1e-3)
+    return float((fakes.std(dim=0) / (reals.std(dim=0) + floor)).max())

@@ -1,0 +1,233 @@
+"""Checkpoints: data, complete or absent, and checked before anything is made of them.
+
+`checkpoints/step-00000012/` holds `state.safetensors` and `manifest.json`, which pins its SHA-256 digest and is
+pinned by one of its own. Both are written in a folder beside, flushed to the disk, and renamed into place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .errors import CheckpointDamaged, RunBusy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
+
+FORMAT = 1
+TENSORS_NAME = "state.safetensors"
+MANIFEST_NAME = "manifest.json"
+LOCK_NAME = "run.lock"
+NAME = re.compile(r"step-(\d{8,})")
+PART = ".part"
+DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One that was read and verified."""
+
+    path: Path
+    step: int
+    facts: dict[str, Any]            # what `write` was given: the config, the environment, figures for people
+    tensors: dict[str, Tensor]
+
+
+def write(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
+    """Save the state of a step; whatever goes wrong, older checkpoints and no fragments are left."""
+    path = folder / f"step-{step:08d}"
+    if is_good(path):
+        return path
+    partial = folder / f"{path.name}.{os.getpid()}{PART}"
+    partial.mkdir(parents=True)
+    try:
+        digest = write_tensors(partial / TENSORS_NAME, tensors)
+        _write_manifest(partial / MANIFEST_NAME, {"format": FORMAT, "step": step, "digest": digest, "facts": facts})
+        sync_folder(partial)
+        if path.exists():    # damaged, and of the same step
+            _discard(path)
+        partial.rename(path)
+        sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return path
+
+
+def read(path: Path) -> Checkpoint:
+    """Read one checkpoint, or raise CheckpointDamaged with what is wrong."""
+    manifest = _read_manifest(path / MANIFEST_NAME)
+    if manifest.get("format") != FORMAT:
+        raise CheckpointDamaged(f"{path}: this version reads format {FORMAT}, got format {manifest.get('format')!r}")
+    file = path / TENSORS_NAME
+    if (digest := _sha256(file)) != manifest["digest"]:
+        raise CheckpointDamaged(f"{file}: SHA-256 must be {manifest['digest']}, got {digest}")
+    try:
+        tensors = safetensors.torch.load_file(file)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointDamaged(f"{file}: {error}") from error
+    return Checkpoint(path=path, step=manifest["step"], facts=manifest["facts"], tensors=tensors)
+
+
+def read_newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is whole; None where there are none at all.
+
+    Each damaged one is told to `warn`; if no good one is left, that is an error and not a fresh start.
+    """
+    paths = existing(folder)
+    for path in reversed(paths):
+        try:
+            return read(path)
+        except CheckpointDamaged as error:
+            warn(f"damaged checkpoint passed over: {error}")
+    if paths:
+        raise CheckpointDamaged(f"{folder}: none of {len(paths)} checkpoints can be trusted")
+    return None
+
+
+def existing(folder: Path) -> list[Path]:
+    """Checkpoints by name, oldest first; nothing is read."""
+    return sorted((path for path in folder.glob("step-*") if NAME.fullmatch(path.name)), key=_step_of)
+
+
+def prune(folder: Path, keep_last: int, keep: Collection[str] = ()) -> None:
+    """Remove all but the newest few and those named."""
+    for path in existing(folder)[:-keep_last]:
+        if path.name not in keep:
+            _discard(path)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what killed processes left unfinished; what that was. Only for the holder of the run's lock."""
+    found = sorted(folder.rglob(f"*{PART}"))
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return found
+
+
+@contextmanager
+def run_lock(run: Path) -> Iterator[None]:
+    """Hold the run directory; RunBusy if a living process does. The lock of a dead one is no lock."""
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / LOCK_NAME).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read(32).strip() or "unknown"
+            raise RunBusy(f"{run}: the process {holder} trains here") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def is_good(path: Path) -> bool:
+    """Whether a checkpoint is there and whole."""
+    try:
+        digest: str = _read_manifest(path / MANIFEST_NAME)["digest"]
+        return _sha256(path / TENSORS_NAME) == digest
+    except CheckpointDamaged:
+        return False
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write a safetensors file tensor by tensor, so that no second copy of the state is in memory; its SHA-256."""
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    header: dict[str, Any] = {}
+    end = 0
+    for name, tensor in ordered:
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        hashed = _Hashed(file)
+        hashed.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in ordered:
+            hashed.write(tensor.detach().cpu().contiguous().numpy().tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    return hashed.digest.hexdigest()
+
+
+class _Hashed:
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        self.digest.update(data)
+        self.file.write(data)
+
+
+def _write_manifest(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps({"content": content, "sha256": _sha256_of(content)}, indent=2)
+    with path.open("w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_bytes())
+        content = manifest["content"]
+        intact = manifest["sha256"] == _sha256_of(content)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointDamaged(f"{path}: not a readable manifest: {error}") from error
+    if not intact or not isinstance(content, dict):
+        raise CheckpointDamaged(f"{path}: the manifest is not as it was written")
+    return content
+
+
+def _sha256_of(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointDamaged(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    # Renamed first: a folder that is half gone never looks like a checkpoint.
+    doomed = path.with_name(f"{path.name}.old{PART}")
+    with suppress(OSError):    # what cannot be removed is swept at the next start; training goes on
+        path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.partition("-")[2])

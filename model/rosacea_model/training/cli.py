@@ -1,0 +1,149 @@
+"""`rosacea train` and `rosacea report`. Only what trains loads torch."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .config import AUGPIPES, PRESETS, TrainConfig, resolve
+
+if TYPE_CHECKING:
+    from ..data.dataset import FaceDataset
+    from .transfer import Source
+
+UNSTEPPED_IN_FLOAT16 = 3     # float16 overflows now and then where float32 does not
+
+
+class AugMode(StrEnum):
+    """How augmentation is steered."""
+
+    noaug = "noaug"
+    fixed = "fixed"
+    ada = "ada"
+
+
+class PrecisionMode(StrEnum):
+    """What CUDA computes in; a CPU always computes in float32."""
+
+    mixed = "mixed"
+    fp32 = "fp32"
+
+
+PRESET_NAMES = ", ".join(name for name in PRESETS if not name.startswith("rff300")) + ", rff300-exp01 to -exp10"
+
+
+def train(
+    data: Annotated[Path, typer.Option(metavar="PATH", help="Zip or folder of square images of one size.")],
+    outdir: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make, or to go on in.")],
+    preset: Annotated[str, typer.Option(metavar="NAME", help=f"One of {PRESET_NAMES}.")] = "auto",
+    cond: Annotated[bool, typer.Option("--cond", help="Learn the labels of the data too.")] = False,
+    mirror: Annotated[bool | None, typer.Option(help="Show every image flipped as well.")] = None,
+    kimg: Annotated[float | None, typer.Option(min=0, help="Thousands of real images to show.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images a step, over all processes.")] = None,
+    batch_gpu: Annotated[int | None, typer.Option(min=1, help="Images at once; gradients accumulate.")] = None,
+    gamma: Annotated[float | None, typer.Option(min=0, help="R1 weight. Four times it for twice the size.")] = None,
+    glr: Annotated[float | None, typer.Option(min=0, help="Learning rate of the generator.")] = None,
+    dlr: Annotated[float | None, typer.Option(min=0, help="Learning rate of the discriminator.")] = None,
+    map_depth: Annotated[int | None, typer.Option(min=1, help="Mapping layers; unset = those of --init-from.")] = None,
+    cbase: Annotated[int | None, typer.Option(min=1, help="Channels at resolution R are cbase / R ...")] = None,
+    cmax: Annotated[int | None, typer.Option(min=1, help="... and this many at most.")] = None,
+    aug: Annotated[AugMode | None, typer.Option(help="Augmentation: none, at a fixed p, or adaptive.")] = None,
+    augpipe: Annotated[str | None, typer.Option(metavar="GROUPS", help=f"One of {', '.join(AUGPIPES)}.")] = None,
+    p: Annotated[float | None, typer.Option(min=0, max=1, help="Augmentation probability, or its start.")] = None,
+    target: Annotated[float | None, typer.Option(min=-1, max=1, help="Mean sign for reals that p aims at.")] = None,
+    p_max: Annotated[float | None, typer.Option(min=0, max=1, help="What p never goes beyond.")] = None,
+    freezed: Annotated[int | None, typer.Option(min=0, help="Discriminator layers that do not train.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of everything.")] = None,
+    precision: Annotated[PrecisionMode | None, typer.Option(help="On CUDA; unset = as the preset.")] = None,
+    tf32: Annotated[bool | None, typer.Option(help="Let CUDA round float32 products.")] = None,
+    tick_kimg: Annotated[float | None, typer.Option(min=0.001, help="Report so often.")] = None,
+    snap_kimg: Annotated[float | None, typer.Option(min=0.001, help="Save and draw so often.")] = None,
+    snap_minutes: Annotated[float | None, typer.Option(min=0.001, help="And after so many minutes.")] = None,
+    keep_last: Annotated[int | None, typer.Option(min=1, help="Snapshots and checkpoints, beside the best.")] = None,
+    subset: Annotated[int | None, typer.Option(min=1, help="Take so many images, chosen by the seed.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN, if there is one.")] = False,
+    init_from: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Model folder, run, or snapshot (.pkl, .pt) to start from.")
+    ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Start even from what does not fit in full.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 = torch's choice.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that load images.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the resolved config and stop.")] = False,
+) -> None:
+    """Train StyleGAN2-ADA on a folder or zip of images; the same command with --resume goes on."""
+    from ..data.dataset import FaceDataset
+    from .transfer import load_source
+
+    stated: dict[str, Any] = {
+        "mirror": mirror, "total_kimg": kimg, "batch": batch, "batch_gpu": batch_gpu, "gamma": gamma, "glr": glr,
+        "dlr": dlr, "mapping_layers": map_depth, "channel_base": cbase, "channel_max": cmax,
+        "aug": aug and aug.value, "augpipe": augpipe, "p": p, "ada_target": target, "p_max": p_max,
+        "freeze_d": freezed, "seed": seed, "tf32": tf32, "tick_kimg": tick_kimg, "snap_kimg": snap_kimg,
+        "snap_minutes": snap_minutes, "keep_last": keep_last, "threads": threads, "workers": workers,
+    }
+    stated |= hardware(device, precision)
+    images = FaceDataset(data, labels=cond, subset=subset, seed=seed or 0)
+    source = load_source(init_from, allow_partial=allow_partial) if init_from else None
+    config = config_for(images, source, preset, stated)
+    if dry_run:
+        typer.echo(config.to_json(), nl=False)
+    else:
+        start(config, outdir, images, source, resume=resume)
+
+
+def config_for(images: FaceDataset, source: Source | None, preset: str, stated: dict[str, Any]) -> TrainConfig:
+    """The config of a run on these images, for as many processes as there are."""
+    from .distributed import processes
+
+    return resolve(
+        preset, stated, resolution=images.resolution, img_channels=images.channels,
+        label_width=images.label_dim, processes=processes(), source=source.config if source else None,
+    )
+
+
+def start(config: TrainConfig, outdir: Path, images: FaceDataset, source: Source | None, *, resume: bool) -> None:
+    """Train, as one of the processes that torchrun started or alone."""
+    from ..data.source import open_source
+    from .distributed import join
+    from .loop import Run, training_loop
+    from .report import write_report
+
+    datasheet = open_source(images.path, labels=False).datasheet
+    with join(config.device) as ranks:
+        run = Run(path=outdir, images=images, ranks=ranks, resume=resume, source=source, datasheet=datasheet)
+        state = training_loop(config, run)
+        if ranks.leads:
+            typer.echo(f"stopped at {int(state.nimg) / 1000:g} of {config.total_kimg:g} kimg; "
+                       f"report: {write_report(outdir)}")
+
+
+def hardware(device: str, precision: PrecisionMode | None) -> dict[str, Any]:
+    """The settings that hang on the machine."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
+    settings: dict[str, Any] = {"device": device}
+    if precision is PrecisionMode.fp32:
+        settings["num_fp16_res"] = 0
+    elif device != "cpu":
+        settings["bad_steps"] = UNSTEPPED_IN_FLOAT16
+    return settings
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Unset = report.html in RUN.")] = None,
+) -> None:
+    """Write one HTML page about a run: curves, images, config and time."""
+    from .report import write_report
+
+    typer.echo(write_report(run, out))

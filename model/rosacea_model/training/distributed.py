@@ -1,0 +1,82 @@
+"""Several processes as one: torchrun tells each who it is; without it there is a world of one.
+
+Every random number is drawn alike on all ranks, and what ranks compute apart is summed, so that all of them hold the
+same state: one rank's checkpoint is everybody's.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+CPU = torch.device("cpu")
+TIMEOUT_S = 120.0        # a rank that hangs costs the others this long, not gloo's half hour
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among those that train together."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = CPU
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes files and speaks."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all ranks, the same bits on each; in place."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether it holds on at least one rank."""
+        if self.world == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every rank the leader's values."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.any(False)
+
+
+def processes() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def join(device: str, timeout_s: float = TIMEOUT_S) -> Iterator[Ranks]:
+    """Take part as torchrun's variables say. On CUDA each local rank takes the GPU of its number."""
+    if processes() == 1:
+        yield Ranks(device=torch.device(device))
+        return
+    where = torch.device(device)
+    if where.type == "cuda":
+        where = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(where)
+    backend = "nccl" if where.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+    try:
+        yield Ranks(rank=dist.get_rank(), world=dist.get_world_size(), device=where)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,117 @@
+"""Real images in an endless shuffled order, which a position alone tells: going on is counting on from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .errors import LoaderDied
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+
+class TrainingSet(Protocol):
+    """Images of one shape, and a label vector for each; of width 0 where there are no labels."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]: ...    # CHW, [width]
+
+    def label(self, index: int) -> NDArray[np.float32]: ...
+
+
+class Order:
+    """Which image comes at which position: each epoch is a permutation of its own, drawn from seed and epoch."""
+
+    def __init__(self, seed: int, length: int) -> None:
+        if length < 1:
+            raise ValueError("the training set must hold at least one image")
+        self.seed = seed
+        self.length = length
+        self._epoch = -1
+        self._permutation: NDArray[np.int64] = np.empty(0, np.int64)
+
+    def __getitem__(self, position: int) -> int:
+        epoch, place = divmod(position, self.length)
+        if epoch != self._epoch:
+            self._permutation = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+            self._epoch = epoch
+        return int(self._permutation[place])
+
+
+class Mirrored(Dataset[tuple[Tensor, Tensor]]):
+    """The set as tensors; with `mirror`, once more with every image flipped."""
+
+    def __init__(self, images: TrainingSet, *, mirror: bool) -> None:
+        self.images = images
+        self.mirror = mirror
+
+    def __len__(self) -> int:
+        return len(self.images) * (2 if self.mirror else 1)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = self.images[index % len(self.images)]
+        if index >= len(self.images):
+            image = image[:, :, ::-1]
+        return torch.from_numpy(image.copy()), torch.from_numpy(np.asarray(label, np.float32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """The part of each global batch that one rank gets."""
+
+    batch: int
+    rank: int = 0
+    world: int = 1
+
+    def positions(self, start: int) -> range:
+        own = self.batch // self.world
+        return range(start + self.rank * own, start + (self.rank + 1) * own)
+
+
+class Batches:
+    """Indices of one rank's share of one batch after another, for a DataLoader."""
+
+    def __init__(self, order: Order, share: Share, position: int) -> None:
+        self.order, self.share, self.position = order, share, position
+
+    def __iter__(self) -> Iterator[list[int]]:
+        position = self.position
+        while True:
+            yield [self.order[place] for place in self.share.positions(position)]
+            position += self.share.batch
+
+
+def feed(
+    images: TrainingSet, *, seed: int, mirror: bool, share: Share, position: int, workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches (uint8 [n, C, H, W], float32 [n, width]) from a position of the endless order on."""
+    mirrored = Mirrored(images, mirror=mirror)
+    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+        mirrored,
+        batch_sampler=Batches(Order(seed, len(mirrored)), share, position),
+        num_workers=workers,
+        generator=torch.Generator(),    # or else it would draw from the global one
+    )
+    return iter(loader) if workers == 0 else _watched(iter(loader))
+
+
+def _watched(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    try:
+        yield from batches
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # Depending on when it died, torch says so, or only that its pipe has broken.
+        raise LoaderDied(f"a process that loads images died: {error}") from error
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 levels to [-1, 1]."""
+    return images.float() / 127.5 - 1

@@ -1,0 +1,285 @@
+"""What a run shows of itself: stats.jsonl, a line or a live display for each tick, sheets of images, and snapshots."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import resource
+import shutil
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from torch import Tensor
+
+from .. import weights
+from ..modelfile import write_atomically
+from . import grids
+from .ada import Leak, leak
+from .feed import to_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from .config import TrainConfig
+    from .feed import TrainingSet
+    from .state import TrainState
+    from .step import Figures
+
+STATS_NAME = "stats.jsonl"
+SHOWN_REALS = 256
+TRUNCATION_ROWS = 4
+BEST_NAME = "best.json"
+MEASURE = "sliced Wasserstein distance of pyramid patches"
+
+
+class Tally:
+    """Sums of figures since the last tick."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, float] = defaultdict(float)
+        self.counts: dict[str, float] = defaultdict(float)
+
+    def add(self, figures: Figures) -> None:
+        for name, figure in figures.items():
+            self.totals[name] += figure.total
+            self.counts[name] += figure.count
+
+    def take(self) -> dict[str, float]:
+        """Means so far, and start anew."""
+        means = {name: self.totals[name] / self.counts[name] for name in sorted(self.totals)}
+        self.totals.clear()
+        self.counts.clear()
+        return means
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What was written of one moment."""
+
+    folder: Path
+    distance: float
+    leak: Leak
+
+
+class Watch:
+    """Writes and shows what goes on in a run. The leading rank has one, the others have none."""
+
+    def __init__(self, run: Path, config: TrainConfig, images: TrainingSet, labels: Tensor | None) -> None:
+        self.run = run
+        self.config = config
+        # Shuffled, so that the first few seeds are not all of the first class.
+        self.labels = None if labels is None else labels[np.random.default_rng(0).permutation(len(labels))]
+        self.tally = Tally()
+        self.reals = _sample_of(images)
+        self.display = Display(config)
+        self.started = self.ticked = self.snapped = time.monotonic()
+        self.nimg_at_tick = 0
+        self.last: dict[str, float] = {}
+        self.settled = False     # whether fakes have ever varied no more than reals; an alarm needs a before
+
+    def begin(self, state: TrainState) -> None:
+        """Forget what an interrupted run has written beyond the state that it goes on from; show the reals."""
+        self.nimg_at_tick = int(state.nimg)
+        _keep_stats_until(self.run / STATS_NAME, int(state.nimg))
+        if not state.nimg:
+            grids.save_sheet(self.run / "grids" / "reals.png", self.reals[: self.config.grid_images], self._columns)
+            self.sheets(state)
+            # What every later snapshot is compared with: how far the run began from the reals.
+            _, found = self._compare(self._draw(state))
+            self.settled = not found.alarm
+            self._write({"kimg": 0, "step": 0, "p": state.p, **self.last})
+
+    def tick(self, state: TrainState) -> dict[str, float]:
+        """Write and show the figures since the last tick."""
+        now = time.monotonic()
+        shown = int(state.nimg) - self.nimg_at_tick
+        speed = shown / max(now - self.ticked, 1e-9)
+        left = max(self.config.total_kimg * 1000 - float(state.nimg), 0)
+        record = {
+            "kimg": int(state.nimg) / 1000,
+            "step": int(state.step),
+            **self.tally.take(),
+            "p": state.p,
+            "pl_mean": float(state.pl_mean),
+            **self.last,
+            "img_per_s": speed,
+            "s_per_kimg": 1000 / max(speed, 1e-9),
+            "eta_s": left / max(speed, 1e-9),
+            "elapsed_s": now - self.started,
+            **memory(state.device),
+        }
+        self._write(record)
+        self.display.show(record)
+        self.ticked, self.nimg_at_tick = now, int(state.nimg)
+        return record
+
+    def snapshot_is_due(self) -> bool:
+        """Whether the clock asks for a snapshot."""
+        minutes = self.config.snap_minutes
+        return minutes is not None and time.monotonic() - self.snapped >= minutes * 60
+
+    def snapshot(self, state: TrainState) -> Snapshot:
+        """Write the averaged generator as a model folder, sheets of it, and how near it is to the reals."""
+        self.snapped = time.monotonic()
+        fakes = self._draw(state)
+        distance, found = self._compare(fakes)
+        name = f"kimg-{int(state.nimg) / 1000:010.3f}"
+        folder = self.run / "snapshots" / name
+        weights.save(
+            folder, state.G_ema.config, state.G_ema.state_dict(), name=_model_name(f"{self.run.resolve().name}-{name}"),
+            kimg=str(int(state.nimg) / 1000), seed=str(self.config.seed), distance=f"{distance:.6g}",
+        )
+        if distance < float(state.best):
+            state.best.fill_(distance)
+            best = {"snapshot": name, "step": int(state.step), "distance": distance, "measure": MEASURE}
+            write_atomically(self.run / "snapshots" / BEST_NAME, (json.dumps(best, indent=2) + "\n").encode())
+        self._prune()
+        self.sheets(state)
+        self.settled |= not found.alarm
+        if found.alarm and self.settled and state.p > 0:
+            self.display.warn(
+                f"leak alarm (p {state.p:.3f}): fakes vary {found.orientation:.1f} times as much as reals in "
+                f"orientation, {found.color:.1f} times in colour"
+            )
+        return Snapshot(folder=folder, distance=distance, leak=found)
+
+    def sheets(self, state: TrainState) -> None:
+        """The same seeds as ever, and what truncation does to the first of them."""
+        stem = f"{int(state.nimg) / 1000:010.3f}"
+        fakes = grids.draw(state.G_ema, range(self.config.grid_images), self.labels)
+        grids.save_sheet(self.run / "grids" / f"fakes-{stem}.png", fakes, self._columns)
+        truncated = grids.draw_truncations(state.G_ema, TRUNCATION_ROWS, self.labels)
+        grids.save_sheet(self.run / "grids" / f"truncation-{stem}.png", truncated, len(grids.PSIS))
+
+    def close(self) -> None:
+        self.display.close()
+
+    def _draw(self, state: TrainState) -> Tensor:
+        return grids.draw(state.G_ema, range(min(len(self.reals), 4 * self.config.grid_images)), self.labels)
+
+    def _compare(self, fakes: Tensor) -> tuple[float, Leak]:
+        distance, found = grids.distance(self.reals, fakes), leak(self.reals, fakes)
+        self.last = {"distance": distance, "leak_orientation": found.orientation, "leak_color": found.color}
+        return distance, found
+
+    def _write(self, record: Mapping[str, float]) -> None:
+        with (self.run / STATS_NAME).open("a") as file:
+            file.write(json.dumps({name: _rounded(value) for name, value in record.items()}) + "\n")
+
+    @property
+    def _columns(self) -> int:
+        return max(math.isqrt(self.config.grid_images), 1)
+
+    def _prune(self) -> None:
+        folder = self.run / "snapshots"
+        for path in sorted(folder.glob("kimg-*"))[: -self.config.keep_last]:
+            if path.name != read_best(self.run).get("snapshot"):
+                shutil.rmtree(path)
+
+
+class Display:
+    """A live table on a terminal; elsewhere one line for each tick, `name value` pairs after the word tick."""
+
+    SHOWN = (
+        "kimg", "img_per_s", "s_per_kimg", "eta_s", "p", "signs/real", "r1_penalty", "path_length", "G/loss", "D/loss",
+        "distance", "memory_gb", "gpu_memory_gb",
+    )
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.live: Live | None = None
+        if self.console.is_terminal:
+            self.live = Live(console=self.console, auto_refresh=False)
+            self.live.start()
+
+    def show(self, record: dict[str, float]) -> None:
+        if self.live is None:
+            pairs = " ".join(f"{name} {record[name]:.5g}" for name in self.SHOWN if name in record)
+            self.console.print(f"tick {pairs}", markup=False)
+            return
+        table = Table(title="training", title_justify="left", show_header=False)
+        table.add_row("progress", _bar(record["kimg"] / max(self.config.total_kimg, 1e-9)))
+        for name in self.SHOWN:
+            if name in record:
+                value = _clock(record[name]) if name == "eta_s" else f"{record[name]:.5g}"
+                table.add_row("time left" if name == "eta_s" else name, value)
+        self.live.update(table, refresh=True)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        self.console.print(f"warning: {text}", style="bold red", markup=False)
+
+    def close(self) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+
+def memory(device: torch.device) -> dict[str, float]:
+    """Peak memory of this process so far."""
+    peaks = {"memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    if device.type == "cuda":
+        peaks["gpu_memory_gb"] = torch.cuda.max_memory_allocated(device) / 2**30
+    return peaks
+
+
+def read_best(run: Path) -> dict[str, Any]:
+    """Which snapshot is the nearest to the reals so far; empty before the first."""
+    path = run / "snapshots" / BEST_NAME
+    best: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return best
+
+
+def read_stats(run: Path) -> list[dict[str, Any]]:
+    """The records of stats.jsonl; a last line that was cut off is left out."""
+    path = run / STATS_NAME
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def _keep_stats_until(path: Path, nimg: int) -> None:
+    records = [record for record in read_stats(path.parent) if record["kimg"] * 1000 <= nimg + 0.5]
+    write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+
+
+def _sample_of(images: TrainingSet) -> Tensor:
+    """Reals spread evenly over the set."""
+    places = np.linspace(0, len(images) - 1, min(len(images), SHOWN_REALS)).astype(int)
+    return to_unit(torch.from_numpy(np.stack([images[int(place)][0] for place in places])))
+
+
+def _model_name(text: str) -> str:
+    return re.sub(r"[^a-z0-9._-]", "-", text.lower()).lstrip("._-")[-63:].lstrip("._-") or "model"
+
+
+def _rounded(value: float) -> float | int:
+    return value if isinstance(value, int) else float(f"{value:.7g}")
+
+
+def _bar(part: float) -> str:
+    width = min(max(os.get_terminal_size().columns - 40, 10), 40) if os.isatty(1) else 40
+    full = round(width * min(part, 1))
+    return "█" * full + "░" * (width - full) + f" {part:.1%}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

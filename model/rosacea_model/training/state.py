@@ -1,0 +1,215 @@
+"""Everything that a restart must find again, as one named list: `TrainState.parts`.
+
+All of it is tensors, and the same on every rank. Randomness comes from generators kept here and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import copy
+import platform
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..augment import AUGMENT_SETS, AugmentPipe
+from ..discriminator import Discriminator, DiscriminatorConfig
+from ..networks import Generator
+from .ada import AdaController
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .config import TrainConfig
+
+STREAMS = ("z", "label", "noise", "mixing", "augment")
+
+
+class Part(Protocol):
+    """One thing to save: tensors out, and the same tensors in."""
+
+    def save(self) -> dict[str, Tensor]: ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None: ...
+
+
+class ModulePart:
+    """Parameters and buffers of a network."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def save(self) -> dict[str, Tensor]:
+        return dict(self.module.state_dict())
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        self.module.load_state_dict(tensors)
+
+
+class AdamPart:
+    """The moments and step counts of an optimiser, under the names of the network's parameters."""
+
+    def __init__(self, optimiser: torch.optim.Adam, module: nn.Module) -> None:
+        self.optimiser = optimiser
+        self.names = dict(module.named_parameters())
+
+    def save(self) -> dict[str, Tensor]:
+        moments = self.optimiser.state
+        return {
+            f"{name}/{key}": value
+            for name, parameter in self.names.items() if parameter in moments
+            for key, value in moments[parameter].items()
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        self.optimiser.state.clear()
+        for full_name, value in tensors.items():
+            name, _, key = full_name.rpartition("/")
+            parameter = self.names[name]
+            device = value.device if key == "step" else parameter.device
+            self.optimiser.state[parameter][key] = value.clone().to(device)    # never the caller's own tensor
+
+
+class ValuesPart:
+    """Named numbers, loaded in place."""
+
+    def __init__(self, **values: Tensor) -> None:
+        self.values = values
+
+    def save(self) -> dict[str, Tensor]:
+        return dict(self.values)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, value in self.values.items():
+            value.copy_(tensors[name])
+
+
+class GeneratorPart:
+    """The state of a random generator."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def save(self) -> dict[str, Tensor]:
+        return {"state": self.generator.get_state()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        self.generator.set_state(tensors["state"])
+
+
+class TrainState:
+    """Networks, optimisers, and every number that outlives a step."""
+
+    def __init__(self, config: TrainConfig, device: torch.device | None = None) -> None:
+        self.config = config
+        self.device = device or torch.device("cpu")
+        self.G, self.D = fresh_networks(config, self.device)
+        self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
+        self.trainable_D = [parameter for parameter in self.D.parameters() if parameter.requires_grad]
+        self.G_opt = lazy_adam(self.G, config.glr, config.pl_interval, config)
+        self.D_opt = lazy_adam(self.D, config.dlr, config.r1_interval, config)
+        self.pipe = None if config.aug == "noaug" else AugmentPipe(AUGMENT_SETS[config.augpipe], config.p)
+        self.ada: AdaController | None = None
+        if self.pipe is not None:
+            self.pipe.to(self.device)
+            self.ada = AdaController(config, self.pipe.p) if config.aug == "ada" else None
+        self.pl_mean = torch.zeros([], device=self.device)
+        self.streams = fresh_streams(config.seed)
+        self.position = torch.zeros([], dtype=torch.int64)      # of the sampler
+        self.step = torch.zeros([], dtype=torch.int64)          # iterations done
+        self.nimg = torch.zeros([], dtype=torch.int64)          # real images shown
+        self.bad_steps = torch.zeros([], dtype=torch.int64)     # optimiser steps skipped since the last good one
+        self.best = torch.full([], torch.inf, dtype=torch.float64)      # least distance of a snapshot so far
+
+    @property
+    def p(self) -> float:
+        """The augmentation probability."""
+        return 0.0 if self.pipe is None else float(self.pipe.p)
+
+    def parts(self) -> dict[str, Part]:
+        """What must survive a restart, by name. What is missing here makes a resumed run another one."""
+        parts: dict[str, Part] = {
+            "G": ModulePart(self.G),                            # with w_avg
+            "D": ModulePart(self.D),
+            "G_ema": ModulePart(self.G_ema),
+            "G_opt": AdamPart(self.G_opt, self.G),
+            "D_opt": AdamPart(self.D_opt, self.D),
+            "pl_mean": ValuesPart(value=self.pl_mean),
+            "sampler": ValuesPart(position=self.position),
+            "progress": ValuesPart(step=self.step, nimg=self.nimg, bad_steps=self.bad_steps),
+            "best": ValuesPart(distance=self.best),
+        }
+        if self.pipe is not None:
+            parts["augment"] = ValuesPart(p=self.pipe.p)
+        if self.ada is not None:
+            parts["ada"] = ValuesPart(sign_sum=self.ada.sign_sum, sign_count=self.ada.sign_count)
+        return parts | {f"rng.{name}": GeneratorPart(stream) for name, stream in self.streams.items()}
+
+    def save(self) -> dict[str, Tensor]:
+        """All parts in one flat list."""
+        return {f"{name}:{key}": value for name, part in self.parts().items() for key, value in part.save().items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `save` gave."""
+        named, parts = by_part(tensors), self.parts()
+        if named.keys() != parts.keys():
+            raise ValueError(f"a checkpoint must hold the parts {sorted(parts)}, got {sorted(named)}")
+        for name, part in parts.items():
+            part.load(named[name])
+
+
+def by_part(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The flat list of `TrainState.save`, sorted into parts again."""
+    named: dict[str, dict[str, Tensor]] = {}
+    for full_name, value in tensors.items():
+        part_name, _, key = full_name.partition(":")
+        named.setdefault(part_name, {})[key] = value
+    return named
+
+
+def fresh_networks(config: TrainConfig, device: torch.device) -> tuple[Generator, Discriminator]:
+    """Untrained networks drawn from the seed; the global generator is left as it was."""
+    discriminator = DiscriminatorConfig(
+        architecture=config.d_architecture, mbstd_group_size=config.mbstd_group, freeze_layers=config.freeze_d
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        networks = Generator(config.generator()), Discriminator(config.generator(), discriminator)
+    return networks[0].to(device).train(), networks[1].to(device).train()
+
+
+def lazy_adam(module: nn.Module, rate: float, interval: int, config: TrainConfig) -> torch.optim.Adam:
+    """Adam, corrected for the extra step in every `interval`-th iteration (Karras et al. 2020, appendix B)."""
+    share = interval / (interval + 1)
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    betas = (config.beta1**share, config.beta2**share)
+    return torch.optim.Adam(trainable, lr=rate * share, betas=betas, eps=config.adam_eps)
+
+
+def fresh_streams(seed: int) -> dict[str, torch.Generator]:
+    """A CPU generator for each use of randomness, so that one more draw in one never shifts another."""
+    seeds = np.random.SeedSequence(seed).generate_state(len(STREAMS), np.uint32)
+    return {name: torch.Generator().manual_seed(int(number)) for name, number in zip(STREAMS, seeds, strict=True)}
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """What bit-equality also hangs on. A difference is told at a resume, not refused."""
+    facts = {
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "machine": platform.machine(),
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        facts |= {"gpu": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda)}
+    return facts
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What is not as it was, one line each."""
+    return [
+        f"{name} was {before.get(name)}, is {now.get(name)}"
+        for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)
+    ]

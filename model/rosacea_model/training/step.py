@@ -1,0 +1,327 @@
+"""The four passes of an iteration: generator, path length, discriminator, R1; and the average of the weights.
+
+Each pass sums its gradients over micro batches and ranks, checks that they are finite, and makes one step of Adam.
+What a micro batch draws depends on its number in the global batch alone, not on which rank computes it.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .. import loss
+from ..augment import RandomDraws
+from .errors import NotFinite
+from .feed import to_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .distributed import Ranks
+    from .state import TrainState
+
+W_AVG_DECAY = 0.995
+
+
+@dataclass(frozen=True, kw_only=True)
+class Micro:
+    """One micro batch: its inputs, and generators of its own for everything else that is random."""
+
+    z: Tensor                        # [n, z_dim]
+    c: Tensor | None                 # [n, label_width]; None = unconditional
+    reals: Tensor                    # [n, C, H, W] in [-1, 1]
+    real_c: Tensor | None
+    noise: torch.Generator
+    mixing: torch.Generator
+    augment: torch.Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one micro batch says: its loss, figures to report, and the w it came by."""
+
+    loss: Tensor                                                # []
+    figures: dict[str, Tensor] = field(default_factory=dict)    # each [any]; reported as means
+    w: Tensor | None = None                                     # [n, w_dim], for w_avg
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure over the whole batch."""
+
+    total: float
+    count: float
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
+
+
+Figures = dict[str, Figure]
+
+
+class Passes:
+    """The passes over one state, on one of several ranks."""
+
+    def __init__(self, state: TrainState, ranks: Ranks, labels: Tensor | None = None) -> None:
+        """`labels` [M, label_width] are those that fakes get, drawn at random; None = unconditional."""
+        self.state = state
+        self.ranks = ranks
+        self.labels = labels
+        self.config = state.config
+        self.micros = self.config.batch // self.config.batch_gpu
+        own = self.micros // ranks.world
+        self.own = range(ranks.rank * own, (ranks.rank + 1) * own)
+
+    # Passes.
+
+    def generator(self, reals: Tensor, real_c: Tensor | None) -> Figures:
+        """The generator learns to be taken for real."""
+        return self._run("G/main", reals, real_c, self._generator, trains_d=False)
+
+    def path_length(self, reals: Tensor, real_c: Tensor | None) -> Figures:
+        """The generator learns to move images as far as latents (path length regularisation)."""
+        figures = self._run("G/path", reals, real_c, self._path_length, trains_d=False, gain=self.config.pl_interval)
+        if "path_length" in figures:
+            # After the step and from the whole batch: the same however it is cut into micro batches and ranks.
+            mean = torch.full_like(self.state.pl_mean, figures["path_length"].mean)
+            self.state.pl_mean.lerp_(mean, self.config.pl_decay)
+        return figures
+
+    def discriminator(self, reals: Tensor, real_c: Tensor | None) -> Figures:
+        """The discriminator learns to tell reals from fakes."""
+        figures = self._run("D/main", reals, real_c, self._discriminator, trains_d=True)
+        return self._note_signs(figures)
+
+    def r1(self, reals: Tensor, real_c: Tensor | None) -> Figures:
+        """The discriminator learns to be flat around reals (R1 regularisation)."""
+        figures = self._run("D/r1", reals, real_c, self._r1, trains_d=True, gain=self.config.r1_interval)
+        return self._note_signs(figures)
+
+    @torch.no_grad()
+    def update_ema(self) -> None:
+        """Move the averaged generator: a half-life of ema_kimg, and of a part of the run so far while that is less."""
+        config, state = self.config, self.state
+        half_life = config.ema_kimg * 1000
+        if config.ema_rampup is not None:
+            half_life = min(half_life, float(state.nimg) * config.ema_rampup)
+        keep = 0.5 ** (config.batch / max(half_life, 1e-8))
+        for average, parameter in zip(state.G_ema.parameters(), state.G.parameters(), strict=True):
+            average.copy_(parameter.lerp(average, keep))
+        for copied, buffer in zip(state.G_ema.buffers(), state.G.buffers(), strict=True):
+            copied.copy_(buffer)
+
+    # Losses of one micro batch.
+
+    def _generator(self, micro: Micro) -> Outcome:
+        images, _, w = self._fakes(micro)
+        logits = self._judge(images, micro.c, micro)
+        value = loss.generator_loss(logits)
+        return Outcome(loss=value, w=w, figures={"G/loss": value, **_scores("fake", logits)})
+
+    def _path_length(self, micro: Micro) -> Outcome:
+        images, ws, w = self._fakes(micro, max(len(micro.z) // self.config.pl_batch_shrink, 1))
+        lengths = loss.path_lengths(images, ws, loss.path_noise(images, micro.noise))
+        penalty = loss.path_penalty(lengths, self.state.pl_mean)
+        return Outcome(
+            loss=penalty * self.config.pl_weight, w=w,
+            figures={"path_length": lengths, "path_penalty": penalty},
+        )
+
+    def _discriminator(self, micro: Micro) -> Outcome:
+        with torch.no_grad():
+            images, _, w = self._fakes(micro)
+        fake_logits = self._judge(images, micro.c, micro)
+        real_logits = self._judge(micro.reals, micro.real_c, micro)
+        value = loss.fake_loss(fake_logits) + loss.real_loss(real_logits)
+        return Outcome(loss=value, w=w, figures={"D/loss": value, **_scores("real", real_logits)})
+
+    def _r1(self, micro: Micro) -> Outcome:
+        reals = micro.reals.detach().requires_grad_()
+        logits = self._judge(reals, micro.real_c, micro)
+        penalty = loss.r1_penalty(logits, reals)
+        return Outcome(
+            loss=(penalty * (self.config.gamma / 2)).mean(),
+            figures={"r1_penalty": penalty, **_scores("real", logits)},
+        )
+
+    def _fakes(self, micro: Micro, count: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Images of the first `count` latents, the ws they are made from, and their own w before style mixing."""
+        generator = self.state.G
+        z, c = micro.z[:count], None if micro.c is None else micro.c[:count]
+
+        def other() -> Tensor:
+            drawn = torch.randn(z.shape, generator=micro.mixing, device=micro.mixing.device)
+            return self._rows(generator.mapping(drawn.to(z.device), c))
+
+        w = generator.mapping(z, c)
+        ws = self._rows(w)
+        if self.config.style_mixing > 0:
+            ws = loss.mix_styles(ws, other, self.config.style_mixing, micro.mixing)
+        return generator.synthesis(ws, self._noises(len(z), micro.noise)), ws, w
+
+    def _rows(self, w: Tensor) -> Tensor:                       # [n, w_dim] => [n, num_ws, w_dim]
+        return w[:, None].repeat(1, self.state.G.config.num_ws, 1)
+
+    def _noises(self, count: int, generator: torch.Generator) -> list[Tensor | None]:
+        constants = self.state.G.synthesis.noises("const", count)
+        shapes = [constant.shape for constant in constants if constant is not None]
+        return [torch.randn(count, 1, *shape[-2:], generator=generator, device=generator.device) for shape in shapes]
+
+    def _judge(self, images: Tensor, c: Tensor | None, micro: Micro) -> Tensor:
+        """The discriminator's logits of augmented images."""
+        pipe = self.state.pipe
+        shown = images if pipe is None else pipe(images, RandomDraws(micro.augment))
+        logits: Tensor = self.state.D(shown, c)
+        return logits
+
+    # What all passes share.
+
+    def _run(
+        self, phase: str, reals: Tensor, real_c: Tensor | None, outcome_of: Callable[[Micro], Outcome],
+        *, trains_d: bool, gain: float = 1.0,
+    ) -> Figures:
+        """Accumulate over micro batches, sum over ranks, check, step."""
+        state = self.state
+        parameters = state.trainable_D if trains_d else list(state.G.parameters())
+        optimiser = state.D_opt if trains_d else state.G_opt
+        optimiser.zero_grad(set_to_none=True)
+        told = _Told(self.micros)
+        with self._only_training(parameters):
+            for micro in self._draw(reals, real_c):
+                outcome = outcome_of(micro)
+                (outcome.loss * (gain / self.micros)).backward()
+                told.add(outcome)
+
+        # Sum gradients and figures in one go, in a fixed order.
+        gradients = [torch.zeros_like(item) if item.grad is None else item.grad for item in parameters]
+        total = self.ranks.sum(torch.cat([item.flatten() for item in gradients] + told.vectors()))
+        pieces = total.split([item.numel() for item in gradients] + [len(item) for item in told.vectors()])
+        told.take_back(pieces[len(gradients) :])
+
+        # Refuse to step with what is not finite.
+        if not bool(torch.isfinite(total).all()):
+            if int(state.bad_steps) >= self.config.bad_steps:
+                raise NotFinite(self._offender(told, parameters, pieces), phase, int(state.step))
+            state.bad_steps += 1
+            return {}
+        state.bad_steps.zero_()
+        for parameter, piece in zip(parameters, pieces, strict=False):
+            # Parameters that no rank's loss reached stay out of it, as Adam does for those without a gradient.
+            if parameter.grad is not None:
+                parameter.grad.copy_(piece.view_as(parameter))
+        optimiser.step()
+        if told.w_sum is not None:
+            state.G.mapping.w_avg.copy_((told.w_sum / told.w_count).lerp(state.G.mapping.w_avg, W_AVG_DECAY))
+        return told.figures()
+
+    @contextmanager
+    def _only_training(self, parameters: list[nn.Parameter]) -> Iterator[None]:
+        """Have gradients of these alone, and afterwards of none."""
+        for parameter in (*self.state.G.parameters(), *self.state.D.parameters()):
+            parameter.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+
+    def _draw(self, reals: Tensor, real_c: Tensor | None) -> Iterator[Micro]:
+        """This rank's micro batches. Every rank draws for all of them, so that the streams stay the same on each."""
+        config, streams, device = self.config, self.state.streams, self.ranks.device
+        size = config.batch_gpu
+        # In float64, whose values do not hang on the CPU's instruction set.
+        z = torch.randn(config.batch, config.z_dim, dtype=torch.float64, generator=streams["z"]).float()
+        c = None
+        if self.labels is not None:
+            c = self.labels[torch.randint(len(self.labels), (config.batch,), generator=streams["label"])]
+        seeds = {
+            name: torch.randint(2**63 - 1, (self.micros,), generator=streams[name])
+            for name in ("noise", "mixing", "augment")
+        }
+        for place, number in enumerate(self.own):
+            rows, own = slice(number * size, (number + 1) * size), slice(place * size, (place + 1) * size)
+            yield Micro(
+                z=z[rows].to(device),
+                c=None if c is None else c[rows].to(device),
+                reals=to_unit(reals[own].to(device)),
+                real_c=None if real_c is None else real_c[own].to(device),
+                noise=torch.Generator(device).manual_seed(int(seeds["noise"][number])),
+                mixing=torch.Generator().manual_seed(int(seeds["mixing"][number])),
+                augment=torch.Generator().manual_seed(int(seeds["augment"][number])),
+            )
+
+    def _note_signs(self, figures: Figures) -> Figures:
+        if self.state.ada is not None and "signs/real" in figures:
+            self.state.ada.record(figures["signs/real"].total, figures["signs/real"].count)
+        return figures
+
+    def _offender(self, told: _Told, parameters: list[nn.Parameter], pieces: tuple[Tensor, ...]) -> str:
+        """The name of the first thing that is not finite: a weight, else a loss or figure, else a gradient."""
+        networks = {"G": self.state.G, "D": self.state.D}
+        named = {
+            f"{network}.{name}": tensor
+            for network, module in networks.items() for name, tensor in module.named_parameters()
+        }
+        for name, tensor in named.items():
+            if not bool(torch.isfinite(tensor).all()):
+                return f"weight {name}"
+        for name, figure in told.figures().items():
+            if not math.isfinite(figure.total):
+                return name
+        names = {id(tensor): name for name, tensor in named.items()}
+        for parameter, piece in zip(parameters, pieces, strict=False):
+            if not bool(torch.isfinite(piece).all()):
+                return f"gradient of {names[id(parameter)]}"
+        return "w"
+
+
+class _Told:
+    """Sums over micro batches of what they report, on their way over the ranks."""
+
+    def __init__(self, micros: int) -> None:
+        self.micros = micros
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.w_sum: Tensor | None = None
+        self.w_count = 0
+        self.seen = 0
+
+    def add(self, outcome: Outcome) -> None:
+        self.seen += 1
+        for name, values in outcome.figures.items():
+            values = values.detach().float()
+            self.sums[name] = self.sums.get(name, torch.zeros([], device=values.device)) + values.sum()
+            self.counts[name] = self.counts.get(name, 0) + values.numel()
+        if outcome.w is not None:
+            added = outcome.w.detach().sum(dim=0)
+            self.w_sum = added if self.w_sum is None else self.w_sum + added
+            self.w_count += len(outcome.w)
+
+    def vectors(self) -> list[Tensor]:
+        """What is to be summed over the ranks, in an order that is the same on each."""
+        figures = torch.stack([self.sums[name] for name in sorted(self.sums)])
+        return [figures] if self.w_sum is None else [figures, self.w_sum]
+
+    def take_back(self, summed: tuple[Tensor, ...]) -> None:
+        """Take over the sums over all ranks; each of them did the same amount of work."""
+        self.sums = dict(zip(sorted(self.sums), summed[0].cpu(), strict=True))
+        ranks = self.micros // self.seen
+        self.counts = {name: count * ranks for name, count in self.counts.items()}
+        if self.w_sum is not None:
+            self.w_sum = summed[1]
+            self.w_count *= ranks
+
+    def figures(self) -> Figures:
+        return {name: Figure(total=float(self.sums[name]), count=self.counts[name]) for name in self.sums}
+
+
+def _scores(kind: str, logits: Tensor) -> dict[str, Tensor]:
+    return {f"scores/{kind}": logits, f"signs/{kind}": logits.sign()}

@@ -1,0 +1,229 @@
+"""Start from trained networks, and know of every tensor where it came from.
+
+A source that does not fit to the last tensor is refused, with both sides named, unless a partial start is allowed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from .. import weights
+from ..modelfile import MANIFEST_NAME, verify
+from . import checkpoint
+from .config import TrainConfig
+from .errors import TransferMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from ..config import GeneratorConfig
+    from .state import TrainState
+
+Status = Literal["matched", "adapted", "fresh", "unused"]
+STATUSES: tuple[Status, ...] = ("matched", "adapted", "fresh", "unused")
+# What the two sides are compared in first, because a tensor's name alone would not tell what is the matter.
+COMPARED = {
+    "mapping_layers": "mapping depth", "label_width": "label width", "img_channels": "image channels",
+    "resolution": "resolution", "z_dim": "z width", "w_dim": "w width", "channel_base": "channel base",
+    "channel_max": "channel maximum",
+}
+SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Networks to start from. A model folder has the averaged generator alone."""
+
+    path: Path
+    config: GeneratorConfig
+    G: Mapping[str, Tensor]
+    G_ema: Mapping[str, Tensor]
+    D: Mapping[str, Tensor] | None
+    allow_partial: bool = False
+
+    def apply(self, state: TrainState) -> TransferReport:
+        """Copy what fits into the networks of a fresh state; TransferMismatch where that is not all of it."""
+        report = self.compare(state)
+        if not report.complete and not self.allow_partial:
+            raise TransferMismatch(report.refusal())
+        for module, tensors in ((state.G, self.G), (state.G_ema, self.G_ema), (state.D, self.D or {})):
+            _copy(module, tensors)
+        return report
+
+    def compare(self, state: TrainState) -> TransferReport:
+        """What would become of every tensor."""
+        entries = [*_entries("G", state.G, self.G), *_entries("D", state.D, self.D or {})]
+        return TransferReport(
+            source=self.path, differences=_differences(self.config, state.config), holds_d=self.D is not None,
+            entries=tuple(entries),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One tensor: where it stands, and its shapes on both sides."""
+
+    network: str
+    name: str
+    status: Status
+    source_shape: tuple[int, ...] | None
+    target_shape: tuple[int, ...] | None
+
+    def __str__(self) -> str:
+        shapes = " -> ".join("-" if shape is None else "x".join(map(str, shape)) or "scalar"
+                             for shape in (self.source_shape, self.target_shape))
+        return f"{self.status:8} {self.network}.{self.name} {shapes}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferReport:
+    """What became of every tensor of both sides."""
+
+    source: Path
+    differences: tuple[str, ...]
+    holds_d: bool
+    entries: tuple[Entry, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether each tensor has its match, and nothing is left over."""
+        return not self.differences and all(entry.status == "matched" for entry in self.entries)
+
+    def counts(self) -> dict[Status, int]:
+        found = Counter(entry.status for entry in self.entries)
+        return {status: found[status] for status in STATUSES}
+
+    def summary(self) -> str:
+        return ", ".join(f"{count} {status}" for status, count in self.counts().items())
+
+    def lines(self) -> list[str]:
+        """The report: a line for each tensor, and the sums."""
+        return [*map(str, self.entries), *self.differences, f"{self.source}: {self.summary()}"]
+
+    def refusal(self) -> str:
+        """Why this start is refused."""
+        reasons = list(self.differences)
+        if not self.holds_d:
+            reasons.append("the source holds no discriminator, it would start fresh")
+        for status in STATUSES[1:]:
+            names = [f"{entry.network}.{entry.name}" for entry in self.entries if entry.status == status]
+            if names:
+                more = ", ..." if len(names) > SHOWN else ""
+                reasons.append(f"{len(names)} {status} ({', '.join(names[:SHOWN])}{more})")
+        return f"{self.source} does not fit in full: {'; '.join(reasons)}. Pass --allow-partial to start all the same"
+
+
+def load_source(path: Path, *, allow_partial: bool = False) -> Source:
+    """A model folder, a run or one of its checkpoints, or a foreign snapshot (.pkl, .pt)."""
+    if not path.exists():
+        raise ValueError(f"--init-from must name a model folder, a run or a snapshot, got {path}")
+    if path.is_file() and path.suffix in (".pkl", ".pickle"):
+        parts = _from_snapshot(path)
+    elif path.is_file() and path.suffix in (".pt", ".pth"):
+        parts = _from_foreign_generator(path)
+    elif (path / checkpoint.MANIFEST_NAME).exists() or (path / "checkpoints").exists():
+        parts = _from_run(path)
+    elif path.is_file() or (path / MANIFEST_NAME).exists():
+        parts = _from_model(path)
+    else:
+        raise ValueError(f"--init-from must name a model folder, a run or a snapshot, got {path}")
+    return Source(path=path, allow_partial=allow_partial, **parts)
+
+
+def _from_model(path: Path) -> dict[str, Any]:
+    file = verify(path)
+    tensors = weights.read(file)
+    return {"config": file.config, "G": tensors, "G_ema": tensors, "D": None}
+
+
+def _from_run(path: Path) -> dict[str, Any]:
+    found = checkpoint.read(path) if (path / checkpoint.MANIFEST_NAME).exists() else \
+        checkpoint.read_newest(path / "checkpoints", lambda text: print(f"warning: {text}"))
+    if found is None:
+        raise ValueError(f"{path}: there is no checkpoint in this run")
+    networks: dict[str, Any] = {
+        network: {
+            name.partition(":")[2]: tensor for name, tensor in found.tensors.items() if name.startswith(f"{network}:")
+        }
+        for network in ("G", "G_ema", "D")
+    }
+    return {"config": TrainConfig(**found.facts["config"]).generator(), **networks}
+
+
+def _from_snapshot(path: Path) -> dict[str, Any]:
+    from ..legacy.snapshot import generator_config, read_snapshot
+
+    snapshot = read_snapshot(path)
+    return {
+        "config": generator_config(snapshot.G_ema),
+        "G": (snapshot.G or snapshot.G_ema).tensors,
+        "G_ema": snapshot.G_ema.tensors,
+        "D": snapshot.D.tensors if snapshot.D else None,
+    }
+
+
+def _from_foreign_generator(path: Path) -> dict[str, Any]:
+    from ..legacy.importer import import_checkpoint
+
+    with tempfile.TemporaryDirectory() as folder:
+        import_checkpoint(path, Path(folder) / "model", "source")
+        return _from_model(Path(folder) / "model")
+
+
+def _differences(source: GeneratorConfig, config: TrainConfig) -> tuple[str, ...]:
+    renamed = {"label_width": source.c_dim, "resolution": source.img_resolution}
+    told = []
+    for name, words in COMPARED.items():
+        theirs, ours = renamed.get(name, getattr(source, name, None)), getattr(config, name)
+        if theirs != ours:
+            told.append(f"{words}: the source has {theirs}, this run {ours}")
+    return tuple(told)
+
+
+def _entries(network: str, module: nn.Module, source: Mapping[str, Tensor]) -> list[Entry]:
+    target = module.state_dict()
+    entries = []
+    for name in [*target, *(name for name in source if name not in target)]:
+        theirs = tuple(source[name].shape) if name in source else None
+        ours = tuple(target[name].shape) if name in target else None
+        entries.append(
+            Entry(network=network, name=name, status=_status(theirs, ours), source_shape=theirs, target_shape=ours)
+        )
+    return entries
+
+
+def _status(theirs: tuple[int, ...] | None, ours: tuple[int, ...] | None) -> Status:
+    if theirs is None or ours is None:
+        return "fresh" if theirs is None else "unused"
+    if theirs == ours:
+        return "matched"
+    return "adapted" if len(theirs) == len(ours) else "fresh"
+
+
+@torch.no_grad()
+def _copy(module: nn.Module, source: Mapping[str, Tensor]) -> None:
+    for name, target in module.state_dict().items():
+        if name in source and source[name].ndim == target.ndim:
+            adapt(name, source[name], target)
+
+
+def adapt(name: str, source: Tensor, target: Tensor) -> None:
+    """Fill a tensor from one of another shape: colour channels by their mean, anything else where they overlap."""
+    if source.shape != target.shape and "rgb." in name and "affine" not in name:
+        axis = 1 if "fromrgb.weight" in name else 0
+        if "fromrgb.bias" not in name and source.shape[axis] != target.shape[axis]:
+            # The sum over what comes in stays the same; each channel that goes out is like the others.
+            scale = source.shape[axis] / target.shape[axis] if axis == 1 else 1.0
+            source = source.mean(dim=axis, keepdim=True) * scale
+            source = source.expand(*(target.shape[i] if i == axis else size for i, size in enumerate(source.shape)))
+    overlap = tuple(slice(0, min(pair)) for pair in zip(source.shape, target.shape, strict=True))
+    target[overlap] = source[overlap].to(target.device, target.dtype)
