@@ -48,7 +48,7 @@ def serve(
     from .gateway import serve as run
 
     log_to_terminal()
-    settings = Settings(**flags)
+    settings = Settings.read(flags)
     with tempfile.TemporaryDirectory(prefix="rosacea-models-") as scratch:
         asyncio.run(run(open_models(models, Path(scratch)), settings))
 

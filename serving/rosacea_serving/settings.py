@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rosacea_client.address import DEFAULT_ADDRESS
@@ -14,8 +16,14 @@ from rosacea_client.address import DEFAULT_ADDRESS
 def _is_address(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if not (host and colon and port.isdigit() and int(port) < 65536):
-        raise ValueError(f"an address is HOST:PORT, got {value!r}")
+        raise ValueError(f"an address must be HOST:PORT, got {value!r}")
     return value
+
+
+def _plain(error: ErrorDetails) -> str:
+    place = ".".join(map(str, error["loc"]))
+    text = error["msg"].removeprefix("Value error, ")
+    return f"{place}: {text}, got {error['input']!r}" if place and "got" not in text else text
 
 
 Address = Annotated[str, AfterValidator(_is_address)]
@@ -64,6 +72,14 @@ class Settings(BaseSettings):
     def jobs_in_flight(self) -> int:
         """Jobs of one model at its workers at one time."""
         return self.workers * self.jobs_per_worker
+
+    @classmethod
+    def read(cls, flags: Mapping[str, object]) -> Settings:
+        """Flags over environment over defaults; a ValueError names each setting that is wrong, the rule and the value."""
+        try:
+            return cls(**flags)  # type: ignore[arg-type]
+        except ValidationError as error:
+            raise ValueError("; ".join(map(_plain, error.errors()))) from None
 
     def request_limits(self) -> RequestLimits:
         return RequestLimits(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -289,6 +290,21 @@ async def test_an_answer_is_never_larger_than_a_client_takes(tmp_path: Path) -> 
 def test_a_queue_that_cannot_hold_a_request_is_refused() -> None:
     with pytest.raises(ValueError, match="queue_images must be at least max_images_per_request"):
         Settings(queue_images=8, max_images_per_request=9)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"address": "here"}, "an address must be HOST:PORT, got 'here'"),
+        ({"workers": 0}, "workers: Input should be greater than or equal to 1, got 0"),
+        ({"queue_images": 3}, "queue_images must be at least max_images_per_request (64), got 3"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_line(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        Settings.read(flags)
+
+    assert str(error.value) == message
 
 
 async def test_a_taken_port_is_named(tmp_path: Path, service: Service) -> None:
