@@ -75,7 +75,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, flags: Mapping[str, object]) -> Settings:
-        """Flags over environment over defaults; a ValueError names each setting that is wrong, the rule and the value."""
+        """Flags over environment over defaults; a ValueError names what is wrong, the rule and the value."""
         try:
             return cls(**flags)  # type: ignore[arg-type]
         except ValidationError as error:
