@@ -122,3 +122,13 @@ def test_a_missing_label_is_told_with_its_file(tmp_path: Path) -> None:
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataRejected, match="no images in it"):
         FaceDataset(tmp_path)
+
+
+def test_a_vanished_file_is_told_by_its_name(tmp_path: Path) -> None:
+    for number in range(2):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{number}.png")
+    data = FaceDataset(tmp_path)
+    (tmp_path / "1.png").unlink()
+
+    with pytest.raises(DataRejected, match=r"1\.png: unreadable: No such file"):
+        data[1]

@@ -16,7 +16,7 @@ from rosacea_model.data.decode import DecodeOptions, decode
 from rosacea_model.data.errors import Reason, Unusable
 from rosacea_model.data.resize import Filter, Fit, to_square
 
-from .data_faces import encoded, face
+from .data_faces import encoded, face, reopened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,6 +143,64 @@ def test_a_flipped_bit_in_a_png_is_noticed() -> None:
 
     with pytest.raises(Unusable, match="corrupt: the checksum"):
         decode(bytes(data), DecodeOptions())
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_was_cut_and_closed_again_is_truncated(share: float, progressive: bool) -> None:
+    data = encoded(face(0), "JPEG", progressive=progressive)
+    cut = data[: int(share * len(data))].rstrip(b"\xff") + b"\xff\xd9"
+
+    with pytest.raises(Unusable) as refused:
+        decode(cut, DecodeOptions())
+
+    assert refused.value.reason is Reason.truncated, refused.value
+
+
+def test_a_webp_that_was_cut_is_truncated() -> None:
+    data = encoded(face(0), "WEBP")
+
+    with pytest.raises(Unusable, match="truncated: it must have"):
+        decode(data[: len(data) // 2], DecodeOptions())
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"quality": 20}, {"quality": 97, "subsampling": 0}, {"optimize": True}, {"progressive": True},
+    {"progressive": True, "quality": 30, "subsampling": 2}, {"restart_marker_blocks": 4}, {"comment": b"\xff\xd9"},
+])
+def test_sound_jpegs_are_accepted_and_keep_their_pixels(changes: dict[str, Any]) -> None:
+    plain = [Image.new("RGB", (63, 33), (255, 255, 255)), Image.new("L", (1, 1), 7)]
+    for image in [*(face(number, 57 + 9 * number) for number in range(12)), face(20).convert("L"), *plain]:
+        data = encoded(image, "JPEG", **changes)
+        for tail in (b"", b"\0" * 100, b"\xff\xd8 and another \xff\xd9"):
+            decoded = decode(data + tail, DecodeOptions(min_size=1, channels=3))
+
+            assert (np.asarray(decoded.image) == np.asarray(reopened(data))).all()
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_scribbled_jpegs_are_told_as_often_as_can_be(progressive: bool) -> None:
+    """Of the damaged ones whose picture changed to the eye, 6 in 10 (baseline) or 8 in 10 (progressive) are told.
+
+    The others have wrong blocks, but just as many bytes as they need: nothing in the file contradicts them.
+    """
+    rng = np.random.default_rng(4)
+    shown = told = 0
+    for number in range(150):
+        image = face(number % 10)
+        data = bytearray(encoded(image, "JPEG", progressive=progressive))
+        for place in rng.integers(700, len(data), 1 + number % 8):
+            data[place] = rng.integers(256)
+        try:
+            decode(bytes(data), DecodeOptions())
+        except Unusable:
+            told += 1
+            continue
+        difference = np.abs(np.asarray(reopened(bytes(data)), np.int16) - np.asarray(image))
+        shown += difference.mean() > 8
+    print(f"{told} told, {shown} not")
+
+    assert told / (told + shown) > (0.75 if progressive else 0.55), (told, shown)
 
 
 @pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -18,15 +20,20 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image, ImageDraw
+from rich.console import Console
 from typer.testing import CliRunner
 
 from rosacea_model.data import pool
+from rosacea_model.data import progress as progress_module
 from rosacea_model.data.cli import app
 from rosacea_model.data.decode import DecodeOptions
 from rosacea_model.data.errors import DataRejected, Reason, Unusable
 from rosacea_model.data.holdout import set_aside
+from rosacea_model.data.png import encode_png
 from rosacea_model.data.prepare import Finding, PrepareOptions, Result, holdout_path, prepare
 from rosacea_model.data.worker import WorkOptions
+from rosacea_model.data.writer import DatasetWriter
+from rosacea_model.phantom.command import Labels, Series, write_series
 
 from .data_faces import encoded, face
 from .test_data_decode import BAD
@@ -93,6 +100,72 @@ def test_preparing_what_was_prepared_changes_nothing(photos: Path, tmp_path: Pat
     assert (tmp_path / "twice.zip").read_bytes() == once == (tmp_path / "thrice.zip").read_bytes()
 
 
+def unzipped(photos: Path, root: Path) -> Path:
+    """A prepared data set as a folder, ready to be changed by hand."""
+    prepare(photos, root / "once.zip", options())
+    with zipfile.ZipFile(root / "once.zip") as archive:
+        archive.extractall(root / "folder")
+    return root / "folder"
+
+
+def lines(data: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def test_a_data_set_that_lost_a_picture_is_counted_again(photos: Path, tmp_path: Path) -> None:
+    folder = unzipped(photos, tmp_path)
+    (folder / "00000" / "img00000022.png").unlink()
+
+    prepare(folder, tmp_path / "less.zip", options())
+    prepare(tmp_path / "less.zip", tmp_path / "again.zip", options())
+
+    before, after = (json.loads(read_zip((tmp_path / name).read_bytes())["datasheet.json"])
+                     for name in ("once.zip", "less.zip"))
+    assert (before["images"]["count"], after["images"]["count"]) == (23, 22)
+    assert before["images"]["sha256_of_sha256"] != after["images"]["sha256_of_sha256"]
+    assert sum(after["labels"]["per_class"].values()) == 22
+    assert after["sources"][0]["before"]["images"] == before["images"]
+    assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "less.zip").read_bytes()
+
+
+def test_a_replaced_picture_does_not_inherit_facts(photos: Path, tmp_path: Path) -> None:
+    folder = unzipped(photos, tmp_path)
+    (folder / "00000" / "img00000003.png").write_bytes(encode_png(np.asarray(face(77, SIZE))))
+
+    prepare(folder, tmp_path / "replaced.zip", options())
+
+    before, after = (lines(read_zip((tmp_path / name).read_bytes())["facts.jsonl"])
+                     for name in ("once.zip", "replaced.zip"))
+    assert before[3]["source_format"] == "JPEG" and after[3]["source_format"] == "PNG"
+    assert after[3]["changes"] == ["facts of another picture dropped"]
+    assert [new for place, new in enumerate(after) if place != 3] == [
+        old for place, old in enumerate(before) if place != 3]
+
+
+def test_both_parts_of_a_split_have_the_same_classes(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "data.zip") as writer:
+        for number in range(12):
+            writer.add(np.asarray(face(number, SIZE)), 9 if number == 0 else number % 2)
+
+    prepare(tmp_path / "data.zip", tmp_path / "out.zip", options(holdout=0.4))
+
+    for name in ("out.zip", "out-holdout.zip"):
+        sheet = json.loads(read_zip((tmp_path / name).read_bytes())["datasheet.json"])
+        assert sheet["classes"] == [str(number) for number in range(10)]
+
+
+def test_a_sheet_names_no_truth_that_is_not_there(tmp_path: Path) -> None:
+    series = Series(seed=0, count=3, resolution=SIZE, confounders=False)
+    list(write_series(tmp_path / "drawn.zip", series, Labels.both, workers=1))
+
+    prepare(tmp_path / "drawn.zip", tmp_path / "out.zip", options())
+
+    members = read_zip((tmp_path / "out.zip").read_bytes())
+    sheet = json.loads(members["datasheet.json"])
+    assert "truth" not in sheet["phantoms"] and sheet["phantoms"]["seed"] == 0 and len(sheet["classes"]) == 10
+    assert not any(name.startswith("phantoms") for name in members)
+
+
 def test_what_the_owner_filled_in_is_kept(photos: Path, tmp_path: Path) -> None:
     prepare(photos, tmp_path / "once.zip", options())
     with zipfile.ZipFile(tmp_path / "once.zip") as archive:
@@ -144,6 +217,18 @@ def test_strict_stops_at_the_first_unusable_picture(photos: Path, tmp_path: Path
     assert run.exit_code == 2 and "b.png" in run.output and not (tmp_path / "data.zip").exists()
 
 
+def test_a_name_that_would_steer_the_terminal_is_written_out(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(encoded(face(0, 64)))
+    (tmp_path / "photos" / "b\x1b[2J\n.png").write_bytes(b"")
+
+    command = ["prepare", str(tmp_path / "photos"), "--out", str(tmp_path / "data.zip"), "--resolution", "64"]
+    for strict in ([], ["--strict"]):
+        run = CliRunner().invoke(app, [*command, *strict])
+
+        assert r"b\x1b[2J\n.png" in run.output and "\x1b" not in run.output
+
+
 def test_names_can_be_kept_out_of_the_report(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "secret-name.png").write_bytes(encoded(face(0, 64)))
@@ -152,7 +237,26 @@ def test_names_can_be_kept_out_of_the_report(tmp_path: Path) -> None:
     command = ["prepare", str(tmp_path / "photos"), "--out", str(tmp_path / "data.zip"), "--resolution", "64"]
     run = CliRunner().invoke(app, [*command, "--hash-names"])
 
-    assert run.exit_code == 0 and "secret" not in run.output + (tmp_path / "data-report.json").read_text()
+    told = (tmp_path / "data-report.json").read_text()
+    assert run.exit_code == 0 and "secret" not in run.output + told
+    assert hashlib.sha256(b"secret-name.png").hexdigest()[:12] not in told, "whoever guesses a name could confirm it"
+    assert hashlib.sha256((tmp_path / "photos" / "secret-name.png").read_bytes()).hexdigest()[:12] in told
+    stopped = CliRunner().invoke(app, [*command, "--hash-names", "--strict"])
+    assert stopped.exit_code == 2 and "secret" not in stopped.output
+
+
+def test_a_damaged_member_does_not_tell_its_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("good.png", encoded(face(0, 64)))
+        archive.writestr("secret.png", b"these bytes change")
+    data = (tmp_path / "photos.zip").read_bytes()
+    (tmp_path / "photos.zip").write_bytes(data.replace(b"these bytes", b"those bytes"))
+
+    command = ["prepare", str(tmp_path / "photos.zip"), "--out", str(tmp_path / "data.zip"), "--resolution", "64"]
+    run = CliRunner().invoke(app, [*command, "--hash-names"])
+
+    told = run.output + (tmp_path / "data-report.json").read_text()
+    assert run.exit_code == 0 and "checksum" in told and "secret" not in told
 
 
 def test_findings_are_excluded_when_asked_for(photos: Path, tmp_path: Path) -> None:
@@ -185,6 +289,109 @@ def test_duplicates_and_persons_stay_on_one_side(photos: Path, tmp_path: Path, s
     training, held = (read_zip(path.read_bytes()) for path in (tmp_path / "data.zip", tmp_path / "data-holdout.zip"))
     assert sum(name.endswith(".png") for name in {**training}) + sum(name.endswith(".png") for name in held) == 23
     assert holdout_path(tmp_path / "data.zip").name == "data-holdout.zip"
+
+
+@pytest.fixture(scope="module")
+def persons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve persons: a face, another of the same one, and between them a copy of the first, which links the two."""
+    root = tmp_path_factory.mktemp("persons")
+    rows = ["file,subject"]
+    for person in range(12):
+        face(person, 96).save(root / f"{person:02d}-a.png")
+        (root / f"{person:02d}-b.jpg").write_bytes(encoded(face(person, 96), "JPEG", quality=90))
+        face(100 + person, 96).save(root / f"{person:02d}-c.png")
+        rows += [f"{person:02d}-{name}, person {person} " for name in ("b.jpg", "c.png")]
+    root.with_suffix(".csv").write_text("\n".join(rows))
+    return root
+
+
+def test_an_excluded_copy_still_keeps_its_person_on_one_side(persons: Path, tmp_path: Path) -> None:
+    wanted = options(holdout=0.4, subjects=persons.with_suffix(".csv"), exclude=frozenset({Finding.duplicates}))
+
+    result = prepare(persons, tmp_path / "data.zip", wanted)
+
+    side = sides(result)
+    out = {result.kept[place].picture.name for place in result.excluded}
+    assert out == {f"{person:02d}-b.jpg" for person in range(12)} and 0 < len(result.held_out) < 12
+    assert all(side[f"{person:02d}-a.png"] == side[f"{person:02d}-c.png"] for person in range(12))
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [("a.jpg,anna", "1 of its 1 files are no picture"), ("", "0 of its 0 files"),
+     ("00-a.png,anna\n00-a.png,berta", "line 3: 00-a.png has two subjects, anna and berta"),
+     ("00-a.png,anna\nelse.png,berta", "1 of its 2 files are no picture of the source, such as else.png"),
+     ("x" * 200_000 + ",anna", "not readable as a CSV: field larger")],
+)
+def test_a_list_of_subjects_that_misses_its_pictures_is_refused(
+    persons: Path, tmp_path: Path, rows: str, told: str
+) -> None:
+    (tmp_path / "subjects.csv").write_text(f"file,subject\n{rows}\n")
+
+    with pytest.raises(DataRejected, match=told):
+        prepare(persons, tmp_path / "data.zip", options(holdout=0.3, subjects=tmp_path / "subjects.csv"))
+
+
+def test_subjects_without_a_holdout_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="need a holdout"):
+        options(subjects=tmp_path / "subjects.csv")
+
+
+def few(root: Path) -> Path:
+    root.mkdir()
+    for number in range(4):
+        face(number, 64).save(root / f"{number}.png")
+    return root
+
+
+def test_originals_are_never_replaced(tmp_path: Path) -> None:
+    photos = few(tmp_path / "photos")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(photos / "0.png", "0.png")
+    (tmp_path / "link.zip").symlink_to(tmp_path / "a.zip")
+    (tmp_path / "b-holdout.zip").hardlink_to(tmp_path / "a.zip")
+    before = (tmp_path / "a.zip").read_bytes()
+
+    for source, out in (("a.zip", "a.zip"), ("a.zip", "link.zip"), ("link.zip", "a.zip"), ("a.zip", "b.zip"),
+                        ("photos", "photos/data.zip")):
+        with pytest.raises(DataRejected, match=r"would replace|must lie outside"):
+            prepare(tmp_path / source, tmp_path / out, options(holdout=0.5))
+
+    assert (tmp_path / "a.zip").read_bytes() == before and len(list(photos.iterdir())) == 4
+
+
+def test_a_holdout_of_an_earlier_run_does_not_stay_beside_new_training_data(tmp_path: Path) -> None:
+    photos = few(tmp_path / "photos")
+    prepare(photos, tmp_path / "data.zip", options(holdout=0.5))
+    before = (tmp_path / "data.zip").read_bytes()
+
+    with pytest.raises(DataRejected, match="held out by an earlier run"):
+        prepare(photos, tmp_path / "data.zip", options())
+
+    assert (tmp_path / "data.zip").read_bytes() == before
+
+
+def test_a_folder_that_is_not_there_is_told_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(DataRejected, match=r"there is no folder .*/nowhere$"):
+        prepare(few(tmp_path / "photos"), tmp_path / "nowhere" / "data.zip", options())
+
+
+@pytest.mark.parametrize("share", [0.01, 0.9])
+def test_a_holdout_that_cannot_be_made_leaves_both_files_alone(tmp_path: Path, share: float) -> None:
+    photos = few(tmp_path / "photos")
+
+    with pytest.raises(DataRejected, match=rf"no picture left for it; 0 of 4 .* share of {share} of 4 pictures"):
+        prepare(photos, tmp_path / "data.zip", options(holdout=share))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_small_classes_together_give_their_share() -> None:
+    classes = [number % 10 for number in range(40)]
+
+    held = set_aside([f"key {number}" for number in range(40)], classes, [], share=0.1, seed=0)
+
+    assert len(held) == 4
 
 
 def test_each_class_gives_its_share_and_order_does_not_matter() -> None:
@@ -276,6 +483,39 @@ def test_show_draws_a_sheet_and_counts(photos: Path, tmp_path: Path) -> None:
     assert run.exit_code == 0 and "class rosacea" in run.output and "64x64 RGB: 23" in run.output
     with Image.open(tmp_path / "data-sheet.png") as sheet:
         assert sheet.size == (512, 512)
+
+
+def test_show_tells_the_true_size_and_the_kind_of_every_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = tmp_path / "photos"
+    for number, kind in enumerate(("[red]one", "two")):
+        (photos / kind).mkdir(parents=True)
+        face(number, 64).resize((1600, 1200)).save(photos / kind / "big.png")
+        face(number, 64).convert("L").save(photos / kind / "grey.png")
+    monkeypatch.chdir(photos)
+
+    run = CliRunner().invoke(app, ["show", "."])
+
+    assert run.exit_code == 0, run.output
+    assert "1600x1200 RGB: 2" in run.output and "64x64 L: 2" in run.output and "class [red]one" in run.output
+    assert (tmp_path / "photos-sheet.png").exists()
+
+
+def test_a_background_that_is_no_colour_is_told_with_its_name(tmp_path: Path) -> None:
+    run = CliRunner().invoke(
+        app, ["prepare", str(tmp_path), "--out", str(tmp_path / "a.zip"), "--background", "purpleish"]
+    )
+
+    assert "background must be a colour such as white or #ffffff, got 'purpleish'" in str(run.exception)
+
+
+def test_a_log_is_told_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_LINES", 0.0)
+    console = Console(file=io.StringIO(), force_terminal=False)
+
+    with progress_module.told_progress(console, "pictures") as progress:
+        progress(3, 10)
+
+    assert console.file.getvalue().startswith("pictures: 3 of 10, about 0 s left")  # type: ignore[attr-defined]
 
 
 def test_the_findings_are_drawn(photos: Path, tmp_path: Path) -> None:

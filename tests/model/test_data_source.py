@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import stat
@@ -20,7 +22,7 @@ from rosacea_model.data.errors import DataRejected, Reason, Unusable
 from rosacea_model.data.source import Reader, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 MEASURED = """
@@ -140,8 +142,54 @@ def encrypted(path: Path) -> None:
     path.write_bytes(data)
 
 
-ATTACKS = [slip, absolute, backslash, drive, symlink, bomb, huge_member, million, lying_count, late_trouble, duplicate,
-           twin, nul, overlapping, damaged, encrypted]
+def with_json(path: Path, name: str, text: str, pictures: int = 1) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(pictures):
+            archive.writestr(f"{number}.png", b"")
+        archive.writestr(name, text)
+
+
+def json_bomb(path: Path) -> None:
+    with_json(path, "dataset.json", '{"labels": [' + "[],{}," * (16 * 2**20 // 6) + "0]}")
+
+
+def json_bomb_among_pictures(path: Path) -> None:
+    with_json(path, "dataset.json", '{"labels": [' + "[],{}," * (3 * 2**20 // 6) + "0]}", pictures=4000)
+
+
+def datasheet_bomb(path: Path) -> None:
+    with_json(path, "datasheet.json", '{"title": [' + "[],{}," * (16 * 2**20 // 6) + "0]}")
+
+
+def facts_bomb(path: Path) -> None:
+    with_json(path, "facts.jsonl", '{"name": "0.png", "x": [' + "[],{}," * (16 * 2**20 // 6) + "0]}")
+
+
+def facts_line_bomb(path: Path) -> None:
+    line = '{"name": "0.png", "x": [' + "[],{}," * (3 * 2**20 // 6) + "0]}"
+    with_json(path, "facts.jsonl", line, pictures=1000)
+
+
+def deep_datasheet(path: Path) -> None:
+    with_json(path, "datasheet.json", '{"title": ' + "[" * 600 + "]" * 600 + "}")
+
+
+def not_a_number(path: Path) -> None:
+    with_json(path, "facts.jsonl", '{"name": "0.png", "melanin": NaN}')
+
+
+def infinite(path: Path) -> None:
+    with_json(path, "facts.jsonl", '{"name": "0.png", "melanin": 1e999}')
+
+
+def huge_number(path: Path) -> None:
+    with_json(path, "dataset.json", '{"labels": [["0.png", [1' + "0" * 400 + "]]]}")
+
+
+JSON_ATTACKS = [json_bomb, json_bomb_among_pictures, datasheet_bomb, facts_bomb, facts_line_bomb, deep_datasheet,
+                not_a_number, infinite, huge_number]
+ATTACKS = [*JSON_ATTACKS, slip, absolute, backslash, drive, symlink, bomb, huge_member, million, lying_count,
+           late_trouble, duplicate, twin, nul, overlapping, damaged, encrypted]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -295,3 +343,98 @@ def test_a_bad_dataset_json_is_refused(tmp_path: Path, text: str) -> None:
 
     with pytest.raises(DataRejected, match=r"dataset\.json"):
         open_source(tmp_path)
+
+
+def test_the_file_of_refused_json_is_named(tmp_path: Path) -> None:
+    names = {"facts.jsonl": [not_a_number, infinite, facts_bomb], "dataset.json": [json_bomb, huge_number]}
+    for name, attacks in names.items():
+        for attack in attacks:
+            attack(tmp_path / "data.zip")
+
+            with pytest.raises(DataRejected, match=rf"^data\.zip: {name}: "):
+                open_source(tmp_path / "data.zip")
+
+
+def test_facts_are_of_the_bytes_that_they_were_stated_for(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    digest = hashlib.sha256(b"x").hexdigest()
+    (tmp_path / "facts.jsonl").write_text(json.dumps({"name": "a.png", "sha256": digest, "melanin": 0.5}) + "\n")
+
+    (picture,) = open_source(tmp_path).pictures
+
+    assert picture.known(digest) == {"melanin": 0.5} and picture.known(hashlib.sha256(b"y").hexdigest()) == {}
+
+
+@pytest.mark.parametrize(
+    ("files", "labels", "classes"),
+    [
+        (["photos/healthy/a.png", "photos/rosacea/b.png"], [0, 1], ("healthy", "rosacea")),
+        (["photos/healthy/a.png", "photos/rosacea/b.png", "__MACOSX/photos/._a.png", "README.md"], [0, 1],
+         ("healthy", "rosacea")),
+        (["photos/a.png", "photos/b.png"], [None, None], ()),
+        (["00000/a.png", "00000/b.png"], [None, None], ()),
+    ],
+)
+def test_one_folder_around_everything_in_a_zip_is_looked_through(
+    tmp_path: Path, files: list[str], labels: list[int | None], classes: tuple[str, ...]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for name in files:
+            archive.writestr(name, b"x")
+
+    source = open_source(tmp_path / "data.zip")
+
+    assert [picture.label for picture in source.pictures] == labels and source.classes == classes
+    assert [picture.name for picture in source.pictures] == files[:2], "names stay those in the zip"
+
+
+def test_a_dataset_json_inside_that_folder_is_found(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        archive.writestr("photos/x/a.png", b"x")
+        archive.writestr("photos/dataset.json", json.dumps({"labels": [["x/a.png", 7]]}))
+
+    (picture,) = open_source(tmp_path / "data.zip").pictures
+
+    assert (picture.label, picture.problem) == (7, "")
+
+
+def test_a_link_to_itself_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    (tmp_path / "one.png").symlink_to(tmp_path / "two.png")
+    (tmp_path / "two.png").symlink_to(tmp_path / "one.png")
+
+    source = open_source(tmp_path)
+
+    assert [picture.name for picture in source.pictures] == ["a.png"] and source.links == 2
+
+
+def test_folders_too_deep_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
+    (tmp_path / "/".join("d" * 150)).mkdir(parents=True)
+    (tmp_path / "a.png").write_bytes(b"a")
+
+    good, bad = open_source(tmp_path).pictures
+
+    assert good.name == "a.png" and bad.reason is Reason.unreadable and "at most 100 deep" in bad.problem
+
+
+def test_a_folder_that_cannot_be_listed_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.png").write_bytes(b"a")
+    scan = os.scandir
+
+    def refusing(path: Path) -> Iterator[os.DirEntry[str]]:
+        if path.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    good, bad = open_source(tmp_path).pictures
+
+    assert good.problem == "" and (bad.name, bad.reason, bad.problem) == (
+        "closed/", Reason.unreadable, "Permission denied")
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    told = [str(DataRejected("\x1b[2Jevil\n\udcff.png: no")), str(Unusable(Reason.unreadable, "\x1b\n"))]
+
+    assert told == [r"\x1b[2Jevil\n\udcff.png: no", r"unreadable: \x1b\n"]

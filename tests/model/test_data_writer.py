@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from rosacea_model.data import writer as writing
+from rosacea_model.data.source import open_source
 from rosacea_model.data.writer import DatasetWriter
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def images(count: int, size: int = 16, channels: int = 3) -> NDArray[np.uint8]:
 def test_an_independent_reader_finds_every_pixel_and_label(tmp_path: Path) -> None:
     pixels = images(1002)
     with DatasetWriter(tmp_path / "data.zip") as writer:
-        names = [writer.add(image, number % 3, severity=number) for number, image in enumerate(pixels)]
+        names = [writer.add(image, number % 3, {"severity": number}) for number, image in enumerate(pixels)]
 
     members = read_zip((tmp_path / "data.zip").read_bytes())
 
@@ -96,7 +98,7 @@ def test_the_same_calls_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one.zip", "two.zip"):
         with DatasetWriter(tmp_path / name, datasheet={"title": "phantoms"}) as writer:
             for image in images(3):
-                writer.add(image, [0.5, 1], melanin=np.float32(0.25))
+                writer.add(image, [0.5, 1], {"melanin": np.float32(0.25)})
             writer.add_file("truth/maps.npz", b"maps")
 
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
@@ -142,3 +144,43 @@ def test_what_does_not_fit_the_first_image_is_refused(
 def test_extra_members_cannot_be_mistaken_or_climb(tmp_path: Path, name: str) -> None:
     with DatasetWriter(tmp_path / "data.zip") as writer, pytest.raises(ValueError, match=r"."):
         writer.add_file(name, b"")
+
+
+def test_what_was_counted_is_not_overridden(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "data.zip", datasheet={"images": {"count": 9}, "labels": None}) as writer:
+        writer.add(images(1)[0], 0)
+
+    sheet = json.loads(read_zip((tmp_path / "data.zip").read_bytes())["datasheet.json"])
+    assert sheet["images"]["count"] == 1 and sheet["labels"] == {"kind": "class", "per_class": {"0": 1}}
+
+
+def test_facts_may_be_called_anything(tmp_path: Path) -> None:
+    facts = {"self": 1, "data": 2, "label": 3, "pixels": 4}
+    with DatasetWriter(tmp_path / "data.zip") as writer:
+        writer.add(images(1)[0], 0, facts)
+
+    (picture,) = open_source(tmp_path / "data.zip").pictures
+    assert picture.known(picture.facts_sha256) == facts
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "told"),
+    [("MAX_MEMBER_BYTES", 1000, "at most 1000 bytes"), ("MAX_ENTRIES", 5, "at most 5 files"),
+     ("MAX_TOTAL_BYTES", 2000, "at most 2000 bytes")],
+)
+def test_what_our_reader_would_refuse_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, told: str
+) -> None:
+    monkeypatch.setattr(writing, limit, value)
+
+    with pytest.raises(ValueError, match=told), DatasetWriter(tmp_path / "data.zip") as writer:
+        for image in images(3):
+            writer.add(image)
+        writer.add_file("truth.jsonl", bytes(1001))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_too_wide_for_our_reader_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"dataset\.json of 1 images"), DatasetWriter(tmp_path / "a.zip") as writer:
+        writer.add(images(1)[0], [0.5] * 20_000)

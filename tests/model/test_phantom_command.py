@@ -13,15 +13,20 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from rosacea_model.phantom import Subtype, render, sample_phantom
+from rosacea_model.data.dataset import FaceDataset
+from rosacea_model.data.writer import OWN_NAMES
+from rosacea_model.data.zipread import MAX_ENTRIES, MAX_MEMBER_BYTES
+from rosacea_model.phantom import Subtype, command, render, sample_phantom
 from rosacea_model.phantom.command import (
     BATCH,
-    TRUTH_NAME,
+    MAX_COUNT,
+    TRUTH_FACES,
     Labels,
     Series,
     class_names,
     label_of,
     phantom,
+    truth_name,
     write_series,
 )
 from rosacea_model.phantom.histograms import draw, facts_of
@@ -49,7 +54,7 @@ def test_the_zip_holds_the_faces_their_labels_and_their_truth(tmp_path: Path) ->
     run("--out", str(out), "--count", "6", "--resolution", "32", "--seed", "5", "--labels", "severity")
 
     with zipfile.ZipFile(out) as archive:
-        truth = [json.loads(line) for line in archive.read(TRUTH_NAME).splitlines()]
+        truth = [json.loads(line) for line in archive.read(truth_name(0)).splitlines()]
         labels = dict(json.loads(archive.read("dataset.json"))["labels"])
         for index, facts in enumerate(truth):
             image = np.asarray(Image.open(io.BytesIO(archive.read(facts["name"]))))
@@ -120,3 +125,23 @@ def test_histograms_draw_every_attribute() -> None:
 
     assert page.size == (720, 994)
     assert len(page.getcolors(100_000) or []) > 10
+
+
+def test_the_truth_of_the_largest_set_fits_what_readers_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "TRUTH_FACES", 2)
+    write(tmp_path / "a.zip", Series(seed=0, count=5, resolution=16, confounders=True))
+
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist() if info.filename.endswith(".jsonl")}
+        assert [len(archive.read(f"phantoms/{number:05d}.jsonl").splitlines()) for number in range(3)] == [2, 2, 1]
+    assert max(sizes.values()) / 2 * TRUTH_FACES < MAX_MEMBER_BYTES / 2
+    assert MAX_COUNT + MAX_COUNT // TRUTH_FACES + len(OWN_NAMES) <= MAX_ENTRIES
+
+
+def test_labels_are_as_wide_as_there_are_classes_however_few_are_drawn(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write(tmp_path / f"{seed}.zip", Series(seed=seed, count=2, resolution=16, confounders=True))
+
+        dataset = FaceDataset(tmp_path / f"{seed}.zip")
+
+        assert dataset.label_dim == 10 and list(dataset.classes) == class_names(Labels.both)

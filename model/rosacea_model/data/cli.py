@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import io
-import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from PIL import ImageColor
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..modelfile import write_atomically
 from ..phantom.command import phantom
 from . import show as showing
 from .decode import MAX_PIXELS, DecodeOptions
-from .errors import Unusable
-from .prepare import Finding, PrepareOptions, Result, Spool, found_counts, holdout_path
+from .errors import DataRejected, Unusable, printable
+from .prepare import Finding, PrepareOptions, Result, Spool, found_counts, holdout_path, named
 from .prepare import prepare as run_prepare
+from .progress import told_progress
 from .report import findings_sheet, report_json, report_path, sheet_path
 from .resize import Filter, Fit
 from .worker import WorkOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from PIL import Image
 
 app = typer.Typer(
@@ -37,7 +33,6 @@ app.command("phantom")(phantom)
 
 STRICT_EXIT = 2
 DEFAULT_MIN_SIZE = 250
-SECONDS_BETWEEN_LINES = 30.0
 LISTED = 20                              # unusable files told on the terminal; the report has them all
 
 
@@ -79,7 +74,7 @@ def prepare(
     work = WorkOptions(resolution=resolution, fit=fit, filter=resize_filter, decode=decoding)
     options = PrepareOptions(
         work=work, exclude=_findings(exclude), holdout=holdout, seed=seed, subjects=subjects, labels=labels,
-        strict=strict, **({} if workers is None else {"workers": workers}),
+        strict=strict, hash_names=hash_names, **({} if workers is None else {"workers": workers}),
     )
     console = Console(stderr=True, highlight=False)
     sheets: list[Image.Image | None] = []
@@ -88,16 +83,16 @@ def prepare(
         sheets.append(findings_sheet(result, spool))
 
     try:
-        with _progress(console) as progress:
+        with told_progress(console, "pictures") as progress:
             result = run_prepare(source, out, options, progress=progress, after=draw)
     except Unusable as error:
         console.print(f"stopped: {error}", style="red", markup=False)
         raise typer.Exit(STRICT_EXIT) from error
-    write_atomically(report_path(out), report_json(result, out, hash_names=hash_names))
+    write_atomically(report_path(out), report_json(result, out))
     sheet = next(iter(sheets), None)
     if sheet is not None:
         write_atomically(sheet_path(out), _png(sheet))
-    _tell(console, result, out, sheet is not None, hash_names)
+    _tell(console, result, out, sheet is not None)
 
 
 @app.command()
@@ -109,19 +104,23 @@ def show(
     tiles: Annotated[int, typer.Option(min=1, max=32, help="Pictures along each side of the sheet.")] = 8,
 ) -> None:
     """Draw what a data set holds, and count it: classes, sizes, colours."""
+    named = data.resolve()                                   # `.` has no name
+    target = out or named.with_name(f"{named.stem}-sheet.png")
+    if not target.parent.is_dir():
+        raise DataRejected(f"{target}: there is no folder {target.parent}")
     numbers, sheet = showing.overview(data, tiles)
-    target = out or data.with_name(f"{data.stem}-sheet.png")
     write_atomically(target, _png(sheet))
     console = Console(highlight=False)
-    console.print(showing.as_table(data.name, numbers))
+    console.print(showing.as_table(named.name, numbers))
     console.print(str(target), markup=False, soft_wrap=True)
 
 
-def _tell(console: Console, result: Result, out: Path, has_sheet: bool, hash_names: bool) -> None:
+def _tell(console: Console, result: Result, out: Path, has_sheet: bool) -> None:
     """The outcome in a few lines; the report has the rest."""
-    if result.unusable and not hash_names:
+    if result.unusable:
         for picture, problem in result.unusable[:LISTED]:
-            console.print(f"left out {picture.name}: {problem}", markup=False, soft_wrap=True)
+            name = named(picture, problem.sha256, hashed=result.options.hash_names)
+            console.print(f"left out {printable(name)}: {problem}", markup=False, soft_wrap=True)
         if len(result.unusable) > LISTED:
             console.print(f"... and {len(result.unusable) - LISTED} more, see the report")
     found = {name: count for name, count in found_counts(result).items() if count}
@@ -131,6 +130,9 @@ def _tell(console: Console, result: Result, out: Path, has_sheet: bool, hash_nam
         f"found: {', '.join(f'{count} {name}' for name, count in found.items()) or 'nothing'}",
         soft_wrap=True,
     )
+    if result.options.subjects:
+        console.print(f"{result.without_subject} without a subject in {printable(result.options.subjects.name)}",
+                      markup=False, soft_wrap=True)
     written = [out, *([holdout_path(out)] if result.options.holdout else []), report_path(out)]
     for path in [*written, *([sheet_path(out)] if has_sheet else [])]:
         typer.echo(str(path))
@@ -144,7 +146,10 @@ def _findings(text: str) -> frozenset[Finding]:
 
 
 def _colour(text: str) -> tuple[int, int, int]:
-    red, green, blue = ImageColor.getrgb(text)[:3]
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise ValueError(f"background must be a colour such as white or #ffffff, got {text!r}") from error
     return red, green, blue
 
 
@@ -152,23 +157,3 @@ def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; otherwise a line every half minute."""
-    if console.is_terminal:
-        columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("", total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-        return
-    told = time.monotonic()
-
-    def line(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
-            console.print(f"{done} of {total} pictures")
-
-    yield line

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from .errors import DataRejected
+from .errors import DataRejected, Reason, Unusable
 from .source import Picture, Reader, Source, open_source
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
         # A forked process must not share the file's position with its parent.
         if self._reader is None or self._reader[0] != os.getpid():
             self._reader = (os.getpid(), Reader(self.path))
-        data = self._reader[1].read(picture.name, picture.member)
+        try:
+            data = self._reader[1].read(picture.name, picture.member)
+        except Unusable as error:
+            raise DataRejected(f"{picture.name}: {error}") from error
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if image.mode not in CHANNELS:
@@ -126,6 +129,8 @@ def _chosen(path: Path, count: int, subset: int | None, seed: int) -> NDArray[np
 
 def _label_matrix(path: Path, pictures: Sequence[Picture], source: Source) -> NDArray[np.float32]:
     """One row per image: one-hot for classes, as they are for vectors, of width 0 for none."""
+    if closed := [picture for picture in pictures if picture.reason is not Reason.no_label]:
+        raise DataRejected(f"{path}: {closed[0].name}: {closed[0].problem}")
     if missing := [picture.name for picture in pictures if picture.problem]:
         raise DataRejected(f"{path}: {len(missing)} of {len(pictures)} images have no label, such as {missing[0]}")
     labels = [picture.label for picture in pictures]

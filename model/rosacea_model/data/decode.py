@@ -9,12 +9,14 @@ animations, and more pixels than a photograph has.
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from .errors import Reason, Unusable
@@ -31,7 +33,15 @@ FREE_PIXELS = 4096**2
 MAX_RATIO = 200
 PLAIN_MODES = ("RGB", "L")
 ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
-JPEG_END, WEBP_HEADER = b"\xff\xd9", 12
+GREY_NOTE = "grey repeated"
+JPEG_START = b"\xff\xd8\xff"
+JPEG_END, JPEG_SCAN = 0xD9, 0xDA
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")           # one that ends the data of a scan
+# Ones are no code of JPEG: they let the decoder look ahead, as it does by up to 8 bytes, but hold next to no picture.
+JPEG_NOTHING = b"\xff\x00" * 12
+JPEG_LEFT_OVER = 16                      # bytes of a scan's end without which a sound file cannot be complete
+STRIP = 256                              # rows compared at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +75,8 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
         raise Unusable(Reason.empty, "it has no bytes")
     if data.startswith(SIGNATURE):
         check_png(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        check_webp(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -87,11 +99,17 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
 
 def _decoded(data: bytes, options: DecodeOptions) -> Decoded:
     notes: list[str] = []
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    scans = jpeg_scans(data)
+    with Image.open(io.BytesIO(scans.with_open_end(data) if scans else data), formats=FORMATS) as image:
         check_header(image, len(data), options)
+        if scans and not scans.several:
+            check_scan(data, scans.ends[0])
+        noisy = _sums_of(scans.with_noise(data)) if scans and scans.several else None
         form = image.format or "?"
         profile = image.info.get("icc_profile")
         image.load()
+        if noisy is not None and noisy != _strip_sums(image):
+            raise Unusable(Reason.truncated, "its scans end before the picture does")
         upright: Image.Image = image
         if orientation := _orientation(image):
             notes.append(f"EXIF orientation {orientation}")
@@ -100,7 +118,7 @@ def _decoded(data: bytes, options: DecodeOptions) -> Decoded:
     if plain.mode == "RGB" and profile:
         plain = _to_srgb(plain, profile, notes)
     if plain.mode == "L" and options.channels == 3:
-        notes.append("grey repeated")
+        notes.append(GREY_NOTE)
         plain = plain.convert("RGB")
     elif plain.mode == "RGB" and options.channels == 1:
         notes.append("colour to luma")
@@ -140,6 +158,84 @@ def check_png(data: bytes) -> None:
         if kind == b"IEND":
             return
     raise Unusable(Reason.truncated, "it ends before its last chunk" if kinds else "it ends after its signature")
+
+
+def check_webp(data: bytes) -> None:
+    """A WebP says at its start how long it is."""
+    stated = int.from_bytes(data[4:8], "little") + 8
+    if stated > len(data):
+        raise Unusable(Reason.truncated, f"it must have {stated} bytes, got {len(data)}")
+
+
+@dataclass(frozen=True)
+class JpegScans:
+    """Where the scans of a JPEG end, and whether it has several (a progressive one has)."""
+
+    ends: tuple[int, ...]
+    several: bool
+
+    def with_open_end(self, data: bytes) -> bytes:
+        """The picture without what follows its only scan: libjpeg fills up with grey what a file lacks, but not if
+        the file just stops, and then Pillow says that it is truncated."""
+        return data if self.several else data[: self.ends[0]] + JPEG_NOTHING
+
+    def with_noise(self, data: bytes) -> bytes:
+        """The picture with other bytes after each scan, where nothing looks that has found its scan complete."""
+        noise = bytes(np.random.default_rng(0).integers(0, 255, 1024, np.uint8))
+        starts = (0, *self.ends)
+        parts = [data[start:end] for start, end in zip(starts, (*self.ends, len(data)), strict=True)]
+        return noise.join(parts)
+
+
+def jpeg_scans(data: bytes) -> JpegScans | None:
+    """Walk the markers of a JPEG; None where it is none, or is so damaged that its decoder will say so."""
+    if not data.startswith(JPEG_START):
+        return None
+    at, several, components = 2, False, 0
+    ends: list[int] = []
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        kind, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind == 0xFF:                                          # a fill byte
+            at += 1
+            continue
+        if kind in JPEG_FRAMES and at + 10 <= len(data):
+            several, components = kind == 0xC2, data[at + 9]
+        start, at = at, at + 2 + size
+        if kind == JPEG_SCAN and at < len(data):
+            several = several or data[start + 4] < components
+            end = JPEG_MARKER.search(data, at)
+            if end is None:
+                return None
+            at = end.start()
+            ends.append(at)
+            if not several:
+                break
+        if data[at + 1 : at + 2] == bytes([JPEG_END]):
+            break
+    return JpegScans(tuple(ends), several) if ends else None
+
+
+def check_scan(data: bytes, end: int) -> None:
+    """Find the only scan of a JPEG longer than its picture, as damage makes it; libjpeg just skips the rest."""
+    end = len(data[:end].rstrip(b"\x00\xff"))
+    try:
+        with Image.open(io.BytesIO(data[: end - JPEG_LEFT_OVER]), formats=("JPEG",)) as image:
+            image.draft(image.mode, (1, 1))                       # an eighth of the size: a fifth of the time
+            image.load()
+    except OSError:
+        return                                                    # as it should: the end was needed
+    raise Unusable(Reason.corrupt, f"the picture is complete {JPEG_LEFT_OVER} bytes and more before its scan ends")
+
+
+def _sums_of(jpeg: bytes) -> list[int]:
+    with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
+        return _strip_sums(image)
+
+
+def _strip_sums(image: Image.Image) -> list[int]:
+    """Checksums of the pixels, strip by strip: a second copy of a large picture would not fit in memory."""
+    boxes = ((0, top, image.width, min(top + STRIP, image.height)) for top in range(0, image.height, STRIP))
+    return [zlib.crc32(image.crop(box).tobytes()) for box in boxes]
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:

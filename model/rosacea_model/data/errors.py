@@ -31,12 +31,20 @@ class Reason(StrEnum):
     too_slow = "too slow"                # decoding took longer than allowed
 
 
+def printable(text: str) -> str:
+    """Text with its control characters and broken code points written out, so that it cannot steer a terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 class DataError(ModelError):
     """Base of what this package raises on purpose, beside ValueError for arguments."""
 
 
 class DataRejected(DataError):
     """A data source was refused as a whole: hostile, damaged, or not what the command needs."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))             # it may name files of the source
 
 
 class Unusable(DataError):
@@ -46,6 +54,7 @@ class Unusable(DataError):
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+        self.sha256 = ""                 # of the bytes, where there were any to read
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
+        return printable(f"{self.reason}: {self.detail}")

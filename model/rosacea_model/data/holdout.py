@@ -5,27 +5,46 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from .errors import DataRejected
 from .hashes import groups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
     from pathlib import Path
 
 
 def read_subjects(path: Path) -> dict[str, str]:
     """File name -> subject, from a CSV with the columns `file` and `subject`."""
+    subjects: dict[str, str] = {}
+    for line, name, subject in _rows(path):
+        if name and subject and subjects.setdefault(name, subject) != subject:
+            raise DataRejected(f"{path}, line {line}: {name} has two subjects, {subjects[name]} and {subject}")
+    return subjects
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, file and subject of each row."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataRejected(f"{path}: not readable as text: {error}") from error
-    rows = csv.DictReader(io.StringIO(text))
-    columns = rows.fieldnames or ()
-    if not {"file", "subject"} <= set(columns):
-        raise DataRejected(f"{path}: needs the columns file and subject, got {', '.join(columns) or 'none'}")
-    return {row["file"].replace("\\", "/"): row["subject"] for row in rows if row["file"] and row["subject"]}
+        rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), skipinitialspace=True)
+        columns = [column.strip() for column in rows.fieldnames or ()]
+        if not {"file", "subject"} <= set(columns):
+            raise DataRejected(f"{path}: needs the columns file and subject, got {', '.join(columns) or 'none'}")
+        rows.fieldnames = columns
+        for row in rows:
+            yield rows.line_num, (row["file"] or "").strip().replace("\\", "/"), (row["subject"] or "").strip()
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataRejected(f"{path}: not readable as a CSV: {error}") from error
+
+
+def check_subjects(path: Path, subjects: Mapping[str, str], names: Set[str]) -> None:
+    """Every row must name a picture: a list that misses its pictures would hold out nobody's, and say nothing."""
+    strangers = sorted(set(subjects) - names)
+    if strangers or not subjects:
+        raise DataRejected(f"{path}: {len(strangers)} of its {len(subjects)} files are no picture of the source"
+                           + (f", such as {strangers[0]}" if strangers else ""))
 
 
 def same_subject(names: Sequence[str], subjects: Mapping[str, str]) -> list[tuple[int, int]]:
@@ -52,7 +71,7 @@ def set_aside(
     alone = set(range(len(keys))) - {member for group in together for member in group}
     clusters = [*together, *([place] for place in sorted(alone))]
     order = {min(keys[member] for member in cluster): cluster for cluster in clusters}
-    room = {kind: round(share * sum(other == kind for other in classes)) for kind in dict.fromkeys(classes)}
+    room = _room(classes, share)
     held: set[int] = set()
     for key in sorted(order, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest()):
         kind = classes[order[key][0]]
@@ -60,3 +79,14 @@ def set_aside(
             room[kind] -= len(order[key])
             held.update(order[key])
     return held
+
+
+def _room(classes: Sequence[object], share: float) -> dict[object, int]:
+    """How many of each class may be held out. What rounding down leaves goes to those that lost most by it."""
+    sizes = Counter(classes)
+    room = {kind: int(share * size) for kind, size in sizes.items()}
+    rest = round(share * len(classes)) - sum(room.values())
+    most_lost = sorted(sizes, key=lambda kind: (room[kind] - share * sizes[kind], -sizes[kind], str(kind)))
+    for kind in most_lost[:rest]:
+        room[kind] += 1
+    return room

@@ -14,7 +14,7 @@ from .errors import Reason, Unusable
 from .worker import Outcome, WorkOptions, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
     from pathlib import Path
@@ -56,9 +56,9 @@ class Worker:
             raise RuntimeError(f"a worker process did not start (exit code {self.process.exitcode})")
 
     def stop(self) -> None:
-        self.connection.close()
-        self.process.kill()
+        self.process.kill()                  # first, or it would begin to print that nobody listens any more
         self.process.join()
+        self.connection.close()
 
 
 @contextlib.contextmanager
@@ -74,7 +74,9 @@ def _one_thread_each() -> Iterator[None]:
             os.environ["OPENBLAS_NUM_THREADS"] = before
 
 
-def outcomes(pictures: Sequence[Picture], path: Path, options: WorkOptions, *, workers: int) -> Iterator[Outcome]:
+def outcomes(
+    pictures: Sequence[Picture], path: Path, options: WorkOptions, *, workers: int
+) -> Generator[Outcome, None, None]:
     """The outcome of every picture, in order. Every failure is one picture's own."""
     crew = [Worker.start(path, options) for _ in range(max(1, min(workers, len(pictures))))]
     try:

@@ -12,22 +12,23 @@ import itertools
 import os
 import tempfile
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from .errors import DataRejected, Unusable
 from .hashes import SIDE, Pair, groups, near_duplicates
-from .holdout import read_subjects, same_subject, set_aside
+from .holdout import check_subjects, read_subjects, same_subject, set_aside
 from .pool import outcomes
 from .source import Picture, Source, open_source
-from .writer import FORMAT, OWNER_FIELDS, DatasetWriter
+from .writer import FORMAT, MAX_CLASSES, OWNER_FIELDS, DatasetWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -57,11 +58,14 @@ class PrepareOptions:
     subjects: Path | None = None                 # CSV with the columns file and subject
     labels: bool = True
     strict: bool = False                         # stop at the first unusable picture
+    hash_names: bool = False                     # tell of files by their content, not by name
     workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
     def __post_init__(self) -> None:
         if not 0 <= self.holdout < 1:
             raise ValueError(f"holdout must be at least 0 and below 1, got {self.holdout}")
+        if self.subjects and not self.holdout:
+            raise ValueError("subjects say who is held out together, so they need a holdout above 0")
         if self.workers < 1:
             raise ValueError(f"workers must be at least 1, got {self.workers}")
 
@@ -89,11 +93,12 @@ class Kept:
 
     def facts(self) -> dict[str, object]:
         """What facts.jsonl says of it. A picture that came through unchanged keeps what was known, and no more."""
-        if self.unchanged and self.picture.facts:
-            return dict(self.picture.facts)
+        known = self.picture.known(self.source_sha256)
+        if self.unchanged and known:
+            return known
         own = {"source_sha256": self.source_sha256, "source_size": list(self.source_size),
                "source_format": self.source_format, "changes": list(self.changes), "enlarged_by": self.factor}
-        return {**self.picture.facts, **own}
+        return {**known, **own}
 
 
 @dataclass(kw_only=True)
@@ -142,15 +147,34 @@ def holdout_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}-holdout{out.suffix}")
 
 
+def check_out(path: Path, out: Path, *, holdout: bool) -> None:
+    """Refuse an output that would take the place of originals, or lie beside the hold-out of another split."""
+    if out.suffix != ".zip":
+        raise ValueError(f"the output must be named *.zip, got {out.name}")
+    if not out.parent.is_dir():
+        raise DataRejected(f"{out}: there is no folder {out.parent}")
+    for written in (out, holdout_path(out)):
+        if written.is_dir():
+            raise DataRejected(f"{written}: a folder has this name")
+        if written.exists() and path.exists() and written.samefile(path):
+            raise DataRejected(f"{written}: it would replace the pictures it is made from; choose another output")
+    if path.is_dir() and out.parent.resolve().is_relative_to(path.resolve()):
+        raise DataRejected(f"{out}: it must lie outside {path}, which it is made from")
+    if not holdout and holdout_path(out).exists():
+        raise DataRejected(f"{holdout_path(out)}: held out by an earlier run, and part of what would now be training; "
+                           "remove it, ask for a hold-out again, or choose another output")
+
+
 def prepare(
     path: Path, out: Path, options: PrepareOptions, *, progress: Progress = lambda done, total: None,
     after: Callable[[Result, Spool], None] = lambda result, spool: None,
 ) -> Result:
     """Make a folder or zip of photographs into the data set `out`. `after` sees the pixels before they go."""
-    if out.suffix != ".zip":
-        raise ValueError(f"the output must be named *.zip, got {out.name}")
+    check_out(path, out, holdout=options.holdout > 0)
     subjects = read_subjects(options.subjects) if options.subjects else {}
     source = open_source(path, labels=options.labels)
+    if options.subjects:
+        check_subjects(options.subjects, subjects, {picture.name for picture in source.pictures})
     result = Result(source=source, options=options)
     with tempfile.TemporaryFile(dir=out.parent) as pngs, tempfile.TemporaryFile(dir=out.parent) as thumbnails:
         spool = Spool(pngs, thumbnails)
@@ -167,24 +191,32 @@ def prepare(
 
 def _decode_all(result: Result, spool: Spool, progress: Progress) -> None:
     source, options = result.source, result.options
-    answers = outcomes(source.pictures, source.path, options.work, workers=options.workers)
-    for done, (picture, outcome) in enumerate(zip(source.pictures, answers, strict=True), 1):
-        if isinstance(outcome, Unusable):
-            result.unusable.append((picture, outcome))
-            if options.strict:
-                raise Unusable(outcome.reason, f"{outcome.detail} ({picture.name})")
-        else:
-            result.kept.append(_kept(picture, outcome, spool.add(outcome)))
-        progress(done, len(source.pictures))
+    # Closed, so that an error here ends the processes, too.
+    with closing(outcomes(source.pictures, source.path, options.work, workers=options.workers)) as answers:
+        for done, (picture, outcome) in enumerate(zip(source.pictures, answers, strict=True), 1):
+            if isinstance(outcome, Unusable):
+                result.unusable.append((picture, outcome))
+                if options.strict:
+                    name = named(picture, outcome.sha256, hashed=options.hash_names)
+                    raise Unusable(outcome.reason, f"{outcome.detail} ({name})")
+            else:
+                result.kept.append(_kept(picture, outcome, spool.add(outcome)))
+            progress(done, len(source.pictures))
 
 
 def _kept(picture: Picture, outcome: Prepared, offset: int) -> Kept:
     return Kept(
         picture=picture, source_sha256=outcome.source_sha256, source_size=outcome.source_size,
-        source_format=outcome.source_format, changes=outcome.changes, unchanged=outcome.unchanged, bar=outcome.bar,
-        enlargement=outcome.enlargement, factor=outcome.factor,
+        source_format=outcome.source_format,
+        changes=(*outcome.changes, *_lost_facts(picture, outcome.source_sha256)), unchanged=outcome.unchanged,
+        bar=outcome.bar, enlargement=outcome.enlargement, factor=outcome.factor,
         digest=hashlib.sha256(outcome.png).hexdigest(), offset=offset, bytes=len(outcome.png),
     )
+
+
+def _lost_facts(picture: Picture, sha256: str) -> tuple[str, ...]:
+    """A note where the facts under this name are of other bytes: what was true of those need not be of these."""
+    return ("facts of another picture dropped",) if picture.facts_line and picture.facts_sha256 != sha256 else ()
 
 
 def _find_duplicates(result: Result, thumbnails: NDArray[np.uint8]) -> None:
@@ -225,16 +257,16 @@ def _set_aside(result: Result, subjects: dict[str, str]) -> None:
         return
     places = [place for place in range(len(result.kept)) if place not in result.excluded]
     kept = [result.kept[place] for place in places]
-    names = [one.picture.name for one in kept]
-    result.without_subject = sum(name not in subjects for name in names) if subjects else 0
+    result.without_subject = sum(one.picture.name not in subjects for one in kept) if subjects else 0
+    names = [one.picture.name for one in result.kept]
+    links = [*((pair.first, pair.second) for pair in result.pairs), *same_subject(names, subjects)]
     now = {place: number for number, place in enumerate(places)}
-    # Groups, not pairs: two that only an excluded picture connects belong together as well.
-    alike = [(now[one], now[other]) for group in result.duplicates
-             for left in [[place for place in group if place in now]]
-             for one, other in itertools.pairwise(left)]
+    # Over all pictures: two that only an excluded one connects belong together as well.
+    together = [[now[place] for place in group if place in now] for group in groups(len(result.kept), links)]
     chosen = set_aside(
         [f"{one.digest}:{one.source_sha256}" for one in kept], [_class(one.picture) for one in kept],
-        [*alike, *same_subject(names, subjects)], share=result.options.holdout, seed=result.options.seed,
+        [pair for group in together for pair in itertools.pairwise(group)],
+        share=result.options.holdout, seed=result.options.seed,
     )
     result.held_out = {places[number] for number in chosen}
 
@@ -244,26 +276,50 @@ def _class(picture: Picture) -> int | None:
 
 
 def _write(result: Result, spool: Spool, out: Path) -> None:
+    """Both files appear, or neither."""
     parts = [(out, result.training())]
     if result.options.holdout:
         parts.append((holdout_path(out), sorted(result.held_out)))
     for path, places in parts:
         if not places:
-            raise DataRejected(f"{path.name}: no picture left for it")
-        with DatasetWriter(path, datasheet=_datasheet(result, places)) as writer:
-            for place in places:
-                kept = result.kept[place]
-                result.names[place] = writer.add_png(spool.png(kept), kept.picture.label, **kept.facts())
+            raise DataRejected(f"{path.name}: no picture left for it; {_why_none(result)}")
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as folder:
+        for path, places in parts:
+            _write_part(result, spool, Path(folder) / path.name, places)
+        for path, _ in parts:
+            (Path(folder) / path.name).replace(path)
 
 
-def _datasheet(result: Result, places: Sequence[int]) -> dict[str, object]:
+def _write_part(result: Result, spool: Spool, path: Path, places: Sequence[int]) -> None:
+    with DatasetWriter(path) as writer:
+        for place in places:
+            kept = result.kept[place]
+            result.names[place] = writer.add_png(spool.png(kept), kept.picture.label, kept.facts())
+        writer.datasheet.update(_datasheet(result, places, writer.counted()))
+
+
+def _why_none(result: Result) -> str:
+    """How the pictures were shared out, for the one who has to choose another share."""
+    told = f"{len(result.excluded)} of {len(result.kept)} pictures are excluded"
+    if not result.options.holdout:
+        return told
+    left = [_class(kept.picture) for place, kept in enumerate(result.kept) if place not in result.excluded]
+    sizes = ", ".join(f"{count} of class {kind}" for kind, count in Counter(left).items() if kind is not None)
+    return (f"{told}, and a share of {result.options.holdout:g} of {sizes or f'{len(left)} pictures'} was to be held "
+            "out, where near duplicates or pictures of one person that are more than their class's share stay in "
+            "training together")
+
+
+def _datasheet(result: Result, places: Sequence[int], counted: Mapping[str, object]) -> dict[str, object]:
     """What the writer cannot know. A data set that came through whole and unchanged keeps its own sheet."""
     before = result.source.datasheet or {}
     ours = before.get("format") == FORMAT
     kept = [result.kept[place] for place in places]
     whole = len(kept) == len(result.source.pictures) and all(one.unchanged for one in kept)
-    if ours and whole and result.options.labels:
-        return dict(before)
+    # What the sheet counts shows whether pictures or labels were added, taken out or replaced since.
+    same = all(before.get(key) == value for key, value in counted.items())
+    if ours and whole and same and result.options.labels:
+        return _without_truth(before)
     source = {
         "kind": result.source.kind,
         "files": len(result.source.pictures),
@@ -271,8 +327,24 @@ def _datasheet(result: Result, places: Sequence[int]) -> dict[str, object]:
         "before": {key: before[key] for key in ("images", "filters", "sources") if key in before} if ours else None,
     }
     owners = {key: before[key] for key in OWNER_FIELDS if key in before} if ours else {}
-    classes = {"classes": list(result.source.classes)} if result.source.classes else {}
+    names = _class_names(result)
+    classes = {"classes": names} if names else {}
     return {"filters": _filters(result), "sources": [source], **classes, **owners}
+
+
+def _without_truth(sheet: Mapping[str, object]) -> dict[str, object]:
+    """A sheet of drawn faces without the name of their truth: `prepare` takes only pictures and facts along."""
+    drawn = sheet.get("phantoms")
+    if not isinstance(drawn, dict):
+        return dict(sheet)
+    return {**sheet, "phantoms": {key: value for key, value in drawn.items() if key != "truth"}}
+
+
+def _class_names(result: Result) -> list[str]:
+    """A name, or else its number, for every class: a part that lacks the last classes must not have narrower labels."""
+    names = result.source.classes if result.options.labels else ()
+    top = max((kind for one in result.kept if (kind := _class(one.picture)) is not None), default=-1)
+    return [*names, *map(str, range(len(names), top + 1))] if top < MAX_CLASSES else list(names)
 
 
 def _joint_digest(kept: Iterable[Kept]) -> str:
@@ -292,6 +364,14 @@ def _filters(result: Result) -> dict[str, object]:
         "holdout": {"share": options.holdout, "seed": options.seed, "held_out": len(result.held_out),
                     "by_subject": options.subjects is not None} if options.holdout else None,
     }
+
+
+def named(picture: Picture, sha256: str, *, hashed: bool) -> str:
+    """What a file is called where people read: its name, or the start of the SHA-256 of its content.
+
+    Not of its name, which whoever can guess it could confirm.
+    """
+    return (sha256[:12] or "a file without content") if hashed else picture.name
 
 
 def found_counts(result: Result) -> dict[str, int]:

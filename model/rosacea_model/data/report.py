@@ -1,12 +1,11 @@
 """What `prepare` found, as JSON for programs and as a picture for eyes.
 
 The report names files, so it stays with the owner of the pictures; the zip names none. With `hash_names` the report
-names each file by the start of the SHA-256 of its name, and can be shown around.
+names each file by the start of the SHA-256 of its content, and can be shown around.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .prepare import found_counts, holdout_path
+from .prepare import found_counts, holdout_path, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,21 +37,21 @@ def sheet_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}-findings.png")
 
 
-def report_json(result: Result, out: Path, *, hash_names: bool = False) -> bytes:
+def report_json(result: Result, out: Path) -> bytes:
     """The report: every file that was left out and why, every finding, and where each image went."""
     source = result.source
 
-    def named(name: str) -> str:
-        return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12] if hash_names else name
+    hashed = result.options.hash_names
 
     def file_of(place: int) -> str:
-        return named(result.kept[place].picture.name)
+        return named(result.kept[place].picture, result.kept[place].source_sha256, hashed=hashed)
 
     zips = {place: holdout_path(out).name if place in result.held_out else out.name for place in result.names}
     entries = {
         "format": FORMAT,
         "counts": counts(result),
-        "unusable": [{"file": named(picture.name), "reason": problem.reason.value, "detail": problem.detail}
+        "unusable": [{"file": named(picture, problem.sha256, hashed=hashed),
+                      "reason": problem.reason.value, "detail": problem.detail}
                      for picture, problem in result.unusable],
         "duplicates": [{"files": [file_of(place) for place in group],
                         "pairs": [{"files": [file_of(pair.first), file_of(pair.second)],
@@ -64,7 +63,8 @@ def report_json(result: Result, out: Path, *, hash_names: bool = False) -> bytes
                       "before": asdict(kept.enlargement) if kept.enlargement else None}
                      for place, kept in enumerate(result.kept) if kept.upscaled],
         "excluded": [{"file": file_of(place), "why": why.value} for place, why in sorted(result.excluded.items())],
-        "left_alone": {"hidden": source.hidden, "links_out": source.links, "other_files": dict(source.others)},
+        "left_alone": {"hidden": source.hidden, "links_out": source.links,
+                       "other_files": sum(source.others.values()) if hashed else dict(source.others)},
         "images": [{"zip": zips[place], "name": name, "file": file_of(place), "changes": list(kept.changes)}
                    for place, name in sorted(result.names.items()) for kept in [result.kept[place]]],
     }

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
+from rich.markup import escape
 from rich.table import Table
 
-from .decode import DecodeOptions, decode
-from .errors import DataRejected, Unusable
+from .decode import GREY_NOTE, DecodeOptions
+from .errors import DataRejected, printable
+from .pool import outcomes
 from .report import picture_grid, redness
-from .source import Picture, Reader, Source, open_source
+from .source import Source, open_source
+from .worker import Prepared, WorkOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from PIL import Image
 
 MAX_MEASURED = 1000                      # pictures that colour statistics are taken from
 TILE = 128
@@ -26,7 +30,10 @@ TILE = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """The numbers of a data set; colours are measured on `measured` pictures spread evenly over it."""
+    """The numbers of a data set; colours are measured on `measured` pictures spread evenly over it.
+
+    They are those of the middle square of each, at 128 pixels a side.
+    """
 
     count: int
     per_class: dict[str, int]
@@ -43,25 +50,26 @@ def overview(path: Path, tiles: int) -> tuple[Overview, Image.Image]:
     source = open_source(path)
     if not source.pictures:
         raise DataRejected(f"{path}: no pictures in it")
-    images, unusable = _sampled(source, max(MAX_MEASURED, tiles * tiles))
+    measured = _measured(source, max(MAX_MEASURED, tiles * tiles))
+    images = [one.image for one in measured]
     if not images:
-        raise DataRejected(f"{path}: no usable picture among {unusable} tried")
-    arrays = [np.asarray(image.convert("RGB")) for image in images]
+        raise DataRejected(f"{path}: no usable picture among those tried")
+    arrays = [np.asarray(image) for image in images]
     means = np.array([array.mean(axis=(0, 1)) for array in arrays])
     squares = np.array([(array.astype(np.float64) ** 2).mean(axis=(0, 1)) for array in arrays])
     red = [redness(array) for array in arrays]
     numbers = Overview(
         count=len(source.pictures),
         per_class=per_class(source),
-        sizes=dict(Counter(f"{image.width}x{image.height} {image.mode}" for image in images)),
+        sizes=dict(Counter(one.kind for one in measured)),
         mean=tuple(means.mean(axis=0)),
         spread=tuple(np.sqrt(squares.mean(axis=0) - means.mean(axis=0) ** 2)),
         redness=(float(np.mean(red)), float(np.std(red))),
         measured=len(images),
-        unusable=unusable,
+        unusable=min(len(source.pictures), max(MAX_MEASURED, tiles * tiles)) - len(images),
     )
     chosen = [images[place] for place in spread_evenly(len(images), tiles * tiles)]
-    return numbers, picture_grid([image.resize((TILE, TILE)) for image in chosen], tiles)
+    return numbers, picture_grid(chosen, tiles)
 
 
 def per_class(source: Source) -> dict[str, int]:
@@ -76,33 +84,34 @@ def spread_evenly(count: int, wanted: int) -> list[int]:
     return sorted({place * count // min(wanted, count) for place in range(min(wanted, count))})
 
 
-def _sampled(source: Source, wanted: int) -> tuple[list[Image.Image], int]:
-    reader = Reader(source.path)
-    images, unusable = [], 0
-    try:
-        for place in spread_evenly(len(source.pictures), wanted):
-            try:
-                images.append(_small(reader, source.pictures[place]))
-            except Unusable:
-                unusable += 1
-    finally:
-        reader.close()
-    return images, unusable
+@dataclass(frozen=True)
+class Measured:
+    """A picture as a tile, and what it was."""
+
+    image: Image.Image
+    kind: str                            # "1600x1200 RGB"
 
 
-def _small(reader: Reader, picture: Picture) -> Image.Image:
-    """The picture, at no more than 512 pixels a side: a thousand of them have to fit in memory."""
-    image = decode(reader.read(picture.name, picture.member), DecodeOptions(min_size=1)).image
-    image.thumbnail((512, 512))
-    return image
+def _measured(source: Source, wanted: int) -> list[Measured]:
+    """Those of a sample that can be used, decoded in guarded processes; of each only its tile stays in memory."""
+    pictures = [source.pictures[place] for place in spread_evenly(len(source.pictures), wanted)]
+    options = WorkOptions(resolution=TILE, decode=DecodeOptions(min_size=1))
+    answers = outcomes(pictures, source.path, options, workers=len(os.sched_getaffinity(0)))
+    return [_one(answer) for answer in answers if isinstance(answer, Prepared)]
+
+
+def _one(answer: Prepared) -> Measured:
+    width, height = answer.source_size
+    with Image.open(io.BytesIO(answer.png), formats=("PNG",)) as image:
+        return Measured(image.convert("RGB"), f"{width}x{height} {'L' if GREY_NOTE in answer.changes else 'RGB'}")
 
 
 def as_table(name: str, numbers: Overview) -> Table:
     """The numbers, for a terminal."""
-    table = Table("", "", title=name, show_header=False)
+    table = Table("", "", title=escape(printable(name)), show_header=False)
     table.add_row("pictures", str(numbers.count))
     for kind, count in numbers.per_class.items():
-        table.add_row(f"class {kind}", f"{count} ({count / numbers.count:.1%})")
+        table.add_row(escape(printable(f"class {kind}")), f"{count} ({count / numbers.count:.1%})")
     for size, count in numbers.sizes.items():
         table.add_row("size", f"{size}: {count}")
     table.add_row("mean R, G, B", _joined(numbers.mean))

@@ -1,13 +1,15 @@
 """Where pictures come from: a folder or a zip, listed without opening a single picture.
 
 Labels come from a `dataset.json` at the top, or else from the top-level sub-folders, one class each in the order of
-their names. Sub-folders that only number their contents (`00000/`), or a single one, are no classes.
+their names. Sub-folders that only number their contents (`00000/`), or a single one, are no classes. A zip whose
+pictures all lie in one folder, as zips of a folder do, is read as if that folder were its top.
 Hidden files are left out and counted; so are links that lead out of the folder, and files with another suffix.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from .errors import DataRejected, Reason, Unusable
-from .writer import DATASHEET_NAME, FACTS_NAME, LABELS_NAME, OWN_NAMES
+from .writer import DATASHEET_NAME, FACTS_NAME, LABELS_NAME, MAX_FACTS_LINE_BYTES, OWN_NAMES, own_bytes
 from .zipread import MAX_ENTRIES, MAX_MEMBER_BYTES, Member, read_directory, read_member
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ PICTURE_SUFFIXES = frozenset((
     "jxl", "ppm", "pgm", "tga", "psd", "raw", "dng", "cr2", "nef",
 ))
 SHARD = re.compile(r"\d{5}")
+MAX_FLOAT32 = 3.4e38                     # training takes label vectors as 32-bit floats
+MAX_FOLDERS = 100                        # one inside another
+MAX_DEPTH = 200                          # of JSON: writing it again takes a call for each level
+OPENERS = (1024, 4)                      # brackets in dataset.json: for itself, and for each image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +44,16 @@ class Picture:
     name: str                                    # path inside the source, with slashes
     label: int | tuple[float, ...] | None = None
     member: Member | None = None                 # where it lies, in a zip
-    facts: Mapping[str, object] = field(default_factory=dict)
-    problem: str = ""                            # why its label cannot be told, if so
+    facts_line: str = ""                         # its line of facts.jsonl: checked JSON, and smaller than objects
+    facts_sha256: str = ""                       # of the bytes that the line is about
+    problem: str = ""                            # why it cannot be used, if that is known without opening it
+    reason: Reason = Reason.no_label             # the kind of that problem
+
+    def known(self, sha256: str) -> dict[str, object]:
+        """What facts.jsonl says of these very bytes; nothing if it speaks of others under the same name."""
+        if not self.facts_line or self.facts_sha256 != sha256:
+            return {}
+        return {key: value for key, value in json.loads(self.facts_line).items() if key not in ("name", "sha256")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,19 +79,29 @@ class Listing:
 
     pictures: dict[str, Member | None] = field(default_factory=dict)
     own: dict[str, Member | None] = field(default_factory=dict)
+    top: str = ""                                # folder that everything lies in, with its slash
+    closed: dict[str, str] = field(default_factory=dict)        # folders that cannot be listed, and why
     hidden: int = 0
     links: int = 0
     others: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, member: Member | None = None) -> None:
-        if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
+        if _hidden(name):
             self.hidden += 1
-        elif name in OWN_NAMES:
-            self.own[name] = member
-        elif (suffix := Path(name).suffix.lower().removeprefix(".")) in PICTURE_SUFFIXES:
+        elif (inside := name.removeprefix(self.top)) in OWN_NAMES:
+            self.own[inside] = member
+        elif (suffix := _suffix(name)) in PICTURE_SUFFIXES:
             self.pictures[name] = member
         else:
             self.others[suffix] += 1
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _suffix(name: str) -> str:
+    return Path(name).suffix.lower().removeprefix(".")
 
 
 class Reader:
@@ -87,26 +111,28 @@ class Reader:
         self.path = path
         self._file: IO[bytes] | None = None
 
-    def read(self, name: str, member: Member | None) -> bytes:
-        """The bytes of one file; one that cannot be read is Unusable."""
+    def read(self, name: str, member: Member | None, most: int = MAX_MEMBER_BYTES) -> bytes:
+        """The bytes of one file; one that cannot be read, or has more than `most`, is Unusable."""
         try:
-            return self._from_folder(name) if member is None else self._from_zip(member)
+            return self._from_folder(name, most) if member is None else self._from_zip(member, most)
         except DataRejected as error:
             raise Unusable(Reason.unreadable, str(error)) from error
         except OSError as error:
             raise Unusable(Reason.unreadable, error.strerror or type(error).__name__) from error
 
-    def _from_folder(self, name: str) -> bytes:
+    def _from_folder(self, name: str, most: int) -> bytes:
         # Never waits for a pipe that was put in place of a picture.
         with open(self.path / name, "rb", opener=_open_without_waiting) as file:
             state = os.fstat(file.fileno())
             if not stat.S_ISREG(state.st_mode):
                 raise Unusable(Reason.unreadable, "not a plain file")
-            if state.st_size > MAX_MEMBER_BYTES:
-                raise Unusable(Reason.too_big_file, f"at most {MAX_MEMBER_BYTES} bytes, got {state.st_size}")
-            return file.read(MAX_MEMBER_BYTES)
+            if state.st_size > most:
+                raise Unusable(Reason.too_big_file, f"at most {most} bytes, got {state.st_size}")
+            return file.read(most)
 
-    def _from_zip(self, member: Member) -> bytes:
+    def _from_zip(self, member: Member, most: int) -> bytes:
+        if member.bytes > most:
+            raise Unusable(Reason.too_big_file, f"at most {most} bytes, got {member.bytes}")
         if self._file is None:
             self._file = self.path.open("rb")
         return read_member(self._file, member)
@@ -129,14 +155,18 @@ def open_source(path: Path, *, labels: bool = True) -> Source:
     if path.is_dir():
         listing = _list_folder(path)
     elif path.is_file():
-        listing = Listing()
-        for member in read_directory(path):
+        members = read_directory(path)
+        listing = Listing(top=_common_folder([member.name for member in members]))
+        for member in members:
             listing.add(member.name, member)
     else:
         raise DataRejected(f"{path}: neither a folder nor a file")
     reader = Reader(path)
     try:
-        return _source(path, listing, _OwnFiles(reader, listing.own), labels=labels)
+        own = _OwnFiles(reader, listing.own, listing.top, len(listing.pictures))
+        return _source(path, listing, own, labels=labels)
+    except DataRejected as error:
+        raise DataRejected(f"{path.name or path}: {error}") from error
     finally:
         reader.close()
 
@@ -144,27 +174,58 @@ def open_source(path: Path, *, labels: bool = True) -> Source:
 def _list_folder(root: Path) -> Listing:
     listing = Listing()
     inside = root.resolve()
-    for name, entry in _walk(root, ""):
-        if entry.is_symlink():
-            target = Path(entry.path).resolve()
-            if not (target.is_file() and target.is_relative_to(inside)):
-                listing.links += 1
-                continue
+    for name, entry in _walk(root, listing.closed):
+        if entry.is_symlink() and not _leads_inside(Path(entry.path), inside):
+            listing.links += 1
+            continue
         listing.add(name)
         if len(listing.pictures) > MAX_ENTRIES:
             raise DataRejected(f"{root}: at most {MAX_ENTRIES} pictures in one folder")
     return listing
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below a folder but folders themselves, in the order of names; links to folders are not entered."""
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/")
-        else:
-            yield f"{prefix}{entry.name}", entry
+def _leads_inside(link: Path, folder: Path) -> bool:
+    """Whether a link ends at a file in the folder; one that leads to itself ends nowhere."""
+    try:
+        target = link.resolve()
+        return target.is_file() and target.is_relative_to(folder)
+    except (OSError, RuntimeError):
+        return False
+
+
+def _walk(root: Path, closed: dict[str, str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Everything below a folder but folders themselves; links to folders are not entered.
+
+    Folders that cannot be listed are added to `closed` with the reason.
+    """
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        if prefix.count("/") > MAX_FOLDERS:
+            closed[prefix] = f"folders lie at most {MAX_FOLDERS} deep"
+            continue
+        try:
+            with os.scandir(root / prefix) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            closed[prefix] = error.strerror or type(error).__name__
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(f"{prefix}{entry.name}/")
+            else:
+                yield f"{prefix}{entry.name}", entry
+
+
+def _common_folder(names: Sequence[str]) -> str:
+    """The one folder, with its slash, that all pictures and all JSON files lie in; "" when there is none.
+
+    A numbered shelf is none: the zips of training tools hold those, and no others when they are small.
+    """
+    seen = [name for name in names if not _hidden(name) and (name in OWN_NAMES or _suffix(name) in PICTURE_SUFFIXES)]
+    tops = {name.partition("/")[0] if "/" in name else "" for name in seen}
+    top = tops.pop() if len(tops) == 1 else ""
+    return f"{top}/" if top and not SHARD.fullmatch(top) else ""
 
 
 @dataclass(frozen=True)
@@ -173,56 +234,77 @@ class _OwnFiles:
 
     reader: Reader
     names: Mapping[str, Member | None]
+    top: str                                     # folder that they lie in, with its slash
+    pictures: int                                # in the data set: how large the files may be depends on it
 
     def text(self, name: str) -> str | None:
         if name not in self.names:
             return None
         try:
-            return self.reader.read(name, self.names[name]).decode("utf-8-sig")
+            most = own_bytes(name, self.pictures)
+            return self.reader.read(self.top + name, self.names[name], most).decode("utf-8-sig")
         except (Unusable, UnicodeDecodeError) as error:
             raise DataRejected(f"{name}: {error}") from error
 
-    def json(self, name: str) -> object:
-        text = self.text(name)
-        return None if text is None else _parsed(name, text)
+    def datasheet(self) -> dict[str, object] | None:
+        """The JSON object of datasheet.json, or None without one."""
+        text = self.text(DATASHEET_NAME)
+        sheet = None if text is None else _parsed(DATASHEET_NAME, text)
+        if sheet is not None and not isinstance(sheet, dict):
+            raise DataRejected(f"{DATASHEET_NAME}: must be a JSON object")
+        return sheet
 
-    def facts(self) -> dict[str, dict[str, object]]:
-        """What facts.jsonl says of each image."""
+    def labels(self) -> dict[str, int | tuple[float, ...]] | None:
+        """The labels of dataset.json by file name."""
+        text = self.text(LABELS_NAME) or ""
+        fixed, each = OPENERS
+        # A small file of nothing but brackets would become objects of many times its size.
+        if text.count("[") + text.count("{") > fixed + each * self.pictures:
+            raise DataRejected(f"{LABELS_NAME}: too many brackets for the labels of {self.pictures} pictures")
+        return read_labels(_parsed(LABELS_NAME, text))
+
+    def facts(self) -> dict[str, tuple[str, str]]:
+        """For each image its line of facts.jsonl, and the SHA-256 in it."""
         facts = {}
-        for line in (self.text(FACTS_NAME) or "").splitlines():
+        for line in (self.text(FACTS_NAME) or "").split("\n"):
+            if not line.strip():
+                continue
+            if len(line) > MAX_FACTS_LINE_BYTES:
+                raise DataRejected(f"{FACTS_NAME}: a line must have at most {MAX_FACTS_LINE_BYTES} characters")
             entry = _parsed(FACTS_NAME, line)
             if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
                 raise DataRejected(f"{FACTS_NAME}: a line must be an object with a name")
-            facts[entry["name"]] = {key: value for key, value in entry.items() if key not in ("name", "sha256")}
+            facts[entry["name"]] = line, str(entry.get("sha256", ""))
         return facts
 
 
 def _source(path: Path, listing: Listing, own: _OwnFiles, *, labels: bool) -> Source:
-    datasheet = own.json(DATASHEET_NAME)
-    if datasheet is not None and not isinstance(datasheet, dict):
-        raise DataRejected(f"{DATASHEET_NAME}: must be a JSON object")
-    names = sorted(listing.pictures)
+    datasheet = own.datasheet()
+    inside = {name.removeprefix(listing.top): name for name in sorted(listing.pictures)}
     classes: tuple[str, ...] = ()
     given: dict[str, int | tuple[float, ...]] | None = None
     if labels and LABELS_NAME in listing.own:
-        given = read_labels(own.json(LABELS_NAME))
+        given = own.labels()
         stated = (datasheet or {}).get("classes") or ()
         classes = tuple(stated) if isinstance(stated, list) and all(isinstance(name, str) for name in stated) else ()
-    elif labels and (classes := class_folders(names)):
+    elif labels and (classes := class_folders(inside)):
         order = {name: number for number, name in enumerate(classes)}
-        given = {name: order[name.partition("/")[0]] for name in names if "/" in name}
+        given = {name: order[name.partition("/")[0]] for name in inside if "/" in name}
     facts = own.facts()
-    pictures = tuple(
+    pictures = [
         Picture(
             name=name,
-            label=given.get(name) if given is not None else None,
+            label=given.get(short) if given is not None else None,
             member=listing.pictures[name],
-            facts=facts.get(name, {}),
-            problem=_label_problem(name, given, classes),
+            facts_line=line,
+            facts_sha256=sha256,
+            problem=_label_problem(short, given, classes),
         )
-        for name in names
-    )
-    return Source(path=path, pictures=pictures, classes=classes, datasheet=datasheet, hidden=listing.hidden,
+        for short, name in inside.items() for line, sha256 in [facts.get(short, ("", ""))]
+    ]
+    closed = [Picture(name=name or ".", problem=why, reason=Reason.unreadable)
+              for name, why in sorted(listing.closed.items()) if not _hidden(name)]
+    return Source(path=path, pictures=(*pictures, *closed), classes=classes, datasheet=datasheet, hidden=listing.hidden,
                   links=listing.links, others=dict(sorted(listing.others.items())))
 
 
@@ -247,7 +329,7 @@ def read_labels(content: object) -> dict[str, int | tuple[float, ...]] | None:
     pairs = content["labels"].items() if isinstance(content["labels"], dict) else content["labels"]
     try:
         labels = {_name(name): _label(label) for name, label in pairs}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataRejected(f"{LABELS_NAME}: labels must be pairs of a file name and a class or vector: {error}") \
             from error
     kinds = Counter(len(label) if isinstance(label, tuple) else 0 for label in labels.values())
@@ -266,13 +348,34 @@ def _name(name: object) -> str:
 def _label(label: object) -> int | tuple[float, ...]:
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < 2**31:
         return label
-    if isinstance(label, list) and label and all(type(value) in (int, float) for value in label):
+    if isinstance(label, list) and label and all(_is_number(value) for value in label):
         return tuple(float(value) for value in label)
     raise ValueError(f"got {str(label)[:80]}")
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_FLOAT32
+
+
 def _parsed(name: str, text: str) -> object:
     try:
-        return json.loads(text)
+        content: object = json.loads(text, parse_constant=_refused, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise DataRejected(f"{name}: not JSON: {error}") from error
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        level = [child for item in level if isinstance(item, dict | list)
+                 for child in (item.values() if isinstance(item, dict) else item)]
+        if not level:
+            return content
+    raise DataRejected(f"{name}: nested more than {MAX_DEPTH} levels deep")
+
+
+def _refused(constant: str) -> object:
+    raise ValueError(f"{constant} is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"a number must be finite, got {text[:80]}")
+    return number

@@ -69,10 +69,14 @@ def prepare_picture(reader: Reader, picture: Picture, options: WorkOptions) -> O
     """Read, decode, resize and screen one picture."""
     try:
         if picture.problem:
-            raise Unusable(Reason.no_label, picture.problem)
+            raise Unusable(picture.reason, picture.problem)
         data = reader.read(picture.name, picture.member)
+    except Unusable as reason:
+        return reason
+    try:
         decoded = decode(data, options.decode)
     except Unusable as reason:
+        reason.sha256 = hashlib.sha256(data).hexdigest()
         return reason
     source = decoded.image
     image = to_square(source, options.resolution, options.fit, options.filter, options.decode.background)

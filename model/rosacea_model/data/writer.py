@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from .png import COLOUR_TYPES, SIGNATURE, encode_png
+from .zipread import MAX_ENTRIES, MAX_MEMBER_BYTES, MAX_NAME_BYTES, MAX_TOTAL_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)             # the earliest that a zip can state
 MIN_RESOLUTION, MAX_RESOLUTION = 4, 4096
 
+# Largest size of each JSON file, so that reading it costs little: bytes for itself, and for each image.
+OWN_BYTES = {LABELS_NAME: (2**16, 2**10), FACTS_NAME: (2**16, 2**12), DATASHEET_NAME: (2**20, 2**6)}
+MAX_FACTS_LINE_BYTES = 2**16
+MAX_CLASSES = 2**16
+
 # What a machine cannot know: null until the owner of the pictures fills it in.
 OWNER_FIELDS: dict[str, object] = {
     "title": None,
@@ -53,6 +59,12 @@ OWNER_FIELDS: dict[str, object] = {
 }
 
 
+def own_bytes(name: str, images: int) -> int:
+    """How large a JSON file of a data set with so many images may be; what is written keeps to it."""
+    fixed, each = OWN_BYTES[name]
+    return min(fixed + each * images, MAX_MEMBER_BYTES)
+
+
 def member_name(index: int) -> str:
     """The name of an image in the zip: a thousand to a folder."""
     return f"{index // 1000:05d}/img{index:08d}.png"
@@ -61,7 +73,8 @@ def member_name(index: int) -> str:
 class DatasetWriter:
     """Writes a data set; `path` appears when the `with` block ends well, and not otherwise.
 
-    `datasheet` adds entries to datasheet.json, or replaces those that are there.
+    `datasheet` adds entries to datasheet.json, or replaces those that are there, except what the writer counted.
+    Whatever our own reader would refuse is refused here already.
     """
 
     def __init__(self, path: Path, *, datasheet: Mapping[str, object] = {}) -> None:
@@ -72,6 +85,7 @@ class DatasetWriter:
         self._labels: list[Label] = []
         self._facts: list[bytes] = []
         self._digest = hashlib.sha256()
+        self._members = self._bytes = 0
         self._names = {name.casefold() for name in OWN_NAMES}
         self._partial = path.with_name(f"{path.name}.{os.getpid()}.part")
         self._archive: zipfile.ZipFile | None = None
@@ -80,7 +94,7 @@ class DatasetWriter:
         self._archive = zipfile.ZipFile(self._partial, "w")
         return self
 
-    def add(self, pixels: NDArray[np.uint8], label: Label = None, **facts: object) -> str:
+    def add(self, pixels: NDArray[np.uint8], label: Label = None, facts: Mapping[str, object] = {}) -> str:
         """Add an image [size, size, channels] (or [size, size] for grey); return its name in the zip."""
         if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
             raise ValueError(f"an image must be uint8 [height, width, channels], got {pixels.dtype} {pixels.shape}")
@@ -88,7 +102,7 @@ class DatasetWriter:
         self._check_shape(*pixels.shape)
         return self._add(encode_png(pixels), label, facts)
 
-    def add_png(self, data: bytes, label: Label = None, **facts: object) -> str:
+    def add_png(self, data: bytes, label: Label = None, facts: Mapping[str, object] = {}) -> str:
         """Add an image that `encode_png` made already, in another process perhaps."""
         if not data.startswith(SIGNATURE) or len(data) < 33:
             raise ValueError("add_png takes the bytes of a PNG")
@@ -104,6 +118,8 @@ class DatasetWriter:
             raise ValueError(f"a member name must be a plain relative path, got {name!r}")
         if name.casefold().endswith(IMAGE_SUFFIXES):
             raise ValueError(f"{name}: training would take it for an image; use another suffix")
+        if len(name.encode()) > MAX_NAME_BYTES:
+            raise ValueError(f"a member name must have at most {MAX_NAME_BYTES} bytes, got {len(name.encode())}")
         if name.casefold() in self._names:
             raise ValueError(f"{name} is there already")
         self._write(name, data)
@@ -128,6 +144,8 @@ class DatasetWriter:
             raise ValueError("facts must not be called name or sha256: those are the image's own")
         digest = hashlib.sha256(data)
         line = json.dumps({"name": name, "sha256": digest.hexdigest(), **facts}, allow_nan=False, default=_plain)
+        if len(line) > MAX_FACTS_LINE_BYTES:
+            raise ValueError(f"the facts of an image must have at most {MAX_FACTS_LINE_BYTES} bytes, got {len(line)}")
         self._write(name, data)
         self._digest.update(digest.digest())
         self._facts.append(line.encode())
@@ -158,6 +176,14 @@ class DatasetWriter:
     def _write(self, name: str, data: bytes) -> None:
         if self._archive is None:
             raise ValueError("a DatasetWriter adds inside its `with` block")
+        if len(data) > MAX_MEMBER_BYTES:
+            raise ValueError(f"{name} must have at most {MAX_MEMBER_BYTES} bytes, got {len(data)}")
+        if self._members + (name not in OWN_NAMES) * len(OWN_NAMES) >= MAX_ENTRIES:
+            raise ValueError(f"a data set must hold at most {MAX_ENTRIES} files, {len(OWN_NAMES)} of them its own")
+        if self._bytes + len(data) > MAX_TOTAL_BYTES:
+            raise ValueError(f"a data set must have at most {MAX_TOTAL_BYTES} bytes")
+        self._members += 1
+        self._bytes += len(data)
         entry = zipfile.ZipInfo(name, ZIP_DATE)
         entry.create_system = 3              # Unix, whatever wrote it
         entry.external_attr = 0o100644 << 16
@@ -180,17 +206,27 @@ class DatasetWriter:
         names = [member_name(index) for index in range(self.count)]
         labelled = bool(self._labels) and self._labels[0] is not None
         labels = [list(pair) for pair in zip(names, self._labels, strict=True)] if labelled else None
-        self._write(FACTS_NAME, b"".join(line + b"\n" for line in self._facts))
-        self._write(LABELS_NAME, json.dumps({"labels": labels}).encode())
-        self._write(DATASHEET_NAME, (json.dumps(self._sheet(), indent=2, default=_plain) + "\n").encode())
+        self._write_own(FACTS_NAME, b"".join(line + b"\n" for line in self._facts))
+        self._write_own(LABELS_NAME, json.dumps({"labels": labels}).encode())
+        self._write_own(DATASHEET_NAME, (json.dumps(self._sheet(), indent=2, default=_plain) + "\n").encode())
 
-    def _sheet(self) -> dict[str, object]:
+    def _write_own(self, name: str, data: bytes) -> None:
+        if len(data) > (most := own_bytes(name, self.count)):
+            raise ValueError(f"{name} of {self.count} images must have at most {most} bytes, got {len(data)}")
+        self._write(name, data)
+
+    def counted(self) -> dict[str, object]:
+        """What the datasheet says of the images and labels added so far."""
         resolution, channels = self._shape or (0, 0)
         images = {"count": self.count, "resolution": resolution, "channels": channels,
                   "sha256_of_sha256": self._digest.hexdigest()}
+        return {"images": images, "labels": self._label_summary()}
+
+    def _sheet(self) -> dict[str, object]:
+        counted = self.counted()
         stated = {"format": FORMAT, "tool": {"name": "rosacea", "version": _version()},
-                  "images": images, "labels": self._label_summary(), "filters": None, "sources": None}
-        return {**stated, **OWNER_FIELDS, **self.datasheet}
+                  **counted, "filters": None, "sources": None}
+        return {**stated, **OWNER_FIELDS, **self.datasheet, **counted}
 
     def _label_summary(self) -> dict[str, object]:
         first = self._labels[0] if self._labels else None

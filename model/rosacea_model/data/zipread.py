@@ -64,20 +64,23 @@ def read_directory(path: Path) -> list[Member]:
 
 
 def read_member(file: IO[bytes], member: Member) -> bytes:
-    """The bytes of one member, checked against its size and CRC. Never more than MAX_MEMBER_BYTES."""
+    """The bytes of one member, checked against its size and CRC. Never more than MAX_MEMBER_BYTES.
+
+    What is wrong with it is said without its name, which may be nobody's business.
+    """
     file.seek(member.offset)
     header = file.read(LOCAL_HEADER.size)
     if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
-        raise DataRejected(f"{member.name!r} is not where the directory says")
+        raise DataRejected("it is not where the directory says")
     *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
     if _decoded(file.read(name_bytes)) != member.name:
-        raise DataRejected(f"{member.name!r} has another name in its own header")
+        raise DataRejected("it has another name in its own header")
     file.seek(extra_bytes, os.SEEK_CUR)
     data = file.read(member.stored_bytes)
     if member.method == DEFLATED:
         data = _inflated(data, member)
     if len(data) != member.bytes or zlib.crc32(data) != member.crc:
-        raise DataRejected(f"{member.name!r} differs from its checksum in the directory")
+        raise DataRejected("it differs from its checksum in the directory")
     return data
 
 
@@ -87,7 +90,7 @@ def _inflated(data: bytes, member: Member) -> bytes:
         # One byte more than stated is enough to see that the statement was a lie.
         return inflater.decompress(data, member.bytes + 1)
     except zlib.error as error:
-        raise DataRejected(f"{member.name!r} cannot be decompressed: {error}") from error
+        raise DataRejected(f"it cannot be decompressed: {error}") from error
 
 
 def _check(entries: Iterator[Member], file_bytes: int) -> None:

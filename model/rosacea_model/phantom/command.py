@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rosacea_model.data.progress import told_progress
 from rosacea_model.data.writer import DatasetWriter
 
 from .identity import Subtype, sample_phantom
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BATCH = 16                         # faces a task: long enough to outweigh its start, short enough to show progress
-TRUTH_NAME = "phantoms.jsonl"
+TRUTH_FACES = 1000                 # in one file: together they would be larger than a member of a zip may be
+TRUTH_FOLDER = "phantoms"
+MAX_COUNT = 200_000                # with the files of truth and the data set's own, as many as readers take
 
 
 class Labels(StrEnum):
@@ -54,7 +56,7 @@ class Series:
 
 def phantom(
     out: Annotated[Path, typer.Option("--out", metavar="ZIP", path_type=Path, help="Data set to write.")],
-    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many faces.")] = 10_000,
+    count: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="How many faces.")] = 10_000,
     resolution: Annotated[int, typer.Option(min=16, max=512, help="Width and height: a power of two.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Which series of faces; the same seed gives the same bytes.")] = 0,
     labels: Annotated[Labels, typer.Option(help="What each face's label says.")] = Labels.both,
@@ -67,11 +69,9 @@ def phantom(
         raise typer.BadParameter(f"must be one of {', '.join(map(str, RESOLUTIONS))}, got {resolution}")
     series = Series(seed, count, resolution, confounders)
     console = Console(stderr=True)
-    columns = (TextColumn("drawing faces"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=count)
+    with told_progress(console, "drawing faces") as progress:
         for done in write_series(out, series, labels, maps=maps, workers=workers):
-            progress.update(task, completed=done)
+            progress(done, count)
     typer.echo(f"{out}: {count} faces of {resolution} px, seed {seed}, labels {labels}")
 
 
@@ -80,16 +80,25 @@ def write_series(
 ) -> Iterator[int]:
     """Write the data set and yield how many faces are in it. Order and bytes do not depend on `workers`."""
     truth: list[str] = []
+    done = 0
     with DatasetWriter(out, datasheet=datasheet(series, labels)) as writer:
-        for face in draw_series(series, workers=workers or os.cpu_count() or 1):
+        for face in draw_series(series, workers=workers or len(os.sched_getaffinity(0))):
             label = label_of(face, labels)
             known = {key: face.attributes[key] for key in ("index", "subtype", "severity", "melanin")}
-            name = writer.add(face.image, label, **known)
+            name = writer.add(face.image, label, known)
             truth.append(json.dumps({"name": name, **face.attributes}, sort_keys=True))
             if maps is not None:
                 _write_maps(maps, face)
-            yield len(truth)
-        writer.add_file(TRUTH_NAME, ("\n".join(truth) + "\n").encode())
+            done += 1
+            if done % TRUTH_FACES == 0 or done == series.count:
+                writer.add_file(truth_name(done - 1), ("\n".join(truth) + "\n").encode())
+                truth.clear()
+            yield done
+
+
+def truth_name(index: int) -> str:
+    """The file in the zip that tells the truth about a face."""
+    return f"{TRUTH_FOLDER}/{index // TRUTH_FACES:05d}.jsonl"
 
 
 def draw_series(series: Series, *, workers: int) -> Iterator[Phantom]:
@@ -141,7 +150,9 @@ def class_names(labels: Labels) -> list[str]:
 
 def datasheet(series: Series, labels: Labels) -> dict[str, object]:
     """What the data set's datasheet says of phantoms: nobody is shown, and how to draw them again."""
+    names = class_names(labels)
     return {
+        **({"classes": names} if names else {}),
         "title": f"{series.count} drawn faces, healthy and with rosacea",
         "consent": {"obtained": "not needed: drawn by a program, nobody is shown"},
         "not_for": "diagnosis, and any claim about real skin: the faces follow a model of skin, not patients",
@@ -151,8 +162,7 @@ def datasheet(series: Series, labels: Labels) -> dict[str, object]:
             "resolution": series.resolution,
             "confounders": series.confounders,
             "labels": labels.value,
-            "classes": class_names(labels),
-            "truth": TRUTH_NAME,
+            "truth": f"{TRUTH_FOLDER}/*.jsonl",
         },
     }
 

@@ -1,0 +1,38 @@
+"""How far a long command is: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+@contextmanager
+def told_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Call what this yields with how many are done, and of how many."""
+    if console.is_terminal:
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    started = told = time.monotonic()
+
+    def line(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= SECONDS_BETWEEN_LINES:
+            told = now
+            left = (now - started) * (total - done) / max(done, 1)
+            console.print(f"{what}: {done} of {total}, about {left:.0f} s left", markup=False)
+
+    yield line
