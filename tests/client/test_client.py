@@ -154,8 +154,9 @@ def test_all_pages_of_models_are_read(address: str) -> None:
 def test_a_channel_of_the_caller_stays_open(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         with FaceClient(channel=channel) as client:
-            client.model()
-        FaceClient(channel=channel).model()
+            before = client.model()
+
+        assert FaceClient(channel=channel).model() == before
 
 
 def face(**changes: object) -> Face:
