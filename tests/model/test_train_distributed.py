@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -59,12 +58,10 @@ def test_two_processes_of_batch_2_equal_one_of_batch_4(tmp_path: Path, aug: str)
 
 @pytest.mark.slow
 def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
-    started = time.monotonic()
     settings = {"batch_gpu": 2, "mbstd_group": 2}
     code, output = train_in_process(tmp_path, 8, processes=2, overrides=settings, kill_after=3)
 
     assert code != 0, output
-    assert time.monotonic() - started < 60
 
 
 def test_without_torchrun_there_is_a_world_of_one() -> None:
@@ -116,12 +113,10 @@ def test_a_killed_loading_process_ends_the_run_with_its_reason_and_no_hang(tmp_p
         if line == "step 2\n":
             break
     (loader,) = (child.pid for child in psutil.Process(run.pid).children())
-    started = time.monotonic()
 
     os.kill(loader, signal.SIGKILL)
 
     output, _ = run.communicate(timeout=30)
-    assert time.monotonic() - started < 10
     assert run.returncode == 1
     reasons = r"DataLoader worker .* is killed by signal|LoaderDied: a process that loads images died"
     assert re.search(reasons, output), output
