@@ -21,11 +21,11 @@ setup: .venv/ready  ## make .venv with everything in it
 demo: setup  ## draw sixteen faces through the whole system and print the path of their contact sheet
 	$(BIN)/rosacea demo --out build/demo
 
-serve: setup build/demo/model  ## serve the demo model on 127.0.0.1:7433 until Ctrl-C
-	$(BIN)/rosacea serve build/demo/model
+serve: setup  ## serve the demo model on 127.0.0.1:7433 until Ctrl-C
+	$(BIN)/rosacea serve
 
-build/demo/model: | setup
-	$(BIN)/rosacea model new --name demo --out $@
+demo-model: setup  ## make the demo model anew from nothing, which takes hours
+	model/runs/demo-64.sh
 
 test: setup  ## run every test
 	$(BIN)/pytest
@@ -57,10 +57,16 @@ proto: .venv-proto/ready  ## generate protos/gen anew
 	.venv-proto/bin/pip install --quiet grpcio-tools==1.75.1 mypy-protobuf==5.1.0 protobuf==6.33.6
 	touch $@
 
+train-smoke: setup  ## train on 300 phantoms for minutes on one CPU thread; fails unless samples become faces
+	$(BIN)/python tests/bench/train_smoke.py --out build/train-smoke
+
 bench: setup  ## measure the service against the bare engine
 	$(BIN)/python tests/bench/bench_gateway.py
+
+bench-train: setup  ## measure training against the same training written plainly
+	$(BIN)/python -m tests.bench.bench_train
 
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo serve test test-fast lint lint-protos typecheck proto bench clean
+.PHONY: help setup demo serve demo-model test test-fast lint lint-protos typecheck proto train-smoke bench bench-train clean

@@ -131,7 +131,7 @@ class Epilogue(nn.Module):
         self.out = Linear(channels, channels if config.c_dim else 1)
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:      # [N, C, 4, 4] => [N, 1] or [N, C]
-        x = x.float()
+        x = x.float().contiguous()
         if hasattr(self, "fromrgb"):
             x = x + ops.leaky_relu(self.fromrgb(image), clamp=self.clamp)
         x = append_deviation(x, self.group_size)
@@ -171,6 +171,7 @@ class Discriminator(nn.Module):
     def forward(self, image: Tensor, c: Tensor | None = None) -> Tensor:
         """image [N, ch, R, R] float32, c [N, c_dim] or None for an unconditional network => logits [N, 1]."""
         x: Tensor | None = None
+        image = ops.cpu_layout(image)
         for block in self.blocks():
             x, image = block(x, image)
         assert x is not None

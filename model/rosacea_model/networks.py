@@ -107,6 +107,7 @@ class ToRGB(nn.Module):
         styles = self.affine(w) / math.sqrt(self.weight.shape[1])
         y = ops.modulated_conv(x, self.weight, styles, demodulate=False)
         y = y + self.bias.to(y.dtype).view(1, -1, 1, 1)
+        # Not `ops.bound`, whose second gradient would reach the bias, with zeros that Adam then counts as a step.
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
 
@@ -169,6 +170,8 @@ class SynthesisBlock(nn.Module):
         dtype = torch.float16 if self.fp16_on_cuda and ws.is_cuda else torch.float32
         if x is None:
             x = self.const.to(dtype).expand(ws.shape[0], -1, -1, -1)
+            # In training only: one image at a time is no faster for it, and keeps its bytes.
+            x = ops.cpu_layout(x) if self.training else x
             x = self.conv1(x, ws[:, 0], noises[0])
         elif self.is_residual:
             x = x.to(dtype)

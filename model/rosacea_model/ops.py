@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EPSILON = 1e-8
 LEAK = 0.2
@@ -24,18 +28,59 @@ def normalize_second_moment(x: Tensor) -> Tensor:               # [N, D] => [N, 
     return x * (x.square().mean(dim=1, keepdim=True) + EPSILON).rsqrt()
 
 
+def cpu_layout(x: Tensor) -> Tensor:
+    """The same values, on a CPU with the channels last in memory, which most convolutions there prefer."""
+    return x if x.is_cuda else x.contiguous(memory_format=torch.channels_last)
+
+
+class _Filter(torch.autograd.Function):
+    """Depthwise convolution with a constant kernel. Its gradient is another, or with a stride `_Spread`.
+
+    torch's own gradient of a depthwise convolution is slow on a CPU, and the second one is a loop over the channels.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, padding: int, stride: int) -> Tensor:
+        ctx.kernel, ctx.padding, ctx.stride = kernel, padding, stride
+        return F.conv2d(x, _depthwise(kernel, x), padding=padding, stride=stride, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.stride == 1:
+            padding = len(ctx.kernel) - 1 - ctx.padding
+            return _filter(*gradients, ctx.kernel.flip(0, 1), padding, 1), None, None, None
+        return _spread(*gradients, ctx.kernel, ctx.padding, ctx.stride), None, None, None
+
+
+class _Spread(torch.autograd.Function):
+    """The transpose of `_Filter`: with a stride, insert zeros and filter."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, padding: int, stride: int) -> Tensor:
+        ctx.kernel, ctx.padding, ctx.stride = kernel, padding, stride
+        return F.conv_transpose2d(x, _depthwise(kernel, x), padding=padding, stride=stride, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return _filter(*gradients, ctx.kernel, ctx.padding, ctx.stride), None, None, None
+
+
+_filter: Callable[..., Tensor] = _Filter.apply
+_spread: Callable[..., Tensor] = _Spread.apply
+
+
+def _depthwise(kernel: Tensor, x: Tensor) -> Tensor:
+    return kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1)
+
+
 def low_pass(x: Tensor, kernel: Tensor, *, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
-    """Filter every channel of NCHW `x` with the same square kernel, zero-padded on all sides."""
-    channels = x.shape[1]
-    weight = (kernel * gain).to(x.dtype).expand(channels, 1, -1, -1)
-    return F.conv2d(x, weight, padding=padding, stride=stride, groups=channels)
+    """Filter every channel of NCHW `x` with the same square kernel, a constant, zero-padded on all sides."""
+    return _filter(x, kernel * gain, padding, stride)
 
 
 def upsample(x: Tensor, kernel: Tensor) -> Tensor:              # [N, C, H, W] => [N, C, 2H, 2W]
     """Insert zeros and low-pass; the gain of 4 keeps the brightness."""
-    channels = x.shape[1]
-    weight = (kernel * 4).to(x.dtype).expand(channels, 1, -1, -1)
-    return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
+    return _spread(x, kernel * 4, 1, 2)
 
 
 def conv_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
@@ -47,7 +92,12 @@ def conv_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
 def leaky_relu(x: Tensor, *, gain: float = 1.0, clamp: float | None = None) -> Tensor:
     """Leak at 0.2, scale by sqrt(2) x gain, keep within +/- clamp x gain."""
     x = F.leaky_relu(x, LEAK) * (ACTIVATION_GAIN * gain)
-    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+    return x if clamp is None else bound(x, clamp * gain)
+
+
+def bound(x: Tensor, limit: float) -> Tensor:
+    """Keep within +/- limit. The gradient of `hardtanh` is one pass over memory, that of `clamp` four."""
+    return F.hardtanh(x, -limit, limit)
 
 
 def modulated_conv(

@@ -90,19 +90,23 @@ def warp(images: Tensor, matrices: Tensor, taps: Tensor) -> Tensor:
     """
     height, width = images.shape[2:]
     taps = taps.to(images)
+    theta, left, top = placed(matrices, height, width)
+    fine = upsampling(height, top, taps) @ images @ upsampling(width, left, taps).mT
+    shape = [*images.shape[:2], 2 * (height + SPARE), 2 * (width + SPARE)]
+    grid = F.affine_grid(theta.to(fine), shape, align_corners=False)
+    fine = F.grid_sample(fine, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return downsampling(height, taps) @ fine @ downsampling(width, taps).mT
+
+
+def placed(matrices: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
+    """What `affine_grid` wants instead of matrices [N, 3, 3] => [N, 2, 3], and the margins (see `margins`)."""
     shift = matrices.new_full((1,), PEAK)
     matrices = translation(-shift, -shift) @ matrices @ translation(shift, shift)
     left, top = margins(matrices, height, width)
     # affine_grid and grid_sample count from -1 to 1 across the output and across the input.
     to_unit = matrices.new_tensor([2 / (width + 2 * left), 2 / (height + 2 * top), 1])
     from_unit = matrices.new_tensor([(width + SPARE) / 2, (height + SPARE) / 2, 1])
-    theta = (to_unit[:, None] * matrices * from_unit)[:, :2]
-
-    fine = upsampling(height, top, taps) @ images @ upsampling(width, left, taps).mT
-    shape = [*images.shape[:2], 2 * (height + SPARE), 2 * (width + SPARE)]
-    grid = F.affine_grid(theta.to(fine), shape, align_corners=False)
-    fine = F.grid_sample(fine, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return downsampling(height, taps) @ fine @ downsampling(width, taps).mT
+    return (to_unit[:, None] * matrices * from_unit)[:, :2], left, top
 
 
 def margins(matrices: Tensor, height: int, width: int) -> tuple[int, int]:
