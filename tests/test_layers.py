@@ -22,6 +22,8 @@ TORCH_FREE = [
     "rosacea_model.archive",
     "rosacea_model.cli",
     "rosacea_model.data.cli",
+    "rosacea_model.demo",
+    "rosacea_model.fidelity.cli",
     "rosacea_model.training.cli",
     "rosacea_serving.cli",
     "rosacea_serving.gateway",

@@ -22,7 +22,7 @@ from .model.pickles import generator, written
 
 README = (ROOT / "README.md").read_text()
 TINY = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16)
-SERVE = "rosacea serve models/mine &\n"
+SERVE = "rosacea serve &\n"
 
 
 def blocks(language: str) -> list[str]:
@@ -71,7 +71,7 @@ def test_every_command_and_snippet_runs(tmp_path: Path) -> None:
     run = ["bash", "-euo", "pipefail", "-c"]
 
     subprocess.run([*run, before], cwd=tmp_path, env=environment, check=True)
-    with RunningService([tmp_path / "models/mine"]) as service:
+    with RunningService([]) as service:
         here = {**environment, "ROSACEA_ADDRESS": service.address}
         subprocess.run([*run, after], cwd=tmp_path, env=here, check=True)
         for snippet in blocks("python"):

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .fidelity.cli import check_phantoms
 from .modelfile import ModelFile, read_header, verify
 from .tensors import is_buffer
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from .legacy.importer import ImportReport
 
 app = typer.Typer(help="Import, export, inspect and make models.", no_args_is_help=True, add_completion=False)
-
 
 
 class Format(StrEnum):
@@ -112,6 +112,9 @@ def new_model(
 
         file = fresh_model(out, PRESETS[preset](), seed=seed, name=name or _folder_name(out))
     _print_table(_flat(model_facts(file)), title=str(out))
+
+
+app.command("check-phantoms")(check_phantoms)
 
 
 def infer_format(out: Path) -> Format:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rosacea_model.modelfile import ModelFile
 
-MODEL_HELP = "Model folders, .safetensors files or .mar archives; the first is the default model."
+MODEL_HELP = "Model folders, .safetensors files or .mar archives; the first is the default model. None: the demo model."
 
 
 def flag(name: str) -> Any:
@@ -26,7 +26,7 @@ def flag(name: str) -> Any:
 
 
 def serve(
-    models: Annotated[list[Path], typer.Argument(help=MODEL_HELP, exists=True)],
+    models: Annotated[list[Path] | None, typer.Argument(help=MODEL_HELP, exists=True)] = None,
     address: Annotated[str | None, flag("address")] = None,
     metrics_address: Annotated[str | None, flag("metrics_address")] = None,
     workers: Annotated[int | None, flag("workers")] = None,
@@ -45,12 +45,14 @@ def serve(
 ) -> None:
     """Serve models over gRPC: starts TorchServe and the gateway, and watches both until SIGTERM or Ctrl-C."""
     flags = {name: value for name, value in locals().items() if name != "models" and value is not None}
+    from rosacea_model.demo import folder as demo_folder
+
     from .gateway import serve as run
 
     log_to_terminal()
     settings = Settings.read(flags)
     with tempfile.TemporaryDirectory(prefix="rosacea-models-") as scratch:
-        asyncio.run(run(open_models(models, Path(scratch)), settings))
+        asyncio.run(run(open_models(models or [demo_folder()], Path(scratch)), settings))
 
 
 def demo(

@@ -1,4 +1,4 @@
-"""The main job once through, on this machine alone: a served model, a client, sixteen faces, one picture to look at."""
+"""The main job once through, on this machine alone: the shipped model, served, a client, sixteen faces, one picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rosacea_client import FaceClient
 from rosacea_client.grid import contact_sheet, save_sheet
-from rosacea_model.fresh import demo_config, fresh_model
+from rosacea_model.demo import SEVERITIES, folder
 from rosacea_model.modelfile import verify
 
 from .gateway import Gateway
@@ -17,10 +17,11 @@ from .settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rosacea_client import Face
     from rosacea_model.modelfile import ModelFile
 
-SEEDS = range(16)
-COLUMNS = 4
+SEEDS = range(4)
+TILE = 128                  # pixels: faces of 64 are hard to see
 TRUNCATION_PSI = 0.7
 START_SECONDS = 300.0
 
@@ -29,16 +30,10 @@ log = logging.getLogger(__name__)
 
 def run(out: Path) -> Path:
     """Serve the demo model, ask it for faces over gRPC, and return the path of their contact sheet."""
-    model = demo_model(out / "model")
+    model = verify(folder())
     log.info("model %s: %s", model.name, model.note)
+    out.mkdir(parents=True, exist_ok=True)
     return asyncio.run(serve_and_ask(model, out))
-
-
-def demo_model(folder: Path) -> ModelFile:
-    """The untrained generator that stands in until a trained one ships; made once."""
-    if (folder / "model.json").exists():
-        return verify(folder)
-    return fresh_model(folder, demo_config(), seed=0, name="demo")
 
 
 async def serve_and_ask(model: ModelFile, out: Path) -> Path:
@@ -46,16 +41,19 @@ async def serve_and_ask(model: ModelFile, out: Path) -> Path:
     log.info("starting TorchServe and the gateway")
     async with Gateway([model], settings) as gateway:
         await gateway.wait_until_ready(START_SECONDS)
-        log.info("asking %s for %d faces", gateway.address, len(SEEDS))
+        log.info("asking %s for %d faces", gateway.address, len(SEEDS) * len(SEVERITIES))
         return await asyncio.to_thread(draw_faces, gateway.address, out)
 
 
 def draw_faces(address: str, out: Path) -> Path:
-    """Ask for faces as anybody would, keep each as a PNG, and lay them out on one sheet."""
+    """Ask for each seed at each severity as anybody would, keep every face as a PNG, and lay them out on one sheet."""
+    captions: dict[Face, str] = {}
     with FaceClient(address) as client:
-        faces = client.generate(SEEDS, truncation_psi=TRUNCATION_PSI)
-    for face in faces:
-        face.save(out / f"face_{face.seed:06d}.png")
+        for severity, name in enumerate(SEVERITIES):
+            for face in client.generate(SEEDS, truncation_psi=TRUNCATION_PSI, class_index=severity):
+                face.save(out / f"face_{face.seed:06d}_{severity}_{name}.png")
+                captions[face] = f"seed {face.seed}, {name}"
+    by_seed = sorted(captions, key=lambda face: face.index)    # stable: severities stay in order
     sheet = out / "contact-sheet.png"
-    save_sheet(contact_sheet(faces, columns=COLUMNS), sheet)
+    save_sheet(contact_sheet(by_seed, len(SEVERITIES), captions.__getitem__, tile=TILE), sheet)
     return sheet

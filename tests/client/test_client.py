@@ -230,6 +230,10 @@ def test_captions_are_drawn_in_a_colour_that_shows() -> None:
         assert (abs(below - paper).min(axis=2) > 100).any(), background
 
 
+def test_a_sheet_shows_its_faces_as_large_as_asked() -> None:
+    assert contact_sheet([face()], caption=None, tile=40).size == (48, 48)
+
+
 def test_a_sheet_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one face"):
         contact_sheet([])

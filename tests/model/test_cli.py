@@ -35,7 +35,7 @@ def told(output: str) -> str:
     return "".join(output.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("command", ["import", "export", "info", "new"])
+@pytest.mark.parametrize("command", ["import", "export", "info", "new", "check-phantoms"])
 def test_help_names_every_command(command: str) -> None:
     assert command in run("--help")
     assert "Usage" in run(command, "--help")

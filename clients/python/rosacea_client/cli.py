@@ -3,8 +3,8 @@
 A sub-command is an entry point of the group "rosacea.commands": a typer.Typer app, or a plain function. It is
 imported when it runs and not before, so `rosacea --help` is quick and works without the optional parts.
 
-Exit codes: 0 done, 1 failed, 2 the request or the command line is wrong or a part is missing, 3 the service
-cannot be reached or is busy, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 the request or the command line is wrong or a part is missing, 3 what the command
+needs is not there now (the service cannot be reached or is busy, a run has no whole checkpoint), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def explain(error: Exception, entry_point: EntryPoint | None = None) -> tuple[st
         return str(error), UNAVAILABLE
     ours = type(error).__module__.partition(".")[0] in OURS
     if ours or (isinstance(error, OSError) and not isinstance(error, BrokenPipeError)):
-        return str(error), FAILED
+        return str(error), getattr(error, "exit_code", FAILED)
     return None
 
 

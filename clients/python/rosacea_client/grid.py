@@ -36,15 +36,19 @@ def contact_sheet(
     columns: int | None = None,
     caption: Callable[[Face], str] | None = seed_caption,
     background: str = "white",
+    tile: int | None = None,
 ) -> Image.Image:
-    """All the faces, row by row, with equal margins; about as wide as high if `columns` is not given."""
+    """All the faces, row by row, with equal margins; about as wide as high if `columns` is not given.
+
+    `tile` is the side of each face on the sheet in pixels; unset = that of the first face.
+    """
     if not faces:
         raise ValueError("a contact sheet needs at least one face, got none")
     columns = min(columns or math.ceil(math.sqrt(len(faces))), len(faces))
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
     rows = math.ceil(len(faces) / columns)
-    tile = max(16, min(max(faces[0].width, faces[0].height), MAX_SIDE_PIXELS // max(columns, rows)))
+    tile = max(16, min(tile or max(faces[0].width, faces[0].height), MAX_SIDE_PIXELS // max(columns, rows)))
     margin = max(4, tile // 24)
     font = ImageFont.load_default(size=max(10, tile // 16))
     line = font.getbbox("0123456789")[3] + margin // 2 if caption else 0
