@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rosacea_model.config import GeneratorConfig
     from rosacea_model.modelfile import ModelFile
 
-NAME = re.compile(r"models/(?P<name>[^/]+)(?:/revisions/(?P<revision>[^/]+))?")
+NAME = re.compile(r"models/(?P<name>[^/@]+)(?:(?:/revisions/|@)(?P<revision>[^/@]+))?")
 SHORTEST_DIGEST_PREFIX = 8
 CODING_SLACK = 1.25
 CODING_HEADER_BYTES = 64 * 1024
@@ -58,6 +58,11 @@ class ServedModel:
         """Room for one image in whatever format; a coded one may be larger than its pixels."""
         return int(self.image_bytes * CODING_SLACK) + CODING_HEADER_BYTES
 
+    @property
+    def most_latent_bytes(self) -> int:
+        """Bytes of one face's intermediate latents."""
+        return self.config.num_ws * self.config.w_dim * 4
+
     def limits(self, max_images: int) -> ModelLimits:
         config = self.config
         return ModelLimits(
@@ -90,7 +95,7 @@ class Catalog:
         return sorted(self._models.values(), key=lambda model: model.name)
 
     def find(self, name: str, field: str) -> ServedModel:
-        """The model for `models/NAME[/revisions/REVISION]`, or the default for an empty name.
+        """The model for `models/NAME`, with `/revisions/REVISION` or `@REVISION`; the default for an empty name.
 
         `field` is where the request has the name, for the error.
         """

@@ -60,7 +60,7 @@ class ModelNotFound(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The queue is full; nothing of the request was started."""
+    """Too much is under way already; nothing of the request was started. Travels with a QuotaFailure."""
 
 
 class Unavailable(ServiceError):
@@ -95,6 +95,8 @@ def to_status(error: Exception) -> status_pb2.Status:
     details: list[Message] = [info]
     if error.violations:
         details.append(_bad_request(error.violations))
+    if isinstance(error, Overloaded):
+        details.append(_quota_failure(error))
     if error.retry_after_seconds is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after_seconds)))
     return status_pb2.Status(code=STATUS[type(error)], message=str(error), details=[_pack(each) for each in details])
@@ -108,6 +110,14 @@ def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadReques
         for each in violations
     ]
     return error_details_pb2.BadRequest(field_violations=fields)
+
+
+def _quota_failure(error: Overloaded) -> error_details_pb2.QuotaFailure:
+    # The subject is what the limit is on; no caller has a quota of its own.
+    violation = error_details_pb2.QuotaFailure.Violation(
+        subject=error.limits.get("model", "the service"), description=str(error)
+    )
+    return error_details_pb2.QuotaFailure(violations=[violation])
 
 
 def _duration(seconds: float) -> Duration:

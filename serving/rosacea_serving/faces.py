@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from rosacea.v1 import faces_pb2
 from rosacea_client.convert import MAX_MESSAGE_BYTES
 from rosacea_client.errors import InvalidSpec
+from rosacea_client.fields import MAX_ABS_PSI, SEEDS_END, in_field, model_name
 from rosacea_client.reasons import Reason, Violation
-from rosacea_client.spec import FaceSpec
+from rosacea_client.spec import JPEG_QUALITIES, MAX_STYLE_MIXES, FaceSpec, LatentSpec
 
 from . import wire
 
@@ -55,7 +56,7 @@ class Faces:
             raise InvalidSpec([_start_violation(start_index, len(faces))])
         window = Window(faces, self._schedulers[model.short_name], self._limits.stream_lookahead, start_index)
         try:
-            while batch := await window.next(self._message_images(model)):
+            while batch := await window.next(self._limits.stream_message_bytes):
                 drawn = [each for _, each in batch]
                 yield faces_pb2.StreamFacesResponse(
                     faces=[wire.face_message(item, each, model) for item, each in batch],
@@ -65,9 +66,18 @@ class Faces:
         finally:
             window.cancel()
 
+    async def map_latents(self, message: faces_pb2.LatentSpec) -> faces_pb2.MapLatentsResponse:
+        """Intermediate latents of a request, all at once; they queue as images do."""
+        spec = LatentSpec.from_pb(message)
+        model, faces = self._fit(spec, self._max_latents)
+        items = [wire.render_item(face, spec.space) for face in faces]
+        drawn = await gather(self._schedulers[model.short_name].submit(items))
+        return wire.latents_message(faces, spec.space, drawn, model)
+
     def model(self, name: str) -> faces_pb2.GetModelResponse:
         """One model by name."""
-        return faces_pb2.GetModelResponse(model=self._model_message(self._catalog.find(name, "name")))
+        model = self._catalog.find(in_field("name", model_name, name), "name")
+        return faces_pb2.GetModelResponse(model=self._model_message(model))
 
     def models(self, page_size: int, page_token: str) -> faces_pb2.ListModelsResponse:
         """A page of models; the token is the name after which the page begins."""
@@ -82,7 +92,11 @@ class Faces:
     def _resolve(
         self, pb: faces_pb2.FaceSpec, max_images: Callable[[ServedModel], int]
     ) -> tuple[ServedModel, ResolvedSpec]:
-        spec = FaceSpec.from_pb(pb)
+        return self._fit(FaceSpec.from_pb(pb), max_images)
+
+    def _fit(
+        self, spec: FaceSpec | LatentSpec, max_images: Callable[[ServedModel], int]
+    ) -> tuple[ServedModel, ResolvedSpec]:
         model = self._catalog.find(spec.model, "spec.model")
         return model, spec.resolve(model.limits(max_images(model)))
 
@@ -90,25 +104,32 @@ class Faces:
         """Faces in one answer: as set, but never more than a client can receive."""
         return min(self._limits.max_images_per_request, MAX_MESSAGE_BYTES // model.most_coded_bytes)
 
-    def _message_images(self, model: ServedModel) -> int:
-        return max(1, self._limits.stream_message_bytes // model.image_bytes)
+    def _max_latents(self, model: ServedModel) -> int:
+        """Latents in one answer: likewise."""
+        return min(self._limits.max_images_per_request, MAX_MESSAGE_BYTES // model.most_latent_bytes)
 
     def _model_message(self, model: ServedModel) -> faces_pb2.Model:
-        config = model.config
-        return faces_pb2.Model(
-            name=model.name,
-            revision=model.revision,
-            resolution=config.img_resolution,
-            channels=config.img_channels,
-            z_dim=config.z_dim,
-            w_dim=config.w_dim,
-            num_ws=config.num_ws,
-            label_dim=config.c_dim,
+        limits = faces_pb2.Limits(
             max_images_per_request=self._max_images(model),
             max_images_per_stream=self._limits.max_images_per_stream,
-            ready=self.ready,
-            note=model.file.note,
+            max_latents_per_request=self._max_latents(model),
+            max_queued_images=self._limits.queue_images,
+            max_request_bytes=self._limits.max_request_bytes,
+            max_answer_bytes=MAX_MESSAGE_BYTES,
+            stream_message_bytes=self._limits.stream_message_bytes,
+            stream_lookahead=self._limits.stream_lookahead,
+            max_seed=SEEDS_END - 1,
+            min_truncation_psi=-MAX_ABS_PSI,
+            max_truncation_psi=MAX_ABS_PSI,
+            max_rows=model.config.num_ws,
+            max_style_mixes=MAX_STYLE_MIXES,
+            min_jpeg_quality=JPEG_QUALITIES[0],
+            max_jpeg_quality=JPEG_QUALITIES[1],
+            formats=[public for _, public in wire.ENCODINGS.values()],
+            noise_modes=[mode for mode in faces_pb2.NoiseMode.values() if mode],
+            max_page_size=MAX_PAGE,
         )
+        return wire.model_message(model, limits, self.ready)
 
 
 class Window:
@@ -122,16 +143,26 @@ class Window:
         self._next = start
         self._ahead: deque[tuple[FaceItem, asyncio.Future[Drawn]]] = deque()
 
-    async def next(self, most: int) -> list[tuple[FaceItem, Drawn]]:
-        """The next faces in order, at least one and at most `most`; none at the end of the stream."""
+    async def next(self, most_bytes: int) -> list[tuple[FaceItem, Drawn]]:
+        """The next faces in order: one, and those that are drawn and fit into so many bytes with it.
+
+        None at the end of the stream.
+        """
         await self._fill()
         ready: list[tuple[FaceItem, Drawn]] = []
+        free = most_bytes
         # A face that failed waits for its turn: those before it go out first.
-        while self._ahead and len(ready) < most and (not ready or is_drawn(self._ahead[0][1])):
+        while self._ahead and (not ready or self._next_fits(free)):
             item, future = self._ahead[0]
-            ready.append((item, await future))
+            drawn = await future
+            ready.append((item, drawn))
+            free -= len(drawn.image)
             self._ahead.popleft()
         return ready
+
+    def _next_fits(self, free_bytes: int) -> bool:
+        _, future = self._ahead[0]
+        return is_drawn(future) and len(future.result().image) <= free_bytes
 
     async def _fill(self) -> None:
         wanted = min(self._lookahead - len(self._ahead), len(self._faces) - self._next)

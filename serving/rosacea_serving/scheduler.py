@@ -149,7 +149,7 @@ class Scheduler:
         return Overloaded(
             Reason.QUEUE_FULL,
             f"the queue holds {queued} of at most {limit} images",
-            limits={"queued": str(queued), "max_queued": str(limit)},
+            limits={"model": self._model.name, "queued": str(queued), "max_queued": str(limit)},
             retry_after_seconds=max(0.05, queued * self._seconds_per_image / 2),
         )
 

@@ -33,6 +33,11 @@ class FaceServicer(faces_pb2_grpc.FaceServiceServicer):
         async for message in self._faces.stream(request.spec, request.start_index):
             yield message
 
+    async def MapLatents(  # noqa: N802
+        self, request: faces_pb2.MapLatentsRequest, context: Context
+    ) -> faces_pb2.MapLatentsResponse:
+        return await self._faces.map_latents(request.spec)
+
     async def GetModel(  # noqa: N802
         self, request: faces_pb2.GetModelRequest, context: Context
     ) -> faces_pb2.GetModelResponse:

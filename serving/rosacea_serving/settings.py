@@ -38,6 +38,8 @@ class RequestLimits(BaseModel, frozen=True):
     max_images_per_stream: int
     stream_lookahead: int
     stream_message_bytes: int
+    max_request_bytes: int
+    queue_images: int
 
 
 class Settings(BaseSettings):
@@ -55,7 +57,7 @@ class Settings(BaseSettings):
     max_images_per_request: Count = Field(64, description="Faces in one GenerateFaces call.")
     max_images_per_stream: Count = Field(1_000_000, description="Faces in one StreamFaces call.")
     stream_lookahead: Count = Field(32, description="Images a stream draws ahead of its reader.")
-    stream_message_bytes: Count = Field(2**20, description="About how many bytes of pixels a stream message carries.")
+    stream_message_bytes: Count = Field(2**20, description="About how many bytes of images a stream message carries.")
     max_request_bytes: Count = Field(4 * 2**20, description="Bytes in one request message.")
     job_timeout_seconds: Seconds = Field(60.0, description="After which a worker that is still at a job is replaced.")
     grace_seconds: Seconds = Field(30.0, description="How long a shutdown may take to let accepted calls finish.")
@@ -82,9 +84,4 @@ class Settings(BaseSettings):
             raise ValueError("; ".join(map(_plain, error.errors()))) from None
 
     def request_limits(self) -> RequestLimits:
-        return RequestLimits(
-            max_images_per_request=self.max_images_per_request,
-            max_images_per_stream=self.max_images_per_stream,
-            stream_lookahead=self.stream_lookahead,
-            stream_message_bytes=self.stream_message_bytes,
-        )
+        return RequestLimits(**{name: getattr(self, name) for name in RequestLimits.model_fields})

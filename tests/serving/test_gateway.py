@@ -283,8 +283,8 @@ async def test_an_answer_is_never_larger_than_a_client_takes(tmp_path: Path) -> 
         stub: Any = faces_pb2_grpc.FaceServiceStub(channel)
         answer = await stub.GetModel(pb.GetModelRequest())
 
-    assert 8 <= answer.model.max_images_per_request < 64
-    assert answer.model.max_images_per_request * 1024 * 1024 * 3 < MAX_MESSAGE_BYTES
+    assert 8 <= answer.model.limits.max_images_per_request < 64
+    assert answer.model.limits.max_images_per_request * 1024 * 1024 * 3 < MAX_MESSAGE_BYTES
 
 
 def test_a_queue_that_cannot_hold_a_request_is_refused() -> None:
