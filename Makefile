@@ -57,10 +57,13 @@ proto: .venv-proto/ready  ## generate protos/gen anew
 	.venv-proto/bin/pip install --quiet grpcio-tools==1.75.1 mypy-protobuf==5.1.0 protobuf==6.33.6
 	touch $@
 
+settings: setup  ## make docs/SETTINGS.md anew
+	$(BIN)/python -m rosacea_serving.settings_doc > docs/SETTINGS.md
+
 bench: setup  ## measure the service against the bare engine
 	$(BIN)/python tests/bench/bench_gateway.py
 
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo serve test test-fast lint lint-protos typecheck proto bench clean
+.PHONY: help setup demo serve test test-fast lint lint-protos typecheck proto settings bench clean

@@ -11,7 +11,7 @@ from rosacea_serving.segments import SegmentWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rosacea_serving.torchserve.supervisor import TorchServeOptions
+    from rosacea_serving.torchserve import TorchServeOptions
 
 
 class FakeWorkers:
