@@ -66,10 +66,13 @@ fuzz: setup  ## fuzz the requests for ten minutes; what is found lands in build/
 	mkdir -p build/fuzz/corpus
 	$(BIN)/python -m tests.fuzz.fuzz_requests -max_total_time=600 -artifact_prefix=build/fuzz/ build/fuzz/corpus
 
+settings: setup  ## make docs/SETTINGS.md anew
+	$(BIN)/python -m rosacea_serving.settings_doc > docs/SETTINGS.md
+
 bench: setup  ## measure the service against the bare engine
 	$(BIN)/python tests/bench/bench_gateway.py
 
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo serve test test-fast lint lint-protos typecheck proto proto-freeze fuzz bench clean
+.PHONY: help setup demo serve test test-fast lint lint-protos typecheck proto proto-freeze settings fuzz bench clean

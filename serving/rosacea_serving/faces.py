@@ -34,13 +34,13 @@ class Faces:
         self._catalog = catalog
         self._schedulers = schedulers
         self._limits = limits
-        self.ready = False
+        self.ready: Callable[[ServedModel], bool] = lambda model: False
 
     async def generate(self, spec: faces_pb2.FaceSpec) -> faces_pb2.GenerateFacesResponse:
         """All faces of a request at once; the first failure fails it."""
         model, faces = self._resolve(spec, self._max_images)
         items = [faces.item(index) for index in range(len(faces))]
-        drawn = await gather(self._schedulers[model.short_name].submit([wire.render_item(item) for item in items]))
+        drawn = await gather(self._schedulers[model.revision].submit([wire.render_item(item) for item in items]))
         return faces_pb2.GenerateFacesResponse(
             faces=[wire.face_message(item, each, model) for item, each in zip(items, drawn, strict=True)],
             provenance=wire.provenance(model, drawn),
@@ -54,7 +54,7 @@ class Faces:
         model, faces = self._resolve(spec, lambda model: self._limits.max_images_per_stream)
         if start_index >= len(faces):
             raise InvalidSpec([_start_violation(start_index, len(faces))])
-        window = Window(faces, self._schedulers[model.short_name], self._limits.stream_lookahead, start_index)
+        window = Window(faces, self._schedulers[model.revision], self._limits.stream_lookahead, start_index)
         try:
             while batch := await window.next(self._limits.stream_message_bytes):
                 drawn = [each for _, each in batch]
@@ -129,7 +129,7 @@ class Faces:
             noise_modes=[mode for mode in faces_pb2.NoiseMode.values() if mode],
             max_page_size=MAX_PAGE,
         )
-        return wire.model_message(model, limits, self.ready)
+        return wire.model_message(model, limits, self.ready(model))
 
 
 class Window:

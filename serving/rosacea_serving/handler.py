@@ -23,8 +23,10 @@ from rosacea.render.v1 import render_pb2
 from rosacea_model.errors import OutputNotFinite, RenderError
 from rosacea_model.sample import Sample, StyleMix
 
+from .contract import INPUT_NAME, THREADS_VARIABLE
 from .encode import codecs, encode
 from .segments import SegmentWriter
+from .selftest import self_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rosacea.handler")
 
-INPUT_NAME = "job"
-THREADS_VARIABLE = "ROSACEA_WORKER_THREADS"
 MAX_ENCODERS = 8
 # After one of these the CUDA context of the process is gone for good; only a new process helps.
 STICKY_CUDA_MARKS = ("CUDA error", "CUBLAS_STATUS", "cuDNN error", "CUDNN_STATUS")
@@ -59,6 +59,8 @@ class Drawing(Protocol):
     def digest(self) -> str: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def micro_batch(self) -> int: ...
     def render_each(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.uint8] | Exception]: ...
     def ws_each(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.float32] | Exception]: ...
 
@@ -107,7 +109,7 @@ class FaceHandler:
         self._told_of_inline = False
 
     def initialize(self, context: Context) -> None:
-        """Load the model that lies beside the handler, and draw one face so that the first caller need not wait."""
+        """Load the model that lies beside the handler, and draw with it: refused here, it never gets a job."""
         log_to_stderr()
         try:
             self._start(context.system_properties)
@@ -124,9 +126,7 @@ class FaceHandler:
         device = "cpu" if gpu is None else f"cuda:{gpu}"
         self.engine = self._load(Path(properties["model_dir"]), device)
         self._fingerprint = hashlib.sha256(f"{self.engine.fingerprint} {codecs()}".encode()).hexdigest()
-        for outcome in self.engine.render_each([Sample(seed=0)]):
-            if isinstance(outcome, Exception):
-                raise outcome
+        self_test(self.engine)
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
         """One serialized RenderResult for each row. Nothing a caller sends makes this raise."""

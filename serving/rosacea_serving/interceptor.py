@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -98,6 +99,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if not isinstance(error, ServiceError | InvalidSpec):
             log.error("a call failed", exc_info=error)
         self._rejected.labels(reason_of(error)).inc()
+        # grpc holds on to the error until the garbage collector comes; a large request must not stay with it.
+        traceback.clear_frames(error.__traceback__)
         await context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError("abort always raises")
 

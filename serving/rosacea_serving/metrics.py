@@ -50,3 +50,18 @@ class Metrics:
         self.starts = Counter(
             "rosacea_torchserve_starts", "Times that TorchServe was started.", registry=self.registry
         )
+        self.model_ready = Gauge(
+            "rosacea_model_ready", "1 while this revision can be drawn.", ["model", "revision"], registry=self.registry
+        )
+        self.circuit_open = Gauge(
+            "rosacea_model_circuit_open",
+            "1 from the third failed start in a row until one succeeds: worth an alert.",
+            ["model", "revision"],
+            registry=self.registry,
+        )
+        self.swaps = Counter(
+            "rosacea_model_swaps",
+            "Times that the models were read anew: done, unchanged or refused.",
+            ["outcome"],
+            registry=self.registry,
+        )

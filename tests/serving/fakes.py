@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rosacea_model.config import GeneratorConfig
-    from rosacea_serving.torchserve.supervisor import TorchServeOptions
+    from rosacea_serving.torchserve import TorchServeOptions
 
 
 class FakeWorkers:

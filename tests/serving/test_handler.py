@@ -36,6 +36,7 @@ class FakeEngine:
     config = CONFIG
     digest = "d" * 64
     fingerprint = "f" * 64
+    micro_batch = 1
 
     def __init__(self) -> None:
         self.batches: list[list[int | None]] = []
@@ -113,14 +114,14 @@ def test_several_jobs_are_drawn_as_one_batch_and_answered_apart(handler: FaceHan
     results = handle(handler, row(item(1), item(2)), row(), row(item(3)))
 
     assert [colours(result) for result in results] == [[1, 2], [], [3]]
-    assert engine_of(handler).batches[1:] == [[1, 2, 3]]
+    assert engine_of(handler).batches[2:] == [[1, 2, 3]]
 
 
 def test_an_empty_job_is_answered_without_drawing(handler: FaceHandler) -> None:
     (result,) = handle(handler, {"job": bytearray()})
 
     assert len(result.outcomes) == 0 and result.digest == "d" * 64
-    assert len(engine_of(handler).batches) == 1
+    assert len(engine_of(handler).batches) == 2, "those of the self-test"
 
 
 def test_a_bad_item_fails_alone(handler: FaceHandler) -> None:

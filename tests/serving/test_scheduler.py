@@ -17,8 +17,8 @@ from rosacea_serving.errors import FaceFailed, Overloaded, Unavailable
 from rosacea_serving.metrics import Metrics
 from rosacea_serving.scheduler import Drawn, Limits, Scheduler
 from rosacea_serving.segments import Segment, SegmentPool
+from rosacea_serving.torchserve import TorchServeOptions
 from rosacea_serving.torchserve.errors import BackendDown, WorkerDied
-from rosacea_serving.torchserve.supervisor import TorchServeOptions
 
 from .fakes import FakeWorkers
 
