@@ -51,9 +51,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(
                 self._streaming(handler), response_serializer=handler.response_serializer
             )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(handler), response_serializer=handler.response_serializer
-        )
+        return grpc.unary_unary_rpc_method_handler(self._unary(handler), response_serializer=serializer(handler))
 
     def _unary(self, handler: Handler) -> Callable[[bytes, Context], Awaitable[Any]]:
         async def answer(data: bytes, context: Context) -> Any:
@@ -93,6 +91,11 @@ def parse(handler: Handler, data: bytes) -> Any:
         return handler.request_deserializer(data)
     except DecodeError as error:
         raise InvalidRequest(Reason.MALFORMED_REQUEST, "the request is not a valid protobuf message") from error
+
+
+def serializer(handler: Handler) -> Callable[[Any], bytes]:
+    """Serialises answers; a large one comes as bytes, serialised off the event loop."""
+    return lambda answer: answer if isinstance(answer, bytes) else handler.response_serializer(answer)
 
 
 def reason_of(error: Exception) -> str:
