@@ -49,6 +49,7 @@ def serve(
     max_images_per_stream: Annotated[int | None, flag("max_images_per_stream")] = None,
     stream_lookahead: Annotated[int | None, flag("stream_lookahead")] = None,
     stream_message_bytes: Annotated[int | None, flag("stream_message_bytes")] = None,
+    answer_bytes: Annotated[int | None, flag("answer_bytes")] = None,
     max_request_bytes: Annotated[int | None, flag("max_request_bytes")] = None,
     job_timeout_seconds: Annotated[float | None, flag("job_timeout_seconds")] = None,
     grace_seconds: Annotated[float | None, flag("grace_seconds")] = None,

@@ -4,6 +4,7 @@ ServiceError
   InvalidRequest     the request can never succeed as written
   ModelNotFound      no such model or revision
   Overloaded         try again later
+  TooLate            the deadline comes before the answer can
   Unavailable        no worker can answer now
   FaceFailed         the model could not draw this face
 """
@@ -60,7 +61,11 @@ class ModelNotFound(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """Too much is under way already; nothing of the request was started. Travels with a QuotaFailure."""
+    """The queue is full, or too long for the call's deadline; nothing was started. Travels with a QuotaFailure."""
+
+
+class TooLate(ServiceError):
+    """The answer cannot be ready by the call's deadline, not even without a queue, or it was not."""
 
 
 class Unavailable(ServiceError):
@@ -80,6 +85,7 @@ STATUS: dict[type[ServiceError], int] = {
     InvalidRequest: code_pb2.INVALID_ARGUMENT,
     ModelNotFound: code_pb2.NOT_FOUND,
     Overloaded: code_pb2.RESOURCE_EXHAUSTED,
+    TooLate: code_pb2.DEADLINE_EXCEEDED,
     Unavailable: code_pb2.UNAVAILABLE,
     FaceFailed: code_pb2.INTERNAL,
 }

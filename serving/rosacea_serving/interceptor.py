@@ -53,13 +53,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         door = self._calls.one if str(details.method).startswith(OURS) else nullcontext
-        serializer = handler.response_serializer
         if handler.request_streaming:
             assert handler.response_streaming, details.method
-            return grpc.stream_stream_rpc_method_handler(self._both_streaming(handler), response_serializer=serializer)
+            return grpc.stream_stream_rpc_method_handler(
+                self._both_streaming(handler), response_serializer=handler.response_serializer
+            )
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._streaming(handler, door), response_serializer=serializer)
-        return grpc.unary_unary_rpc_method_handler(self._unary(handler, door), response_serializer=serializer)
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(handler, door), response_serializer=handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(self._unary(handler, door), response_serializer=serializer(handler))
 
     def _unary(self, handler: Handler, door: Door) -> Callable[[bytes, Context], Awaitable[Any]]:
         async def answer(data: bytes, context: Context) -> Any:
@@ -111,6 +114,11 @@ def parse(handler: Handler, data: bytes) -> Any:
         return handler.request_deserializer(data)
     except DecodeError as error:
         raise InvalidRequest(Reason.MALFORMED_REQUEST, "the request is not a valid protobuf message") from error
+
+
+def serializer(handler: Handler) -> Callable[[Any], bytes]:
+    """Serialises answers; a large one comes as bytes, serialised off the event loop."""
+    return lambda answer: answer if isinstance(answer, bytes) else handler.response_serializer(answer)
 
 
 def reason_of(error: Exception) -> str:

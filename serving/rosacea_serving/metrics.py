@@ -22,7 +22,7 @@ class Metrics:
         )
         self.images = Counter(
             "rosacea_images",
-            "Images that left the queue, by what became of them: ok, failed, retried or cancelled.",
+            "Images that left the queue, by what became of them: ok, failed, retried, cancelled or expired.",
             ["model", "outcome"],
             registry=self.registry,
         )

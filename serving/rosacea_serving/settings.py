@@ -59,6 +59,7 @@ class RequestLimits(BaseModel, frozen=True):
     stream_message_bytes: int
     max_request_bytes: int
     queue_images: int
+    answer_bytes: int
 
 
 class Settings(BaseSettings):
@@ -73,11 +74,12 @@ class Settings(BaseSettings):
     worker_threads: Count | None = Field(None, description="Torch threads in each worker; a fair share of the cores.")
     max_batch: Count = Field(8, description="Images in one job for a worker.")
     jobs_per_worker: Count = Field(1, description="Jobs on their way to a worker at one time.")
-    queue_images: Count = Field(512, description="Images that may wait for each model; more are refused.")
+    queue_images: Count = Field(512, description="Images that may wait for each model, and half as many of streams.")
     max_images_per_request: Count = Field(64, description="Faces in one GenerateFaces call.")
     max_images_per_stream: Count = Field(1_000_000, description="Faces in one StreamFaces call.")
-    stream_lookahead: Count = Field(32, description="Images a stream draws ahead of its reader.")
+    stream_lookahead: Count = Field(32, description="The most images a stream draws ahead of its reader.")
     stream_message_bytes: Count = Field(2**20, description="About how many bytes of images a stream message carries.")
+    answer_bytes: int = Field(2**30, ge=2**27, description="Bytes that answers not yet sent may take in all.")
     max_request_bytes: Count = Field(4 * 2**20, description="Bytes in one request message.")
     job_timeout_seconds: Seconds = Field(60.0, description="After which a worker that is still at a job is replaced.")
     grace_seconds: Seconds = Field(30.0, description="How long a shutdown may take to let accepted calls finish.")

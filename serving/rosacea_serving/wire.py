@@ -96,6 +96,28 @@ def latents_message(
     )
 
 
+def answer(items: Sequence[FaceItem], drawn: Sequence[Drawn], model: ServedModel) -> faces_pb2.GenerateFacesResponse:
+    """All faces of a request."""
+    return faces_pb2.GenerateFacesResponse(
+        faces=[face_message(item, each, model) for item, each in zip(items, drawn, strict=True)],
+        provenance=provenance(model, drawn),
+        timings=timings(drawn),
+    )
+
+
+def coded_answer(items: Sequence[FaceItem], drawn: Sequence[Drawn], model: ServedModel) -> bytes:
+    """`answer`, serialised face by face: protobuf messages are joined by joining their bytes.
+
+    For threads: no single step holds the interpreter's lock for longer than one face takes.
+    """
+    parts = [
+        faces_pb2.GenerateFacesResponse(faces=[face_message(item, each, model)]).SerializeToString()
+        for item, each in zip(items, drawn, strict=True)
+    ]
+    rest = faces_pb2.GenerateFacesResponse(provenance=provenance(model, drawn), timings=timings(drawn))
+    return b"".join([*parts, rest.SerializeToString()])
+
+
 def provenance(model: ServedModel, drawn: Sequence[Drawn]) -> faces_pb2.Provenance:
     """What made these faces."""
     return faces_pb2.Provenance(

@@ -61,8 +61,10 @@ class DigestWorkers(FakeWorkers):
             raise BackendDown("there is nobody")
         return await super().render(model, job, timeout_seconds)
 
-    def _outcome(self, seed: int, job: render_pb2.RenderJob, slot: int) -> render_pb2.RenderOutcome:
-        return render_pb2.RenderOutcome(image=drawn(self.digest, seed))
+    def _outcome(
+        self, item: render_pb2.RenderItem, job: render_pb2.RenderJob, slot: int, config: GeneratorConfig
+    ) -> render_pb2.RenderOutcome:
+        return render_pb2.RenderOutcome(image=drawn(self.digest, item.seed))
 
 
 class World:

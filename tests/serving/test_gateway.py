@@ -329,9 +329,11 @@ async def test_a_cancelled_stream_stops_drawing(service: Service) -> None:
 
 
 async def test_an_expired_call_is_not_drawn(service: Service) -> None:
-    service.workers.seconds = 0.2
+    service.workers.seconds = 0.5
     first = asyncio.ensure_future(service.generate(seeds=seeds(1)))
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        while not service.workers.jobs:  # noqa: ASYNC110  # until it has a worker
+            await asyncio.sleep(0.005)
 
     with pytest.raises(grpc.aio.AioRpcError) as expiry:
         await service.stub.GenerateFaces(pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=seeds(2))), timeout=0.05)
