@@ -219,7 +219,7 @@ def test_latents_and_pictures_of_one_job_are_made_apart_and_stay_in_order(handle
     assert np.frombuffer(rows.image, "<f4").tolist() == [8 + number for number in range(CONFIG.num_ws * 4)]
     assert np.frombuffer(first_row.image, "<f4").tolist() == [10, 11, 12, 13]
     assert failed.failure.reason == "OUTPUT_NOT_FINITE"
-    assert engine_of(handler).batches[1:] == [[7, 9], [8, 1000, 10]]
+    assert engine_of(handler).batches[-2:] == [[7, 9], [8, 1000, 10]]
 
 
 def test_latents_go_into_their_slots_too(handler: FaceHandler) -> None:
