@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SUITES := model serving clients/python tests
+BUF := npx --yes @bufbuild/buf@1.75.0
 
 .DEFAULT_GOAL := help
 
@@ -36,10 +37,11 @@ test-fast: setup  ## run the tests that take no more than seconds
 lint: setup  ## check style, and the protos where node is at hand
 	$(BIN)/ruff check $(SUITES)
 	@if command -v npx >/dev/null; then $(MAKE) --no-print-directory lint-protos; \
-	else echo 'protos not linted: no node here (buf comes from npm)'; fi
+	else echo 'protos not linted: no node here (buf comes from npm); tests/protos still compares the API'; fi
 
 lint-protos:
-	npx --yes @bufbuild/buf@1.75.0 lint protos
+	$(BUF) lint protos
+	$(BUF) breaking protos --against protos/api.binpb
 
 typecheck: setup  ## check types
 	$(BIN)/mypy
@@ -52,6 +54,9 @@ proto: .venv-proto/ready  ## generate protos/gen anew
 	cd protos && PATH="$(CURDIR)/.venv-proto/bin:$$PATH" ../.venv-proto/bin/python -m grpc_tools.protoc -I . \
 		--grpc_python_out=gen --mypy_grpc_out=gen rosacea/v1/faces.proto
 
+proto-freeze: setup  ## promise the API as it is now, unless that breaks what was promised
+	$(BIN)/python -m tests.protos.compatibility --freeze
+
 .venv-proto/ready:
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/pip install --quiet grpcio-tools==1.75.1 mypy-protobuf==5.1.0 protobuf==6.33.6
@@ -59,6 +64,13 @@ proto: .venv-proto/ready  ## generate protos/gen anew
 
 train-smoke: setup  ## train on 300 phantoms for minutes on one CPU thread; fails unless samples become faces
 	$(BIN)/python tests/bench/train_smoke.py --out build/train-smoke
+
+fuzz: setup  ## fuzz the requests for ten minutes; what is found lands in build/fuzz
+	mkdir -p build/fuzz/corpus
+	$(BIN)/python -m tests.fuzz.fuzz_requests -max_total_time=600 -artifact_prefix=build/fuzz/ build/fuzz/corpus
+
+settings: setup  ## make docs/SETTINGS.md anew
+	$(BIN)/python -m rosacea_serving.settings_doc > docs/SETTINGS.md
 
 bench: setup  ## measure the service against the bare engine
 	$(BIN)/python tests/bench/bench_gateway.py
@@ -69,4 +81,5 @@ bench-train: setup  ## measure training against the same training written plainl
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo serve demo-model test test-fast lint lint-protos typecheck proto train-smoke bench bench-train clean
+.PHONY: help setup demo serve demo-model test test-fast lint lint-protos typecheck proto proto-freeze train-smoke settings \
+	fuzz bench bench-train clean

@@ -11,7 +11,7 @@ import hashlib
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .config import GeneratorConfig
 
 CUDA_MICRO_BATCH = 8
+
+Made = TypeVar("Made")
 
 
 class Engine:
@@ -71,7 +73,17 @@ class Engine:
     @torch.inference_mode()
     def render_each(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | ValueError | RenderError]:
         """Draw each sample, [H, W, C] uint8, or say what is wrong with it; a bad one does not harm its neighbours."""
-        outcomes: list[NDArray[np.uint8] | ValueError | RenderError | None] = [None] * len(samples)
+        return self._each(samples, self._draw)
+
+    @torch.inference_mode()
+    def ws_each(self, samples: Sequence[Sample]) -> list[NDArray[np.float32] | ValueError | RenderError]:
+        """Intermediate latents of each sample, [num_ws, w_dim] float32, likewise."""
+        return self._each(samples, lambda chosen, ws: list(map(to_numbers, ws)))
+
+    def _each(
+        self, samples: Sequence[Sample], make: Callable[[Sequence[Sample], Tensor], list[Made | RenderError]]
+    ) -> list[Made | ValueError | RenderError]:
+        outcomes: list[Made | ValueError | RenderError | None] = [None] * len(samples)
         good = []
         for index, sample in enumerate(samples):
             try:
@@ -80,7 +92,7 @@ class Engine:
             except ValueError as error:
                 outcomes[index] = error
         chosen = [samples[index] for index in good]
-        for index, outcome in zip(good, self._draw(chosen, self._all_ws(chosen)), strict=True):
+        for index, outcome in zip(good, make(chosen, self._all_ws(chosen)), strict=True):
             outcomes[index] = outcome
         return outcomes  # type: ignore[return-value]
 
@@ -154,6 +166,13 @@ class Engine:
     def _tensor(self, array: NDArray[np.float32] | None) -> Tensor:
         assert array is not None
         return torch.from_numpy(np.array(array, np.float32)).to(self.model.device)
+
+
+def to_numbers(ws: Tensor) -> NDArray[np.float32] | RenderError:
+    """The latents of one sample [num_ws, w_dim] as they are."""
+    if not bool(torch.isfinite(ws).all()):
+        return OutputNotFinite("the latent holds NaN or infinity")
+    return ws.cpu().numpy()
 
 
 def to_pixels(image: Tensor) -> NDArray[np.uint8] | RenderError:

@@ -10,12 +10,17 @@ import hashlib
 import json
 import os
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config import GeneratorConfig
 from .errors import ModelRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedReader
 
 WEIGHTS_NAME = "generator.safetensors"
 MANIFEST_NAME = "model.json"
@@ -44,15 +49,18 @@ def locate(path: Path) -> Path:
 def verify(path: Path | str) -> ModelFile:
     """Check a model folder (or its weights file) against its manifest and read its config.
 
+    The digest and the config are those of one open file, even where somebody puts another in its place meanwhile.
     Raises ModelRejected when the manifest is absent or malformed, when the digest differs, or when the header is
     not one that this package wrote.
     """
     weights = locate(Path(path))
     manifest = read_manifest(weights.with_name(MANIFEST_NAME))
-    actual = sha256(weights)
-    if actual != manifest["digest"]:
-        raise ModelRejected(f"{weights}: SHA-256 must be {manifest['digest']}, got {actual}")
-    header = read_header(weights)
+    with _opened(weights) as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != manifest["digest"]:
+            raise ModelRejected(f"{weights}: SHA-256 must be {manifest['digest']}, got {actual}")
+        file.seek(0)
+        header = parse_header(file, weights)
     try:
         config = GeneratorConfig.from_json(header["__metadata__"]["config"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -93,15 +101,32 @@ def write_manifest(folder: Path, *, name: str, digest: str, **facts: str) -> Non
     write_atomically(folder / MANIFEST_NAME, (json.dumps(manifest, indent=2) + "\n").encode())
 
 
+def read_bytes(file: ModelFile) -> bytes:
+    """All bytes of a verified model file, verified again: the path may name another file by now.
+
+    Raises ModelRejected unless they have the digest that `file` states.
+    """
+    with _opened(file.path) as opened:
+        data = opened.read()
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != file.digest:
+        raise ModelRejected(f"{file.path}: SHA-256 must be {file.digest}, got {actual}: it has changed")
+    return data
+
+
 def read_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file: 8 bytes of little-endian length, then that much JSON."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= MAX_HEADER_BYTES:
-            raise ModelRejected(f"{path}: safetensors header must have 2 to {MAX_HEADER_BYTES} bytes, got {length}")
-        text = file.read(length)
+    """The JSON header of a safetensors file."""
+    with _opened(path) as file:
+        return parse_header(file, path)
+
+
+def parse_header(file: BufferedReader, path: Path) -> dict[str, Any]:
+    """The header of an open safetensors file: 8 bytes of little-endian length, then that much JSON."""
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= MAX_HEADER_BYTES:
+        raise ModelRejected(f"{path}: safetensors header must have 2 to {MAX_HEADER_BYTES} bytes, got {length}")
     try:
-        header = json.loads(text)
+        header = json.loads(file.read(length))
     except (ValueError, RecursionError) as error:
         raise ModelRejected(f"{path}: safetensors header is not JSON: {error}") from error
     if not isinstance(header, dict):
@@ -111,9 +136,15 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, as 64 hexadecimal digits."""
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            yield file
     except OSError as error:
         raise ModelRejected(f"{path}: cannot be read: {error.strerror}") from error
 

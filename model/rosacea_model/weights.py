@@ -8,7 +8,7 @@ import safetensors
 import safetensors.torch
 
 from .errors import ModelRejected
-from .modelfile import WEIGHTS_NAME, ModelFile, sha256, verify, write_atomically, write_manifest
+from .modelfile import WEIGHTS_NAME, ModelFile, read_bytes, sha256, verify, write_atomically, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +34,9 @@ def save(folder: Path, config: GeneratorConfig, tensors: Mapping[str, Tensor], *
 
 
 def read(file: ModelFile) -> dict[str, Tensor]:
-    """The tensors of a verified model file."""
+    """The tensors of a verified model file, from the very bytes that its digest names."""
+    data = read_bytes(file)
     try:
-        return safetensors.torch.load_file(file.path)
-    except (safetensors.SafetensorError, OSError) as error:
+        return safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
         raise ModelRejected(f"{file.path}: not a safetensors file: {error}") from error

@@ -23,34 +23,35 @@ class Calls:
 
     def __init__(self, gauge: Gauge) -> None:
         self._gauge = gauge
-        self._open = 0
+        self._open: set[asyncio.Future[None]] = set()       # one for each call, done at its end
         self._closing = False
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     @contextmanager
     def one(self) -> Iterator[None]:
         """A call, from its arrival to its end."""
         if self._closing:
             raise shutting_down()
-        self._change(+1)
+        end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._open.add(end)
+        self._gauge.set(len(self._open))
         try:
             yield
         finally:
-            self._change(-1)
+            self._open.discard(end)
+            self._gauge.set(len(self._open))
+            end.set_result(None)
+
+    async def outlive(self, timeout_seconds: float) -> bool:
+        """Wait until every call that is under way now has ended, but no longer than that; whether all have."""
+        ends = set(self._open)
+        if ends:
+            await asyncio.wait(ends, timeout=timeout_seconds)
+        return all(end.done() for end in ends)
 
     async def drain(self, grace_seconds: float, hurry: asyncio.Event) -> None:
         """Let no new call in, and wait for those under way, but no longer than the grace or than `hurry` allows."""
         self._closing = True
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._idle, hurry)]
+        waits = [asyncio.ensure_future(self.outlive(grace_seconds)), asyncio.ensure_future(hurry.wait())]
         await asyncio.wait(waits, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-
-    def _change(self, by: int) -> None:
-        self._open += by
-        self._gauge.set(self._open)
-        if self._open:
-            self._idle.clear()
-        else:
-            self._idle.set()

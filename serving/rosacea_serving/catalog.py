@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rosacea_model.config import GeneratorConfig
     from rosacea_model.modelfile import ModelFile
 
-NAME = re.compile(r"models/(?P<name>[^/]+)(?:/revisions/(?P<revision>[^/]+))?")
+NAME = re.compile(r"models/(?P<name>[^/@]+)(?:(?:/revisions/|@)(?P<revision>[^/@]+))?")
 SHORTEST_DIGEST_PREFIX = 8
 CODING_SLACK = 1.25
 CODING_HEADER_BYTES = 64 * 1024
@@ -58,6 +58,11 @@ class ServedModel:
         """Room for one image in whatever format; a coded one may be larger than its pixels."""
         return int(self.image_bytes * CODING_SLACK) + CODING_HEADER_BYTES
 
+    @property
+    def most_latent_bytes(self) -> int:
+        """Bytes of one face's intermediate latents."""
+        return self.config.num_ws * self.config.w_dim * 4
+
     def limits(self, max_images: int) -> ModelLimits:
         config = self.config
         return ModelLimits(
@@ -71,36 +76,49 @@ class ServedModel:
 
 
 class Catalog:
-    """Models by name; the first one given is the default."""
+    """Models by name. The first one given is the default; of several revisions of a model, the first given answers
+    for its bare name."""
 
     def __init__(self, files: Sequence[ModelFile]) -> None:
+        self._models: dict[str, list[ServedModel]] = {}
+        self.replace(files)
+
+    def replace(self, files: Sequence[ModelFile]) -> None:
+        """Answer for these from now on. Raises ValueError, and changes nothing, where they cannot be served."""
         if not files:
             raise ValueError("a service needs at least one model")
-        self._models = {file.name: ServedModel(file) for file in files}
+        models: dict[str, list[ServedModel]] = {}
         for file in files:
             if file.config.img_channels not in CODABLE_CHANNELS:
                 raise ValueError(f"{file.name}: a served model has 1 or 3 channels, got {file.config.img_channels}")
-        if len(self._models) < len(files):
-            raise ValueError(f"model names must differ, got {', '.join(file.name for file in files)}")
-        self._default = self._models[files[0].name]
+            if any(file.digest == other.file.digest for other in models.get(file.name, [])):
+                raise ValueError(f"a model must be given once, got {file.name} {file.digest[:12]} twice")
+            models.setdefault(file.name, []).append(ServedModel(file))
+        self._models = models
+        self._default = models[files[0].name][0]
 
     @property
     def models(self) -> list[ServedModel]:
-        """All of them, sorted by name."""
-        return sorted(self._models.values(), key=lambda model: model.name)
+        """The one behind each bare name, sorted by name."""
+        return sorted((revisions[0] for revisions in self._models.values()), key=lambda model: model.name)
+
+    @property
+    def revisions(self) -> list[ServedModel]:
+        """All of them, in the order given."""
+        return [model for revisions in self._models.values() for model in revisions]
 
     def find(self, name: str, field: str) -> ServedModel:
-        """The model for `models/NAME[/revisions/REVISION]`, or the default for an empty name.
+        """The model for `models/NAME`, with `/revisions/REVISION` or `@REVISION`; the default for an empty name.
 
         `field` is where the request has the name, for the error.
         """
         if not name:
             return self._default
-        match = NAME.fullmatch(name)
-        model = self._models.get(match["name"]) if match else None
-        if match is None or model is None or not _is_revision(match["revision"], model.file.digest):
-            raise self._not_found(name, field)
-        return model
+        if match := NAME.fullmatch(name):
+            for model in self._models.get(match["name"], []):
+                if _is_revision(match["revision"], model.file.digest):
+                    return model
+        raise self._not_found(name, field)
 
     def _not_found(self, name: str, field: str) -> ModelNotFound:
         known = ", ".join(each.name for each in self.models)[:MAX_LISTED]

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .settings import Settings
+from .settings import CONFIG_VARIABLE, Settings, changed, unknown_variables
+from .shelf import Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rosacea_model.modelfile import ModelFile
 
-MODEL_HELP = "Model folders, .safetensors files or .mar archives; the first is the default model. None: the demo model."
+CONFIG_HELP = "A TOML file of settings."
+CHECK_HELP = "Check settings and models, print what would be in force, and start nothing."
+
+log = logging.getLogger(__name__)
+
+
+def describe(name: str) -> str | None:
+    return Settings.model_fields[name].description
 
 
 def flag(name: str) -> Any:
     """A command-line option for a setting, described as the setting is."""
-    return typer.Option(help=Settings.model_fields[name].description, show_default=False)
+    return typer.Option(help=describe(name), show_default=False)
 
 
 def serve(
-    models: Annotated[list[Path] | None, typer.Argument(help=MODEL_HELP, exists=True)] = None,
+    models: Annotated[list[Path] | None, typer.Argument(help=describe("models"))] = None,
+    config: Annotated[Path | None, typer.Option(envvar=CONFIG_VARIABLE, help=CONFIG_HELP)] = None,
+    check: Annotated[bool, typer.Option("--check", help=CHECK_HELP)] = False,
     address: Annotated[str | None, flag("address")] = None,
     metrics_address: Annotated[str | None, flag("metrics_address")] = None,
     workers: Annotated[int | None, flag("workers")] = None,
@@ -38,21 +49,63 @@ def serve(
     max_images_per_stream: Annotated[int | None, flag("max_images_per_stream")] = None,
     stream_lookahead: Annotated[int | None, flag("stream_lookahead")] = None,
     stream_message_bytes: Annotated[int | None, flag("stream_message_bytes")] = None,
+    answer_bytes: Annotated[int | None, flag("answer_bytes")] = None,
     max_request_bytes: Annotated[int | None, flag("max_request_bytes")] = None,
     job_timeout_seconds: Annotated[float | None, flag("job_timeout_seconds")] = None,
     grace_seconds: Annotated[float | None, flag("grace_seconds")] = None,
+    retire_seconds: Annotated[float | None, flag("retire_seconds")] = None,
+    circuit_seconds: Annotated[float | None, flag("circuit_seconds")] = None,
     java: Annotated[Path | None, flag("java")] = None,
 ) -> None:
-    """Serve models over gRPC: starts TorchServe and the gateway, and watches both until SIGTERM or Ctrl-C."""
-    flags = {name: value for name, value in locals().items() if name != "models" and value is not None}
-    from rosacea_model.demo import folder as demo_folder
+    """Serve models over gRPC: starts TorchServe and the gateway, and watches both until SIGTERM or Ctrl-C.
 
+    SIGHUP reads the configuration and the models again and exchanges those that changed, without failing a call.
+    """
+    models = models or None
+    flags = {name: value for name, value in locals().items() if name not in ("config", "check") and value is not None}
     from .gateway import serve as run
 
     log_to_terminal()
-    settings = Settings.read(flags)
+    settings = Settings.read(flags, config)
+    for name in unknown_variables(os.environ):
+        log.warning("%s is no setting", name)
     with tempfile.TemporaryDirectory(prefix="rosacea-models-") as scratch:
-        asyncio.run(run(open_models(models or [demo_folder()], Path(scratch)), settings))
+        read = reader(Shelf(Path(scratch)), settings, lambda: Settings.read(flags, config))
+        if check:
+            print(report(settings, read([])))
+        else:
+            asyncio.run(run(read, settings))
+
+
+def reader(
+    shelf: Shelf, settings: Settings, again: Callable[[], Settings]
+) -> Callable[[Sequence[ModelFile]], list[ModelFile]]:
+    """What reads the models, now and at every SIGHUP; it is told which ones are in use."""
+    from rosacea_model.demo import folder as demo_folder
+
+    def read(in_use: Sequence[ModelFile]) -> list[ModelFile]:
+        now = again()
+        if others := [name for name in changed(settings, now) if name != "models"]:
+            log.warning("only the models are read again; a restart is needed for %s", ", ".join(others))
+        return shelf.take(now.models or [demo_folder()], in_use)
+
+    return read
+
+
+def report(settings: Settings, files: Sequence[ModelFile]) -> str:
+    """What would be in force, one setting and one model a line. Raises what would keep the service from starting."""
+    from .catalog import Catalog
+    from .deployment import torchserve_options
+    from .torchserve.java import find_java
+    from .torchserve.process import child_environment
+
+    for model in Catalog(files).revisions:
+        options = torchserve_options(model.file, settings)
+        child_environment(os.environ, options.worker_threads)
+    rows = [f"{name} = {value}" for name, value in settings if name not in ("models", "java")]
+    rows.append(f"java = {find_java(settings.java)}")
+    rows += [f"model {file.name} {file.digest} ({file.config.img_resolution} px)" for file in files]
+    return "\n".join(rows)
 
 
 def demo(
@@ -63,17 +116,6 @@ def demo(
 
     log_to_terminal()
     print(run(out))
-
-
-def open_models(paths: Sequence[Path], scratch: Path) -> list[ModelFile]:
-    """Verify every model. Archives give up their weights and manifest, never their code."""
-    from rosacea_model.archive import read_archive
-    from rosacea_model.modelfile import verify
-
-    return [
-        read_archive(path, scratch / str(index)) if path.suffix == ".mar" else verify(path)
-        for index, path in enumerate(paths)
-    ]
 
 
 def log_to_terminal() -> None:

@@ -4,6 +4,7 @@ ServiceError
   InvalidRequest     the request can never succeed as written
   ModelNotFound      no such model or revision
   Overloaded         try again later
+  TooLate            the deadline comes before the answer can
   Unavailable        no worker can answer now
   FaceFailed         the model could not draw this face
 """
@@ -60,7 +61,11 @@ class ModelNotFound(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The queue is full; nothing of the request was started."""
+    """The queue is full, or too long for the call's deadline; nothing was started. Travels with a QuotaFailure."""
+
+
+class TooLate(ServiceError):
+    """The answer cannot be ready by the call's deadline, not even without a queue, or it was not."""
 
 
 class Unavailable(ServiceError):
@@ -80,6 +85,7 @@ STATUS: dict[type[ServiceError], int] = {
     InvalidRequest: code_pb2.INVALID_ARGUMENT,
     ModelNotFound: code_pb2.NOT_FOUND,
     Overloaded: code_pb2.RESOURCE_EXHAUSTED,
+    TooLate: code_pb2.DEADLINE_EXCEEDED,
     Unavailable: code_pb2.UNAVAILABLE,
     FaceFailed: code_pb2.INTERNAL,
 }
@@ -95,6 +101,8 @@ def to_status(error: Exception) -> status_pb2.Status:
     details: list[Message] = [info]
     if error.violations:
         details.append(_bad_request(error.violations))
+    if isinstance(error, Overloaded):
+        details.append(_quota_failure(error))
     if error.retry_after_seconds is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after_seconds)))
     return status_pb2.Status(code=STATUS[type(error)], message=str(error), details=[_pack(each) for each in details])
@@ -108,6 +116,14 @@ def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadReques
         for each in violations
     ]
     return error_details_pb2.BadRequest(field_violations=fields)
+
+
+def _quota_failure(error: Overloaded) -> error_details_pb2.QuotaFailure:
+    # The subject is what the limit is on; no caller has a quota of its own.
+    violation = error_details_pb2.QuotaFailure.Violation(
+        subject=error.limits.get("model", "the service"), description=str(error)
+    )
+    return error_details_pb2.QuotaFailure(violations=[violation])
 
 
 def _duration(seconds: float) -> Duration:

@@ -1,20 +1,19 @@
 """The one process people talk to: it starts TorchServe, opens the gRPC door, and closes both in order.
 
 Start: models verified -> port taken -> TorchServe started -> port open (health NOT_SERVING) -> a canary face of every
-model -> SERVING. Stop: NOT_SERVING -> no new calls -> accepted calls finish -> TorchServe ends -> memory freed; all of
-it within the grace, or at once when asked a second time.
+model -> SERVING. Swap, at SIGHUP: models read again -> the new ones started beside the old, each draws a canary ->
+calls find the new -> the old end with their last call. Stop: NOT_SERVING -> no new calls -> accepted calls finish ->
+TorchServe ends -> memory freed; all of it within the grace, or at once when asked a second time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import os
 import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -24,17 +23,17 @@ from prometheus_client import start_http_server
 
 from rosacea.v1 import faces_pb2, faces_pb2_grpc
 from rosacea_client.convert import MAX_MESSAGE_BYTES
+from rosacea_model.errors import ModelError
 
 from .calls import Calls
-from .catalog import Catalog
+from .deployment import Deployment, Workers
 from .faces import Faces
+from .fleet import Fleet
 from .interceptor import CallInterceptor
 from .metrics import Metrics
-from .scheduler import Limits, Scheduler
-from .segments import SegmentPool
 from .servicer import FaceServicer
-from .torchserve.backend import Backend
-from .torchserve.supervisor import Supervisor, TorchServeOptions
+from .torchserve.errors import BackendError
+from .torchserve.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -42,26 +41,18 @@ if TYPE_CHECKING:
 
     from rosacea_model.modelfile import ModelFile
 
-    from .catalog import ServedModel
     from .settings import Settings
+    from .torchserve.options import TorchServeOptions
 
 SERVICE = faces_pb2.DESCRIPTOR.services_by_name["FaceService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 HANDSHAKE_TIMEOUT_MS = 5000         # idle sockets that never speak are dropped after this
 MAX_STREAMS_PER_CONNECTION = 128    # more wait at the client; bounds what a connection can make us hold
 LAST_WORDS_SECONDS = 0.5            # for the statuses that are still on their way out
-SPARE_JOBS = 4                      # room in TorchServe's own queue for canaries
-WORKER_RESTART_SECONDS = 60.0       # a job may stand behind the restart of its worker
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 log = logging.getLogger(__name__)
-
-
-class Workers(Backend, Protocol):
-    """Those who draw: TorchServe under supervision, or a stand-in for tests."""
-
-    async def start(self) -> None: ...
-    async def stop(self, grace_seconds: float) -> None: ...
-    async def wait_ready(self, timeout_seconds: float) -> None: ...
 
 
 class Gateway:
@@ -74,17 +65,18 @@ class Gateway:
         supervise: Callable[[TorchServeOptions, Callable[[str], None]], Workers] = Supervisor,
     ) -> None:
         self._settings = settings
-        self._catalog = Catalog(files)
-        self._workers = supervise(_torchserve_options(files, settings), self._on_state)
+        self._supervise = supervise
         self._health = HealthServicer()
+        self._telling: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
         self._hurry = asyncio.Event()
         self._stop_by = 0.0
         self.metrics = Metrics()
         self._calls = Calls(self.metrics.open_calls)
         self.port = 0
-        self._schedulers = {model.short_name: self._scheduler(model) for model in self._catalog.models}
-        self._faces = Faces(self._catalog, self._schedulers, settings.request_limits())
+        self._fleet = Fleet(files, self._deploy, self._calls, settings.retire_seconds)
+        self._faces = Faces(self._fleet.catalog, self._fleet.schedulers, settings.request_limits())
+        self._faces.ready = lambda model: self._fleet.is_ready(model.revision)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -103,7 +95,23 @@ class Gateway:
 
     async def wait_until_ready(self, timeout_seconds: float) -> None:
         """Return once every model has drawn its canary; StartFailed with the last trouble if that takes too long."""
-        await self._workers.wait_ready(timeout_seconds)
+        await self._fleet.wait_ready(timeout_seconds)
+
+    async def swap(self, files: Sequence[ModelFile]) -> None:
+        """Serve these models from now on, without failing a call; the first is the default.
+
+        Raises ValueError or BackendError, and goes on with the old ones, where a new one cannot be served.
+        """
+        changed = await self._fleet.swap(files)
+        self.metrics.swaps.labels("done" if changed else "unchanged").inc()
+        self._tell_health()
+        for model in self._fleet.catalog.revisions:
+            log.info("serving %s %s", model.short_name, model.file.digest)
+
+    @property
+    def files(self) -> list[ModelFile]:
+        """The model files that are in use."""
+        return self._fleet.files
 
     def hurry(self) -> None:
         """Do not wait for anything any more when stopping."""
@@ -139,17 +147,15 @@ class Gateway:
 
     @asynccontextmanager
     async def _drawing(self) -> AsyncIterator[None]:
-        await self._workers.start()
         try:
+            await self._fleet.start()
             yield
         finally:
-            await self._workers.stop(self._seconds_left())
-            for scheduler in self._schedulers.values():
-                await scheduler.free()
+            await self._fleet.stop(self._seconds_left())
 
     @asynccontextmanager
     async def _answering(self, server: grpc.aio.Server) -> AsyncIterator[None]:
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._set_health()
         await server.start()
         log.info("listening on %s", self.address)
         try:
@@ -157,8 +163,7 @@ class Gateway:
         finally:
             await self._health.enter_graceful_shutdown()
             await self._calls.drain(self._seconds_left(), self._hurry)
-            for scheduler in self._schedulers.values():
-                scheduler.close()
+            self._fleet.close()
             await server.stop(LAST_WORDS_SECONDS)
 
     def _serve_metrics(self, stack: AsyncExitStack) -> None:
@@ -173,54 +178,65 @@ class Gateway:
     def _seconds_left(self) -> float:
         return 0.0 if self._hurry.is_set() else max(0.0, self._stop_by - time.monotonic())
 
-    # What TorchServe's state means for callers.
+    # What the state of the models means for callers.
 
-    def _on_state(self, state: str) -> None:
-        serving = state == "ready"
-        self._faces.ready = serving
-        self.metrics.ready.set(serving)
-        if state == "starting":
-            self.metrics.starts.inc()
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        self._health_task = asyncio.get_running_loop().create_task(self._set_health(status))
+    def _deploy(self, file: ModelFile) -> Deployment:
+        return Deployment(file, self._settings, self.metrics, self._supervise, self._tell_health)
 
-    async def _set_health(self, status: Any) -> None:
+    def _tell_health(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._set_health())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _set_health(self) -> None:
+        """The service is there while it can draw anything, but not before every model has had its chance to start.
+
+        Each model has a name of its own in the health service, as in the API: `models/NAME`.
+        """
+        serving = self._fleet.serving
+        up = all(each.settled for each in serving) and any(each.ready for each in serving)
+        self.metrics.ready.set(up)
         for service in ("", SERVICE):
-            await self._health.set(service, status)
-
-    def _scheduler(self, model: ServedModel) -> Scheduler:
-        settings = self._settings
-        limits = Limits(
-            max_batch=settings.max_batch,
-            jobs_in_flight=settings.jobs_in_flight,
-            queue_images=settings.queue_images,
-            job_timeout_seconds=settings.job_timeout_seconds + WORKER_RESTART_SECONDS,
-        )
-        segments = SegmentPool(slots=settings.max_batch, slot_bytes=model.most_coded_bytes)
-        return Scheduler(model, self._workers, limits, self.metrics, segments)
+            await self._health.set(service, SERVING if up else NOT_SERVING)
+        for model in self._fleet.catalog.models:
+            ready = self._fleet.is_ready(model.revision)
+            await self._health.set(model.name, SERVING if ready else NOT_SERVING)
 
 
-async def serve(files: Sequence[ModelFile], settings: Settings) -> None:
-    """Run until SIGTERM or Ctrl-C, then drain; a second one ends the drain."""
-    stop = asyncio.Event()
+async def serve(read: Callable[[Sequence[ModelFile]], Sequence[ModelFile]], settings: Settings) -> None:
+    """Run until SIGTERM or Ctrl-C, then drain; a second one ends the drain. SIGHUP reads the models again.
+
+    `read` verifies the models and returns them; it is told which ones are in use.
+    """
+    stop, again = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Gateway(files, settings) as gateway:
+    loop.add_signal_handler(signal.SIGHUP, again.set)
+    async with Gateway(await asyncio.to_thread(read, []), settings) as gateway:
+        swapping = asyncio.create_task(_swap_at(again, gateway, read))
         await stop.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, gateway.hurry)
         log.info("draining")
+        swapping.cancel()
+        await asyncio.gather(swapping, return_exceptions=True)
     log.info("stopped")
 
 
-def _torchserve_options(files: Sequence[ModelFile], settings: Settings) -> TorchServeOptions:
-    cores = len(os.sched_getaffinity(0))
-    return TorchServeOptions(
-        models=files,
-        workers=settings.workers,
-        worker_threads=settings.worker_threads or max(1, cores // settings.workers),
-        java=str(settings.java) if settings.java else None,
-        response_timeout_seconds=math.ceil(settings.job_timeout_seconds),
-        job_queue_size=settings.jobs_in_flight + SPARE_JOBS,
-    )
+async def _swap_at(
+    again: asyncio.Event, gateway: Gateway, read: Callable[[Sequence[ModelFile]], Sequence[ModelFile]]
+) -> None:
+    """Read the models and swap at every event. Several during one swap count once."""
+    while True:
+        await again.wait()
+        again.clear()
+        log.info("reading the models again")
+        try:
+            await gateway.swap(await asyncio.to_thread(read, gateway.files))
+        except (ValueError, OSError, ModelError, BackendError) as error:
+            gateway.metrics.swaps.labels("refused").inc()
+            log.error("the models stay as they are: %s", error)
+        except Exception:
+            gateway.metrics.swaps.labels("refused").inc()
+            log.exception("the models stay as they are")

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -23,8 +23,10 @@ from rosacea.render.v1 import render_pb2
 from rosacea_model.errors import OutputNotFinite, RenderError
 from rosacea_model.sample import Sample, StyleMix
 
+from .contract import INPUT_NAME, THREADS_VARIABLE
 from .encode import codecs, encode
 from .segments import SegmentWriter
+from .selftest import self_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rosacea.handler")
 
-INPUT_NAME = "job"
-THREADS_VARIABLE = "ROSACEA_WORKER_THREADS"
 MAX_ENCODERS = 8
 # After one of these the CUDA context of the process is gone for good; only a new process helps.
 STICKY_CUDA_MARKS = ("CUDA error", "CUBLAS_STATUS", "cuDNN error", "CUDNN_STATUS")
@@ -46,6 +46,8 @@ NOISE_MODES: dict[int, Literal["const", "none", "random"]] = {
     render_pb2.NOISE_RANDOM: "random",
 }
 ENCODINGS = (render_pb2.ENCODING_PNG, render_pb2.ENCODING_JPEG, render_pb2.ENCODING_RAW)
+PICTURE = render_pb2.OUTPUT_UNSPECIFIED
+OUTPUTS = (PICTURE, render_pb2.OUTPUT_W, render_pb2.OUTPUT_WS)
 
 
 class Drawing(Protocol):
@@ -57,7 +59,10 @@ class Drawing(Protocol):
     def digest(self) -> str: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def micro_batch(self) -> int: ...
     def render_each(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.uint8] | Exception]: ...
+    def ws_each(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.float32] | Exception]: ...
 
 
 class Context(Protocol):
@@ -74,7 +79,7 @@ class Face:
     item: render_pb2.RenderItem
     index: int                                      # its place, and its slot, in its own job
     segment: render_pb2.Segment | None
-    outcome: Sample | NDArray[np.uint8] | Exception
+    outcome: Sample | NDArray[np.uint8] | NDArray[np.float32] | Exception     # pixels, or rows of ws
 
 
 @dataclass
@@ -104,7 +109,7 @@ class FaceHandler:
         self._told_of_inline = False
 
     def initialize(self, context: Context) -> None:
-        """Load the model that lies beside the handler, and draw one face so that the first caller need not wait."""
+        """Load the model that lies beside the handler, and draw with it: refused here, it never gets a job."""
         log_to_stderr()
         try:
             self._start(context.system_properties)
@@ -121,9 +126,7 @@ class FaceHandler:
         device = "cpu" if gpu is None else f"cuda:{gpu}"
         self.engine = self._load(Path(properties["model_dir"]), device)
         self._fingerprint = hashlib.sha256(f"{self.engine.fingerprint} {codecs()}".encode()).hexdigest()
-        for outcome in self.engine.render_each([Sample(seed=0)]):
-            if isinstance(outcome, Exception):
-                raise outcome
+        self_test(self.engine)
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
         """One serialized RenderResult for each row. Nothing a caller sends makes this raise."""
@@ -145,13 +148,16 @@ class FaceHandler:
         return batch
 
     def inference(self, batch: Batch) -> Batch:
-        """Draw all samples at once; each becomes pixels or an error."""
-        places = [place for place, face in enumerate(batch.faces) if isinstance(face.outcome, Sample)]
-        samples = [face.outcome for face in batch.faces if isinstance(face.outcome, Sample)]
+        """Draw or map all samples at once; each becomes pixels, latents or an error."""
         started = time.perf_counter()
-        for place, outcome in zip(places, self._draw(samples), strict=True):
-            face = batch.faces[place]
-            batch.faces[place] = Face(face.item, face.index, face.segment, outcome)
+        for pictures in (True, False):
+            places = {
+                place: face.outcome
+                for place, face in enumerate(batch.faces)
+                if isinstance(face.outcome, Sample) and (face.item.output == PICTURE) is pictures
+            }
+            for place, outcome in zip(places, self._draw(list(places.values()), pictures), strict=True):
+                batch.faces[place] = replace(batch.faces[place], outcome=outcome)
         batch.render_seconds = time.perf_counter() - started
         return batch
 
@@ -162,11 +168,11 @@ class FaceHandler:
         seconds = time.perf_counter() - started
         return [self._result(job, outcomes, batch.render_seconds, seconds) for job in batch.jobs]
 
-    def _draw(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.uint8] | Exception]:
+    def _draw(self, samples: Sequence[Sample], pictures: bool) -> Sequence[NDArray[Any] | Exception]:
         if not samples:
             return []
         try:
-            return self.engine.render_each(samples)
+            return self.engine.render_each(samples) if pictures else self.engine.ws_each(samples)
         except Exception as error:
             log.exception("a batch of %d faces could not be drawn", len(samples))
             if is_sticky(error):
@@ -180,7 +186,7 @@ class FaceHandler:
             return render_pb2.RenderOutcome(failure=failure(face.outcome))
         assert isinstance(face.outcome, np.ndarray), face.outcome
         try:
-            image = encode(face.outcome, face.item.encoding, face.item.jpeg_quality)
+            image = to_bytes(face.item, face.outcome)
         except Exception as error:
             if not isinstance(error, ValueError):
                 log.exception("an image could not be coded")
@@ -222,6 +228,14 @@ class FaceHandler:
         return result.SerializeToString()
 
 
+def to_bytes(item: render_pb2.RenderItem, made: NDArray[Any]) -> bytes:
+    """Pixels as an image in the format asked for, latents as little-endian float32."""
+    if item.output == PICTURE:
+        return encode(made, item.encoding, item.jpeg_quality)
+    rows = made[:1] if item.output == render_pb2.OUTPUT_W else made
+    return rows.astype("<f4").tobytes()
+
+
 def read_job(row: Mapping[str, Any]) -> render_pb2.RenderJob:
     """The job in a row of TorchServe's; ValueError, free of the caller's data, if there is none."""
     data = row.get(INPUT_NAME) if hasattr(row, "get") else None
@@ -247,6 +261,8 @@ def to_sample(item: render_pb2.RenderItem, config: GeneratorConfig) -> Sample:
         raise ValueError(f"encoding must be PNG, JPEG or RAW, got {item.encoding}")
     if item.noise not in NOISE_MODES:
         raise ValueError(f"noise must be const, none or random, got {item.noise}")
+    if item.output not in OUTPUTS:
+        raise ValueError(f"output must be a picture, w or ws, got {item.output}")
     kind = item.WhichOneof("latent")
     return Sample(
         seed=item.seed if kind == "seed" else None,

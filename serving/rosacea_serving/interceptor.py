@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import traceback
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -16,12 +18,14 @@ from .errors import InvalidRequest, ServiceError, to_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractContextManager
 
     from prometheus_client import Counter
 
     from .calls import Calls
 
     Context = grpc.aio.ServicerContext[Any, Any]
+    Door = Callable[[], AbstractContextManager[None]]
     Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
 
 OURS = "/rosacea."
@@ -32,7 +36,8 @@ log = logging.getLogger(__name__)
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Counts calls, and turns what a servicer raises into a status with google.rpc details.
 
-    It also parses requests itself, because grpc answers a malformed message with UNKNOWN and the name of a class.
+    It also parses requests itself, because grpc answers a malformed message with UNKNOWN and the name of a class. So it
+    does for the services that are not ours, whose calls it does not count: probes are answered while the door closes.
     """
 
     def __init__(self, calls: Calls, rejected: Counter) -> None:
@@ -45,32 +50,46 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         details: grpc.HandlerCallDetails,
     ) -> Handler:
         handler = await continuation(details)
-        if handler is None or not str(details.method).startswith(OURS):
-            return handler
+        if handler is None:
+            return None
+        door = self._calls.one if str(details.method).startswith(OURS) else nullcontext
+        if handler.request_streaming:
+            assert handler.response_streaming, details.method
+            return grpc.stream_stream_rpc_method_handler(
+                self._both_streaming(handler), response_serializer=handler.response_serializer
+            )
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._streaming(handler), response_serializer=handler.response_serializer
+                self._streaming(handler, door), response_serializer=handler.response_serializer
             )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(handler), response_serializer=handler.response_serializer
-        )
+        return grpc.unary_unary_rpc_method_handler(self._unary(handler, door), response_serializer=serializer(handler))
 
-    def _unary(self, handler: Handler) -> Callable[[bytes, Context], Awaitable[Any]]:
+    def _unary(self, handler: Handler, door: Door) -> Callable[[bytes, Context], Awaitable[Any]]:
         async def answer(data: bytes, context: Context) -> Any:
             try:
-                with self._calls.one():
+                with door():
                     return await handler.unary_unary(parse(handler, data), context)
             except Exception as error:
                 await self._abort(context, error)
 
         return answer
 
-    def _streaming(self, handler: Handler) -> Callable[[bytes, Context], AsyncIterator[Any]]:
+    def _streaming(self, handler: Handler, door: Door) -> Callable[[bytes, Context], AsyncIterator[Any]]:
         async def answer(data: bytes, context: Context) -> AsyncIterator[Any]:
             try:
-                with self._calls.one():
+                with door():
                     async for message in handler.unary_stream(parse(handler, data), context):
                         yield message
+            except Exception as error:
+                await self._abort(context, error)
+
+        return answer
+
+    def _both_streaming(self, handler: Handler) -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[Any]]:
+        async def answer(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+            try:
+                async for message in handler.stream_stream((parse(handler, data) async for data in requests), context):
+                    yield message
             except Exception as error:
                 await self._abort(context, error)
 
@@ -83,6 +102,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if not isinstance(error, ServiceError | InvalidSpec):
             log.error("a call failed", exc_info=error)
         self._rejected.labels(reason_of(error)).inc()
+        # grpc holds on to the error until the garbage collector comes; a large request must not stay with it.
+        traceback.clear_frames(error.__traceback__)
         await context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError("abort always raises")
 
@@ -93,6 +114,11 @@ def parse(handler: Handler, data: bytes) -> Any:
         return handler.request_deserializer(data)
     except DecodeError as error:
         raise InvalidRequest(Reason.MALFORMED_REQUEST, "the request is not a valid protobuf message") from error
+
+
+def serializer(handler: Handler) -> Callable[[Any], bytes]:
+    """Serialises answers; a large one comes as bytes, serialised off the event loop."""
+    return lambda answer: answer if isinstance(answer, bytes) else handler.response_serializer(answer)
 
 
 def reason_of(error: Exception) -> str:

@@ -22,7 +22,7 @@ class Metrics:
         )
         self.images = Counter(
             "rosacea_images",
-            "Images that left the queue, by what became of them: ok, failed, retried or cancelled.",
+            "Images that left the queue, by what became of them: ok, failed, retried, cancelled or expired.",
             ["model", "outcome"],
             registry=self.registry,
         )
@@ -49,4 +49,19 @@ class Metrics:
         self.ready = Gauge("rosacea_ready", "1 while workers can answer.", registry=self.registry)
         self.starts = Counter(
             "rosacea_torchserve_starts", "Times that TorchServe was started.", registry=self.registry
+        )
+        self.model_ready = Gauge(
+            "rosacea_model_ready", "1 while this revision can be drawn.", ["model", "revision"], registry=self.registry
+        )
+        self.circuit_open = Gauge(
+            "rosacea_model_circuit_open",
+            "1 from the third failed start in a row until one succeeds: worth an alert.",
+            ["model", "revision"],
+            registry=self.registry,
+        )
+        self.swaps = Counter(
+            "rosacea_model_swaps",
+            "Times that the models were read anew: done, unchanged or refused.",
+            ["outcome"],
+            registry=self.registry,
         )

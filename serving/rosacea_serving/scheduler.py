@@ -1,10 +1,11 @@
-"""The queue of one model, and the forming of its micro-batches.
+"""Draws the images of one model: what is next goes to the workers as micro-batches, a bounded number at a time.
 
-Policy: whenever fewer jobs run than workers can take, the next job gets whatever has arrived, oldest first, up to
-`max_batch` images. A lone image waits for nothing, and under load the batches fill by themselves. Cancelled images
-are dropped before they are sent. Where a worker dies, its images go back to the head of the queue and are tried once
-more, one to a job: if one of them killed the worker, the others live. Streams may fill half of the queue only, so that
-there is always room for somebody who waits for an answer.
+Which image is next, and who may wait at all, is `policy`. Here is what holds whatever the policy: whenever fewer jobs
+run than keep the workers busy, the next job gets whatever has arrived, up to `max_batch` images, so a lone image waits
+for nothing, and under load the batches fill by themselves. Images that nobody waits for any more, or that cannot be
+ready by their deadline, are dropped before they are sent. A call whose deadline cannot be kept, as far as recent jobs
+tell, is refused at once. Where a worker dies, its images are tried once more, before everything else and one to a
+job: if one of them killed the worker, the others live.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rosacea.render.v1 import render_pb2
 from rosacea_client.reasons import Reason
 
-from .errors import FaceFailed, Overloaded, Unavailable, shutting_down
+from .caller import Caller
+from .errors import FaceFailed, Overloaded, TooLate, Unavailable, shutting_down
+from .pace import Pace
+from .policy import Lane, Queue, Ticket
 from .torchserve.errors import BackendDown, BackendFailed, WorkerDied
 
 if TYPE_CHECKING:
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
     from .segments import Segment, SegmentPool
     from .torchserve.backend import Backend
 
+NOBODY = Caller()
+SHORTEST_RETRY_SECONDS = 0.05
+LONGEST_RETRY_SECONDS = 30.0
+SAFETY = 1.1                    # calls are let in as if everything took so much longer than it did
+
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +47,7 @@ class Limits:
 
     max_batch: int                  # images in a job
     jobs_in_flight: int             # jobs at the workers at one time
-    queue_images: int               # images waiting, beyond which calls are refused
+    queue_images: int               # images waiting, as `policy` counts them, beyond which calls are refused
     job_timeout_seconds: float      # after which a job counts as lost
 
 
@@ -61,13 +69,14 @@ class JobFacts:
     fingerprint: str
 
 
-@dataclass(eq=False)
-class Waiting:
+@dataclass(eq=False, kw_only=True)
+class Waiting(Ticket):
     """An image in the queue."""
 
     item: render_pb2.RenderItem
     future: asyncio.Future[Drawn]
-    arrived: float = field(default_factory=time.monotonic)
+    deadline: float
+    arrived: float
     started: float = 0.0
     retried: bool = False
 
@@ -88,37 +97,61 @@ class Scheduler:
         self._limits = limits
         self._metrics = metrics
         self._segments = segments
-        self._queue: deque[Waiting] = deque()
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._queue: Queue[Waiting] = Queue(limits.queue_images)
+        self._pace = Pace()
+        self._jobs: dict[asyncio.Task[None], list[Waiting]] = {}
         self._room = asyncio.Event()
         self._room.set()
-        self._seconds_per_image = 0.0
         self._closed = False
 
     @property
+    def max_batch(self) -> int:
+        """Images in a full job."""
+        return self._limits.max_batch
+
+    @property
     def queued(self) -> int:
-        """Images waiting; cancelled ones do not count."""
-        return sum(1 for waiting in self._queue if not waiting.future.done())
+        """Images waiting."""
+        return len(self._queue)
 
-    def room(self, *, stream: bool) -> int:
-        """How many more images may wait, for a stream or for a call that waits for its answer."""
-        return max(0, self._most(stream) - self.queued)
+    def room(self, lane: Lane, caller: Caller) -> int:
+        """How many more images of this caller's may wait."""
+        return self._queue.room(lane, caller.principal)
 
-    def submit(self, items: Sequence[render_pb2.RenderItem], *, stream: bool = False) -> list[asyncio.Future[Drawn]]:
+    def submit(
+        self, items: Sequence[render_pb2.RenderItem], lane: Lane = Lane.INTERACTIVE, caller: Caller = NOBODY
+    ) -> list[asyncio.Future[Drawn]]:
         """Queue images; all of them or, where there is no room for all, none (Overloaded).
 
         Cancelling a future takes its image out of the queue.
         """
         if self._closed:
             raise shutting_down()
-        if self.room(stream=stream) < len(items):
-            raise self._overloaded(self._most(stream))
-        self._forget_cancelled()
-        loop = asyncio.get_running_loop()
-        new = [Waiting(item, loop.create_future()) for item in items]
-        self._queue.extend(new)
+        if self.room(lane, caller) < len(items):
+            raise self._overloaded(lane, len(items))
+        futures = [self._put(item, lane, caller) for item in items]
         self._dispatch()
-        return [waiting.future for waiting in new]
+        return futures
+
+    def check_deadline(self, images: int, lane: Lane, caller: Caller) -> None:
+        """Raise Overloaded, or TooLate if waiting is of no use, where so many images will not be ready in time."""
+        left = caller.seconds_left
+        alone = SAFETY * self._seconds(images)
+        if alone > left:
+            raise TooLate(
+                Reason.DEADLINE_EXPIRED,
+                f"drawing takes about {alone:.3f} s, the deadline is in {left:.3f} s",
+                limits={"needed_seconds": f"{alone:.3f}", "left_seconds": f"{left:.3f}"},
+            )
+        ahead = self._queue.ahead(lane, caller.principal, images)
+        needed = SAFETY * (self._seconds_until_idle() + self._seconds(ahead))
+        if needed > left:
+            raise Overloaded(
+                Reason.DEADLINE_EXPIRED,
+                f"with those before it the call takes about {needed:.3f} s, its deadline is in {left:.3f} s",
+                limits={"needed_seconds": f"{needed:.3f}", "left_seconds": f"{left:.3f}"},
+                retry_after_seconds=_retry_seconds(needed - left),
+            )
 
     async def wait_for_room(self) -> None:
         """Return once some images have left the queue since it was last found full."""
@@ -128,8 +161,9 @@ class Scheduler:
     def close(self) -> None:
         """Refuse what waits and whatever comes. Jobs under way end when their workers do."""
         self._closed = True
-        while self._queue:
-            _fail(self._queue.popleft(), shutting_down())
+        while waiting := self._queue.pop():
+            _fail(waiting, shutting_down())
+        self._room.set()
 
     async def free(self) -> None:
         """Give the shared memory back. The workers have been stopped, so no job is left for long."""
@@ -137,51 +171,93 @@ class Scheduler:
         if self._segments:
             self._segments.close()
 
-    def _forget_cancelled(self) -> None:
-        if len(self._queue) > self._limits.queue_images:
-            self._queue = deque(waiting for waiting in self._queue if not waiting.future.done())
+    def _put(self, item: render_pb2.RenderItem, lane: Lane, caller: Caller) -> asyncio.Future[Drawn]:
+        waiting = Waiting(
+            item=item,
+            future=asyncio.get_running_loop().create_future(),
+            lane=lane,
+            principal=caller.principal,
+            deadline=caller.deadline,
+            arrived=time.monotonic(),
+        )
+        waiting.future.add_done_callback(lambda _: self._left(waiting))
+        self._queue.put(waiting)
+        return waiting.future
 
-    def _most(self, stream: bool) -> int:
-        return self._limits.queue_images // 2 if stream else self._limits.queue_images
+    def _left(self, waiting: Waiting) -> None:
+        """Whoever waited for this image has gone, or has got it."""
+        if self._queue.remove(waiting):
+            self._count("cancelled")
+            self._show_queue()
+            self._room.set()
 
-    def _overloaded(self, limit: int) -> Overloaded:
-        queued = self.queued
+    def _overloaded(self, lane: Lane, images: int) -> Overloaded:
+        queued, most = self._queue.waiting(lane), self._queue.most(lane)
         return Overloaded(
             Reason.QUEUE_FULL,
-            f"the queue holds {queued} of at most {limit} images",
-            limits={"queued": str(queued), "max_queued": str(limit)},
-            retry_after_seconds=max(0.05, queued * self._seconds_per_image / 2),
+            f"the queue holds {queued} of at most {most} images, {images} more are too many",
+            limits={"model": self._model.name, "queued": str(queued), "max_queued": str(most)},
+            retry_after_seconds=_retry_seconds(self._seconds(queued) / 2),
         )
+
+    # How long things take.
+
+    def _seconds(self, images: int) -> float:
+        limits = self._limits
+        return self._pace.seconds(
+            images, time.monotonic(), max_batch=limits.max_batch, jobs_in_flight=limits.jobs_in_flight
+        )
+
+    def _seconds_until_idle(self) -> float:
+        """Until a worker is free for the next job, at best."""
+        if len(self._jobs) < self._limits.jobs_in_flight:
+            return 0.0
+        now = time.monotonic()
+        left = [batch[0].started + self._seconds(len(batch)) - now for batch in self._jobs.values()]
+        return max(0.0, min(left))
 
     # Forming jobs.
 
     def _dispatch(self) -> None:
         while len(self._jobs) < self._limits.jobs_in_flight and (batch := self._next_batch()):
             task = asyncio.create_task(self._run(batch))
-            self._jobs.add(task)
+            self._jobs[task] = batch
             task.add_done_callback(self._job_ended)
-        self._metrics.queued.labels(self._model.short_name).set(len(self._queue))
+        self._show_queue()
 
     def _next_batch(self) -> list[Waiting]:
         batch: list[Waiting] = []
-        while self._queue and len(batch) < self._limits.max_batch:
-            waiting = self._queue.popleft()
+        now = time.monotonic()
+        ready_at = now + self._seconds(min(len(self._queue), self._limits.max_batch))
+        while len(batch) < self._limits.max_batch and (waiting := self._queue.pop()):
             self._room.set()
-            if waiting.future.done():
-                self._count("cancelled")
-                continue
             if waiting.retried and batch:
-                self._queue.appendleft(waiting)
+                self._queue.put_first(waiting)
                 break
-            waiting.started = time.monotonic()
+            if not self._is_wanted(waiting, ready_at):
+                continue
+            waiting.started = now
             batch.append(waiting)
             if waiting.retried:
                 break
         return batch
 
+    def _is_wanted(self, waiting: Waiting, ready_at: float) -> bool:
+        if waiting.future.done():
+            self._count("cancelled")
+            return False
+        if waiting.deadline < ready_at:
+            self._count("expired")
+            _fail(waiting, TooLate(Reason.DEADLINE_EXPIRED, "no worker was free in time for the deadline"))
+            return False
+        return True
+
     def _job_ended(self, task: asyncio.Task[None]) -> None:
-        self._jobs.discard(task)
+        del self._jobs[task]
         self._dispatch()
+
+    def _show_queue(self) -> None:
+        self._metrics.queued.labels(self._model.short_name).set(len(self._queue))
 
     # Running one job.
 
@@ -244,7 +320,8 @@ class Scheduler:
 
     def _observe(self, batch: list[Waiting], facts: JobFacts) -> None:
         name = self._model.short_name
-        self._seconds_per_image = (facts.render_seconds + facts.encode_seconds) / len(batch)
+        now = time.monotonic()
+        self._pace.note(len(batch), now - batch[0].started, now)
         self._metrics.stage.labels(name, "render").observe(facts.render_seconds)
         self._metrics.stage.labels(name, "encode").observe(facts.encode_seconds)
         for waiting in batch:
@@ -260,7 +337,7 @@ class Scheduler:
             else:
                 self._count("retried")
                 waiting.retried = True
-                self._queue.appendleft(waiting)
+                self._queue.put_first(waiting)
 
     def _fail_all(self, batch: list[Waiting], error: Exception) -> None:
         for waiting in batch:
@@ -279,6 +356,11 @@ class Scheduler:
 def _fail(waiting: Waiting, error: Exception) -> None:
     if not waiting.future.done():
         waiting.future.set_exception(error)
+
+
+def _retry_seconds(seconds: float) -> float:
+    """A hint in whole milliseconds, never absurd."""
+    return round(min(max(seconds, SHORTEST_RETRY_SECONDS), LONGEST_RETRY_SECONDS), 3)
 
 
 def _face_failed(failure: render_pb2.RenderFailure) -> FaceFailed:

@@ -8,13 +8,14 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import numpy as np
 from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 from PIL import Image
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1 import faces_pb2_grpc
-from rosacea_client.spec import FaceSpec
+from rosacea_client.spec import FaceSpec, LatentSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 SIDE = 8
+ROWS, WIDTH = 4, 3
 MODEL = "models/squares/revisions/" + "ab" * 32
 
 
@@ -36,16 +38,33 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
         self.page_size = 2
         self.model_names = ["models/circles", "models/squares", "models/triangles"]
         self.spoil: Callable[[pb.Face], pb.Face] = lambda face: face    # what a lying service does to a face
+        self.spoil_latents: Callable[[pb.MapLatentsResponse], pb.MapLatentsResponse] = lambda answer: answer
 
     def GenerateFaces(self, request: Any, context: Any) -> pb.GenerateFacesResponse:  # noqa: N802
         self._begin(request, context)
-        return pb.GenerateFacesResponse(faces=self._faces(request.spec), provenance=provenance())
+        timings = pb.Timings(queue_seconds=0.25, render_seconds=2, encode_seconds=0.5)
+        return pb.GenerateFacesResponse(
+            faces=self._faces(request.spec), provenance=provenance(), timings=timings
+        )    # fmt: skip
 
     def StreamFaces(self, request: Any, context: Any) -> Iterator[pb.StreamFacesResponse]:  # noqa: N802
         self._begin(request, context)
         faces = self._faces(request.spec)[request.start_index :]
         for start in range(0, len(faces), 3):
             yield pb.StreamFacesResponse(faces=faces[start : start + 3], provenance=provenance())
+
+    def MapLatents(self, request: Any, context: Any) -> pb.MapLatentsResponse:  # noqa: N802
+        self._begin(request, context)
+        spec = LatentSpec.from_pb(request.spec)
+        seeds = list(spec.seed_list or [0])
+        rows = ROWS if spec.space == "ws" else 1
+        return self.spoil_latents(pb.MapLatentsResponse(
+            latents=pb.Latents(data=np.repeat(np.array(seeds, "<f4"), rows * WIDTH).tobytes()),
+            space=pb.LATENT_SPACE_WS if spec.space == "ws" else pb.LATENT_SPACE_W,
+            shape=[len(seeds), ROWS, WIDTH] if spec.space == "ws" else [len(seeds), WIDTH],
+            seeds=spec.seed_list or (),
+            provenance=provenance(),
+        ))    # fmt: skip
 
     def GetModel(self, request: Any, context: Any) -> pb.GetModelResponse:  # noqa: N802
         self._begin(request, context)
@@ -81,19 +100,24 @@ def draw(index: int, seed: int, image_format: pb.ImageFormat.ValueType = pb.IMAG
     else:
         picture.save(buffer, "JPEG" if image_format == pb.IMAGE_FORMAT_JPEG else "PNG")
     size = {"width": SIDE, "height": SIDE, "channels": 3}
-    return pb.Face(index=index, seed=seed, image=buffer.getvalue(), format=image_format, **size)
+    reason = pb.FINISH_REASON_COMPLETE
+    return pb.Face(
+        index=index, seed=seed, image=buffer.getvalue(), format=image_format, finish_reason=reason, **size
+    )    # fmt: skip
 
 
 def provenance() -> pb.Provenance:
     """What the fake says made its faces."""
-    return pb.Provenance(model=MODEL, seed_scheme=pb.SEED_SCHEME_NUMPY_RANDOMSTATE, fingerprint="f1")
+    scheme = pb.SEED_SCHEME_NUMPY_RANDOMSTATE
+    return pb.Provenance(model=MODEL, digest="ab" * 32, seed_scheme=scheme, fingerprint="f1")
 
 
 def model(name: str) -> pb.Model:
     """A model that the fake serves."""
     return pb.Model(
         name=name, revision=MODEL, resolution=SIDE, channels=3, z_dim=4, w_dim=4, num_ws=4, ready=True,
-        max_images_per_request=64, max_images_per_stream=1000, note="draws squares",
+        limits=pb.Limits(max_images_per_request=64, formats=[pb.IMAGE_FORMAT_PNG], noise_modes=[99]),  # type: ignore[list-item]
+        note="draws squares", digest="ab" * 32,
     )    # fmt: skip
 
 

@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import numpy as np
 import pytest
 import typer
 
@@ -16,13 +17,17 @@ from rosacea_client import cli
 from rosacea_client.commands import parse_seeds, save_faces
 from rosacea_client.face import Face
 
-from .fakes import FakeFaces, draw, failure, provenance
+from .fakes import MODEL, ROWS, WIDTH, FakeFaces, draw, failure, provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-CLIENT = {"generate": "rosacea_client.commands:generate", "models": "rosacea_client.commands:models"}
+CLIENT = {
+    "generate": "rosacea_client.commands:generate",
+    "map": "rosacea_client.commands:map_latents",
+    "models": "rosacea_client.commands:models",
+}
 
 
 def entry_points(**commands: str) -> list[EntryPoint]:
@@ -281,3 +286,25 @@ def test_ctrl_c_ends_a_hanging_call_quietly(tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert stderr == f"interrupted: 0 of 1 faces are in {tmp_path}\n"
+
+
+@pytest.mark.parametrize(("space", "shape"), [("w", (3, WIDTH)), ("ws", (3, ROWS, WIDTH))])
+def test_latents_are_saved_as_one_array(rosacea: Any, address: str, tmp_path: Path, space: str, shape: Any) -> None:
+    out = tmp_path / "latents.npy"
+
+    code, stdout, _ = rosacea("map", "--seeds", "4-6", "--space", space, "--out", out, "--address", address)
+
+    assert code == 0
+    assert stdout.startswith(f"{space} {list(shape)} of {MODEL} in ")
+    array = np.load(out)
+    assert array.shape == shape
+    assert array.reshape(3, -1)[:, 0].tolist() == [4, 5, 6]
+
+
+def test_a_name_that_is_no_array_is_refused_before_anything_is_asked(
+    rosacea: Any, service: FakeFaces, address: str, tmp_path: Path
+) -> None:
+    code, _, stderr = rosacea("map", "--seeds", "1", "--out", tmp_path / "w.txt", "--address", address)
+
+    assert (code, service.calls) == (2, 0)
+    assert "--out must end in .npy, got w.txt" in stderr

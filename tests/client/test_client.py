@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -14,15 +14,19 @@ from rosacea_client import (
     DeadlineExceeded,
     Face,
     FaceClient,
+    FaceSpec,
     IntegrityError,
     InvalidSpec,
+    LatentSpec,
     Overloaded,
     ServerError,
+    Timings,
     Unavailable,
     contact_sheet,
 )
+from rosacea_client.convert import FaceOptions, LatentOptions
 
-from .fakes import MODEL, SIDE, FakeFaces, draw, failure, provenance
+from .fakes import MODEL, ROWS, SIDE, WIDTH, FakeFaces, draw, failure, provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,6 +144,91 @@ def test_an_answer_to_another_question_is_an_integrity_error(
 def test_a_missing_face_is_an_integrity_error(service: FakeFaces, address: str) -> None:
     with FaceClient(address) as client, pytest.raises(IntegrityError, match="stopped before face 5"):
         list(client.stream(range(3), start_index=5))
+
+
+@pytest.mark.parametrize(("space", "shape"), [("w", (2, WIDTH)), ("ws", (2, ROWS, WIDTH))])
+def test_latents_arrive_in_order_with_what_made_them(address: str, space: Any, shape: tuple[int, ...]) -> None:
+    with FaceClient(address) as client:
+        latents = client.map_latents([5, 3], space=space)
+
+    assert latents.array.shape == shape
+    assert latents.array.dtype == np.float32
+    assert latents.array.reshape(2, -1)[:, -1].tolist() == [5, 3]
+    assert (latents.seeds, latents.space) == ((5, 3), space)
+    assert (latents.model, latents.digest, latents.fingerprint) == (MODEL, "ab" * 32, "f1")
+
+
+def set_shape(answer: pb.MapLatentsResponse) -> None:
+    answer.shape[:] = [1, 2, 3]
+
+
+def set_length(answer: pb.MapLatentsResponse) -> None:
+    answer.latents.data += b"x"
+
+
+def set_count(answer: pb.MapLatentsResponse) -> None:
+    answer.shape[0], answer.latents.data = 1, answer.latents.data[: 4 * WIDTH]
+
+
+def set_seeds(answer: pb.MapLatentsResponse) -> None:
+    answer.seeds[0] = 9
+
+
+def set_space(answer: pb.MapLatentsResponse) -> None:
+    answer.space = pb.LATENT_SPACE_WS
+
+
+@pytest.mark.parametrize("lie", [set_shape, set_length, set_count, set_seeds, set_space])
+def test_latents_of_another_question_are_an_integrity_error(service: FakeFaces, address: str, lie: Any) -> None:
+    def spoil(answer: pb.MapLatentsResponse) -> pb.MapLatentsResponse:
+        lie(answer)
+        return answer
+
+    service.spoil_latents = spoil
+
+    with FaceClient(address) as client, pytest.raises(IntegrityError):
+        client.map_latents([5, 3])
+
+
+def test_a_face_tells_how_it_ended_and_where_the_time_went(service: FakeFaces, address: str) -> None:
+    with FaceClient(address) as client:
+        (face,) = client.generate([1])
+        service.spoil = lambda face: pb.Face(**{**fields_of(face), "finish_reason": 77})
+        (strange,) = client.generate([1])
+
+    assert (face.finish_reason, strange.finish_reason) == ("complete", "unknown-77")
+    assert face.timings == Timings(queue_seconds=0.25, render_seconds=2, encode_seconds=0.5)
+    assert face.digest == "ab" * 32
+
+
+def fields_of(message: pb.Face) -> dict[str, Any]:
+    return {field.name: value for field, value in message.ListFields()}
+
+
+def test_limits_of_a_newer_service_have_names_too(address: str) -> None:
+    with FaceClient(address) as client:
+        limits = client.model().limits
+
+    assert (limits.max_images_per_request, limits.formats, limits.noise_modes) == (64, ("png",), ("unknown-99",))
+
+
+def test_what_is_no_name_of_a_model_is_never_sent(service: FakeFaces, address: str) -> None:
+    with FaceClient(address) as client, pytest.raises(InvalidSpec, match="name must be models/NAME"):
+        client.model("squares")
+
+    assert service.calls == 0
+
+
+def test_options_are_the_fields_of_the_spec() -> None:
+    sources = {"seeds", "seed_range"}
+
+    assert set(FaceOptions.__annotations__) | sources == set(FaceSpec.model_fields)
+    assert set(LatentOptions.__annotations__) | sources == set(LatentSpec.model_fields)
+
+
+def test_an_option_that_there_is_not_is_named(address: str) -> None:
+    with FaceClient(address) as client, pytest.raises(InvalidSpec, match="truncation is not a field"):
+        client.generate([1], truncation=0.5)  # type: ignore[call-arg]
 
 
 def test_all_pages_of_models_are_read(address: str) -> None:

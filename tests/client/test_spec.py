@@ -237,7 +237,7 @@ def test_a_huge_value_is_cut_in_messages(value: Any) -> None:
 
 
 def test_consecutive_seeds_are_never_written_out() -> None:
-    spec = face_spec(range(10**9))
+    spec = face_spec(range(10**9), {})
 
     assert spec.seed_list == range(10**9)
     assert spec.to_pb().ByteSize() < 100

@@ -107,6 +107,29 @@ def test_golden_latents_and_mixes_come_back_over_grpc(golden: Path, golden_servi
     assert np.array_equal(draw(seeds=[first], style_mixes=[{"seed": second, "first_row": 3, "end_row": 8}]), mixed)
 
 
+@pytest.mark.parametrize("space", ["w", "ws"])
+@pytest.mark.parametrize("psi", [1.0, 0.5])
+def test_drawing_the_latents_of_seeds_draws_the_seeds(service: RunningService, space: Any, psi: float) -> None:
+    with FaceClient(service.address) as client:
+        latents = client.map_latents(range(5), space=space, truncation_psi=psi)
+        source: dict[str, Any] = {space: latents.array}
+        drawn = client.generate(**source, format="raw")
+        from_seeds = client.generate(range(5), truncation_psi=psi, format="raw")
+
+    assert [face.image for face in drawn] == [face.image for face in from_seeds]
+    assert latents.fingerprint == drawn[0].fingerprint
+    assert latents.digest in latents.model
+
+
+def test_golden_latents_are_mapped_over_grpc(golden: Path, golden_service: RunningService) -> None:
+    want = np.load(golden / "unconditional" / "generator_outputs.npz")
+
+    with FaceClient(golden_service.address) as client:
+        latents = client.map_latents(want["seeds"].tolist(), space="ws", model="models/unconditional")
+
+    assert np.allclose(latents.array, want["ws.psi1"], rtol=0, atol=1e-5)
+
+
 def test_the_same_seed_gives_the_same_bytes_alone_in_a_batch_and_64_at_once(
     service: RunningService, tiny: Path
 ) -> None:

@@ -187,6 +187,30 @@ def test_drawing_the_ws_of_a_sample_draws_the_sample(engine: Engine) -> None:
     assert np.array_equal(draw(engine, Sample(ws=ws)), draw(engine, sample))
 
 
+@pytest.mark.parametrize("kind", ["engine", "conditional"])
+def test_the_ws_of_a_sample_do_not_depend_on_its_batch(kind: str, request: pytest.FixtureRequest) -> None:
+    engine: Engine = request.getfixturevalue(kind)
+    samples = mixed_samples(engine.config)
+
+    together: list[Any] = engine.ws_each(samples)
+
+    for sample, each in zip(samples, together, strict=True):
+        alone: Any = engine.ws_each([sample])[0]
+        assert np.array_equal(each, alone)
+        assert np.array_equal(each, engine.ws([sample])[0].numpy())
+
+
+def test_a_latent_that_cannot_be_mapped_fails_alone(engine: Engine) -> None:
+    huge = np.full(engine.config.z_dim, 3e38, np.float32)
+
+    samples = [Sample(seed=1), Sample(seed=-1), Sample(z=huge, truncation_psi=1e300), Sample(seed=1)]
+    outcomes: list[Any] = engine.ws_each(samples)
+
+    good, wrong, not_finite, also_good = outcomes
+    assert isinstance(wrong, ValueError) and isinstance(not_finite, OutputNotFinite)
+    assert np.array_equal(good, also_good)
+
+
 def test_mixing_by_seed_is_mixing_ws_by_hand(engine: Engine) -> None:
     ws = engine.ws([Sample(seed=seed, truncation_psi=0.8) for seed in (1, 2, 3)]).numpy()
     by_hand = ws[0].copy()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,10 +60,10 @@ def test_a_saved_model_is_verified_and_told(folder: Path) -> None:
 def test_200_random_bit_flips_are_refused_before_anything_is_parsed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def parsed(path: Path) -> dict[str, Any]:
+    def parsed(file: object, path: Path) -> dict[str, Any]:
         raise AssertionError(f"{path} was parsed before it was verified")
 
-    monkeypatch.setattr(modelfile, "read_header", parsed)
+    monkeypatch.setattr(modelfile, "parse_header", parsed)
     path = folder / WEIGHTS_NAME
     bits = [0, 63, 64, 8 * path.stat().st_size - 1]
     bits += np.random.RandomState(0).randint(0, 8 * path.stat().st_size, 196).tolist()
@@ -76,10 +78,10 @@ def test_200_random_bit_flips_are_refused_before_anything_is_parsed(
 def test_every_flipped_bit_of_the_manifest_s_digest_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def parsed(path: Path) -> dict[str, Any]:
+    def parsed(file: object, path: Path) -> dict[str, Any]:
         raise AssertionError(f"{path} was parsed before it was verified")
 
-    monkeypatch.setattr(modelfile, "read_header", parsed)
+    monkeypatch.setattr(modelfile, "parse_header", parsed)
     manifest = folder / MANIFEST_NAME
     start = 8 * manifest.read_bytes().index(pinned_digest(folder).encode())
 
@@ -261,3 +263,32 @@ def test_a_failed_write_leaves_the_old_bytes_and_no_part(
         weights.save(folder, CONFIG, load(folder).generator.state_dict(), name="other")
 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_file_put_in_its_place_while_it_is_verified_is_not_what_is_described(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = fresh_model(tmp_path / "other", replace(CONFIG, z_dim=2 * CONFIG.z_dim), seed=1, name="small")
+    before = verify(folder)
+    hashed = hashlib.file_digest
+
+    def exchanged(file: Any, name: str) -> Any:
+        digest = hashed(file, name)
+        other.path.replace(folder / WEIGHTS_NAME)
+        return digest
+
+    monkeypatch.setattr(hashlib, "file_digest", exchanged)
+
+    assert verify(folder) == before
+    monkeypatch.undo()
+    with pytest.raises(ModelRejected, match="SHA-256 must be"):
+        verify(folder)
+
+
+def test_a_file_that_changed_after_it_was_verified_is_not_loaded(folder: Path, tmp_path: Path) -> None:
+    other = fresh_model(tmp_path / "other", CONFIG, seed=1, name="small")
+    file = verify(folder)
+    other.path.replace(file.path)
+
+    with pytest.raises(ModelRejected, match="it has changed"):
+        weights.read(file)

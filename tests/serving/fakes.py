@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rosacea.render.v1 import render_pb2
 from rosacea_serving.segments import SegmentWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rosacea_serving.torchserve.supervisor import TorchServeOptions
+    from rosacea_model.config import GeneratorConfig
+    from rosacea_serving.torchserve import TorchServeOptions
 
 
 class FakeWorkers:
-    """Answers each item with its seed as text. `seconds` is how long a job takes; `fail` may raise for a job."""
+    """Answers each item with its seed, as text or as rows of latents.
+
+    `seconds` is how long a job takes; `fail` may raise for a job.
+    """
 
     def __init__(self, options: TorchServeOptions, on_state: Callable[[str], None]) -> None:
         self.digests = {model.name: model.digest for model in options.models}
+        self.configs = {model.name: model.config for model in options.models}
         self.on_state = on_state
         self.jobs: list[list[int]] = []
         self.seconds = 0.0
@@ -49,14 +56,19 @@ class FakeWorkers:
             self.fail(job)
         finally:
             self.running -= 1
-        outcomes = [self._outcome(item.seed, job, slot) for slot, item in enumerate(job.items)]
+        outcomes = [self._outcome(item, job, slot, self.configs[model]) for slot, item in enumerate(job.items)]
         return render_pb2.RenderResult(outcomes=outcomes, digest=self.digests[model], fingerprint="fake")
 
-    def _outcome(self, seed: int, job: render_pb2.RenderJob, slot: int) -> render_pb2.RenderOutcome:
-        if seed in self.poisoned:
+    def _outcome(
+        self, item: render_pb2.RenderItem, job: render_pb2.RenderJob, slot: int, config: GeneratorConfig
+    ) -> render_pb2.RenderOutcome:
+        if item.seed in self.poisoned:
             failure = render_pb2.RenderFailure(reason="OUTPUT_NOT_FINITE", message="the image holds NaN or infinity")
             return render_pb2.RenderOutcome(failure=failure)
-        image = str(seed).encode().ljust(self.image_bytes)
+        image = str(item.seed).encode().ljust(self.image_bytes)
+        if item.output != render_pb2.OUTPUT_UNSPECIFIED:
+            rows = 1 if item.output == render_pb2.OUTPUT_W else config.num_ws
+            image = np.full(rows * config.w_dim, item.seed, "<f4").tobytes()
         if job.HasField("segment") and self.use_segments and len(image) <= job.segment.slot_bytes:
             self.writer.write(job.segment.path, slot, job.segment.slot_bytes, image)
             return render_pb2.RenderOutcome(slot_length=len(image))

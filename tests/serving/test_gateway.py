@@ -283,8 +283,8 @@ async def test_an_answer_is_never_larger_than_a_client_takes(tmp_path: Path) -> 
         stub: Any = faces_pb2_grpc.FaceServiceStub(channel)
         answer = await stub.GetModel(pb.GetModelRequest())
 
-    assert 8 <= answer.model.max_images_per_request < 64
-    assert answer.model.max_images_per_request * 1024 * 1024 * 3 < MAX_MESSAGE_BYTES
+    assert 8 <= answer.model.limits.max_images_per_request < 64
+    assert answer.model.limits.max_images_per_request * 1024 * 1024 * 3 < MAX_MESSAGE_BYTES
 
 
 def test_a_queue_that_cannot_hold_a_request_is_refused() -> None:
@@ -329,9 +329,11 @@ async def test_a_cancelled_stream_stops_drawing(service: Service) -> None:
 
 
 async def test_an_expired_call_is_not_drawn(service: Service) -> None:
-    service.workers.seconds = 0.2
+    service.workers.seconds = 0.5
     first = asyncio.ensure_future(service.generate(seeds=seeds(1)))
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        while not service.workers.jobs:  # noqa: ASYNC110  # until it has a worker
+            await asyncio.sleep(0.005)
 
     with pytest.raises(grpc.aio.AioRpcError) as expiry:
         await service.stub.GenerateFaces(pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=seeds(2))), timeout=0.05)

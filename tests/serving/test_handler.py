@@ -36,6 +36,7 @@ class FakeEngine:
     config = CONFIG
     digest = "d" * 64
     fingerprint = "f" * 64
+    micro_batch = 1
 
     def __init__(self) -> None:
         self.batches: list[list[int | None]] = []
@@ -43,6 +44,15 @@ class FakeEngine:
     def render_each(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | Exception]:
         self.batches.append([sample.seed for sample in samples])
         return [self._draw(sample) for sample in samples]
+
+    def ws_each(self, samples: Sequence[Sample]) -> list[NDArray[np.float32] | Exception]:
+        self.batches.append([sample.seed for sample in samples])
+        return [self._map(sample) for sample in samples]
+
+    def _map(self, sample: Sample) -> NDArray[np.float32] | Exception:
+        if sample.seed == 1000:
+            return OutputNotFinite("the latent holds NaN or infinity")
+        return np.arange(self.config.num_ws * 4, dtype=np.float32).reshape(-1, 4) + (sample.seed or 0)
 
     def _draw(self, sample: Sample) -> NDArray[np.uint8] | Exception:
         if sample.seed == 1000:
@@ -104,14 +114,14 @@ def test_several_jobs_are_drawn_as_one_batch_and_answered_apart(handler: FaceHan
     results = handle(handler, row(item(1), item(2)), row(), row(item(3)))
 
     assert [colours(result) for result in results] == [[1, 2], [], [3]]
-    assert engine_of(handler).batches[1:] == [[1, 2, 3]]
+    assert engine_of(handler).batches[2:] == [[1, 2, 3]]
 
 
 def test_an_empty_job_is_answered_without_drawing(handler: FaceHandler) -> None:
     (result,) = handle(handler, {"job": bytearray()})
 
     assert len(result.outcomes) == 0 and result.digest == "d" * 64
-    assert len(engine_of(handler).batches) == 1
+    assert len(engine_of(handler).batches) == 2, "those of the self-test"
 
 
 def test_a_bad_item_fails_alone(handler: FaceHandler) -> None:
@@ -127,6 +137,7 @@ def test_a_bad_item_fails_alone(handler: FaceHandler) -> None:
     [
         ({"encoding": render_pb2.ENCODING_UNSPECIFIED}, "encoding must be PNG, JPEG or RAW, got 0"),
         ({"encoding": 99}, "encoding must be PNG, JPEG or RAW, got 99"),
+        ({"output": 99}, "output must be a picture, w or ws, got 99"),
         ({"noise": render_pb2.NOISE_UNSPECIFIED}, "noise must be const, none or random, got 0"),
         ({"z": b"12345"}, "z must hold float32 numbers of 4 bytes each, got 5 bytes"),
         ({"ws": bytes(20)}, "ws must hold rows of 4 numbers, got 5 numbers"),
@@ -196,6 +207,30 @@ def test_images_are_coded_as_asked(handler: FaceHandler, encoding: int, form: st
     with Image.open(io.BytesIO(result.outcomes[0].image)) as image:
         assert image.format == form
         assert abs(int(np.asarray(image).mean()) - 100) <= 1
+
+
+def test_latents_and_pictures_of_one_job_are_made_apart_and_stay_in_order(handler: FaceHandler) -> None:
+    w, ws = render_pb2.OUTPUT_W, render_pb2.OUTPUT_WS
+
+    (result,) = handle(handler, row(item(7), item(8, output=ws), item(1000, output=w), item(9), item(10, output=w)))
+
+    picture, rows, failed, other, first_row = result.outcomes
+    assert (picture.image[0], other.image[0]) == (7, 9)
+    assert np.frombuffer(rows.image, "<f4").tolist() == [8 + number for number in range(CONFIG.num_ws * 4)]
+    assert np.frombuffer(first_row.image, "<f4").tolist() == [10, 11, 12, 13]
+    assert failed.failure.reason == "OUTPUT_NOT_FINITE"
+    assert engine_of(handler).batches[-2:] == [[7, 9], [8, 1000, 10]]
+
+
+def test_latents_go_into_their_slots_too(handler: FaceHandler) -> None:
+    segment = Segment(2, 100)
+    wire = render_pb2.Segment(path=segment.path, slot_bytes=100)
+
+    (result,) = handle(handler, row(item(1), item(2, output=render_pb2.OUTPUT_W), segment=wire))
+
+    assert result.outcomes[1].slot_length == 16
+    assert np.frombuffer(segment.read(1, 16), "<f4").tolist() == [2, 3, 4, 5]
+    segment.close()
 
 
 def test_an_item_becomes_the_sample_it_describes() -> None:
@@ -270,7 +305,7 @@ class Lost:
     def render_each(self, samples): raise RuntimeError("CUDA error: unspecified launch failure")
 handler = FaceHandler()
 handler.engine = Lost()
-handler._draw([Sample(seed=0)])
+handler._draw([Sample(seed=0)], True)
 print("still here")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

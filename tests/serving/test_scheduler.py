@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +14,16 @@ from rosacea.render.v1 import render_pb2
 from rosacea_client.reasons import Reason
 from rosacea_model import GeneratorConfig
 from rosacea_model.modelfile import ModelFile
+from rosacea_serving.caller import Caller
 from rosacea_serving.catalog import ServedModel
-from rosacea_serving.errors import FaceFailed, Overloaded, Unavailable
+from rosacea_serving.errors import FaceFailed, Overloaded, TooLate, Unavailable
 from rosacea_serving.metrics import Metrics
+from rosacea_serving.pace import FORGET_SECONDS
+from rosacea_serving.policy import Lane
 from rosacea_serving.scheduler import Drawn, Limits, Scheduler
 from rosacea_serving.segments import Segment, SegmentPool
+from rosacea_serving.torchserve import TorchServeOptions
 from rosacea_serving.torchserve.errors import BackendDown, WorkerDied
-from rosacea_serving.torchserve.supervisor import TorchServeOptions
 
 from .fakes import FakeWorkers
 
@@ -53,8 +58,15 @@ class Bench:
         settings = Limits(**(defaults | limits))
         self.scheduler = Scheduler(ServedModel(MODEL), self.workers, settings, self.metrics, self.segments)
 
-    def submit(self, seeds: Iterable[int], *, stream: bool = False) -> list[asyncio.Future[Drawn]]:
-        return self.scheduler.submit([render_pb2.RenderItem(seed=seed) for seed in seeds], stream=stream)
+    def submit(
+        self,
+        seeds: Iterable[int],
+        lane: Lane = Lane.INTERACTIVE,
+        principal: str = "",
+        deadline: float = math.inf,
+    ) -> list[asyncio.Future[Drawn]]:
+        items = [render_pb2.RenderItem(seed=seed) for seed in seeds]
+        return self.scheduler.submit(items, lane, Caller(principal=principal, deadline=deadline))
 
     def count(self, outcome: str) -> float:
         labels = {"model": "demo", "outcome": outcome}
@@ -119,6 +131,7 @@ async def test_a_cancelled_image_leaves_the_queue_and_never_reaches_a_worker() -
     await asyncio.sleep(0)
 
     second.cancel()
+    await asyncio.sleep(0)
 
     assert bench.scheduler.queued == 1
     assert images(await asyncio.gather(first, third)) == [1, 3]
@@ -196,31 +209,34 @@ async def test_images_come_inline_where_there_is_no_shared_memory() -> None:
     assert bench.metrics.registry.get_sample_value("rosacea_images_inline_total", {"model": "demo"}) == 2
 
 
-async def test_streams_leave_half_of_the_queue_to_others() -> None:
+async def test_streams_leave_the_queue_to_those_who_wait_for_an_answer() -> None:
     bench = Bench(queue_images=8, max_batch=1)
     bench.workers.seconds = 0.01
-    futures = bench.submit(range(4), stream=True)
+    futures = bench.submit(range(4), Lane.BULK)
     await asyncio.sleep(0)
-    futures += bench.submit([4], stream=True)           # one is under way, four wait
+    futures += bench.submit([4], Lane.BULK)             # one is under way, four wait
 
-    assert bench.scheduler.room(stream=True) == 0
+    assert bench.scheduler.room(Lane.BULK, Caller()) == 0
     with pytest.raises(Overloaded):
-        bench.submit([10], stream=True)
+        bench.submit([10], Lane.BULK)
 
-    assert images(await asyncio.gather(*futures, *bench.submit([11, 12, 13, 14]))) == [0, 1, 2, 3, 4, 11, 12, 13, 14]
+    everything = [*futures, *bench.submit(range(11, 19))]
+
+    assert images(await asyncio.gather(*everything)) == [*range(5), *range(11, 19)]
 
 
 async def test_cancelled_images_do_not_pile_up() -> None:
     bench = Bench(queue_images=8)
-    bench.workers.seconds = 0.05
-    (running,) = bench.submit([0])
+    bench.workers.seconds = 60.0
+    bench.submit([0])
     await asyncio.sleep(0)
     for _ in range(100):
         for future in bench.submit(range(8)):
             future.cancel()
+        await asyncio.sleep(0)
 
-    assert len(bench.scheduler._queue) <= 16
-    assert images([await running]) == [0]
+    assert bench.scheduler.queued == 0
+    assert bench.count("cancelled") == 800
 
 
 async def test_a_backend_that_is_down_is_not_asked_twice() -> None:
@@ -291,3 +307,77 @@ async def test_room_comes_back_even_if_everything_queued_was_cancelled() -> None
 
     await asyncio.wait_for(room, 1)
     assert images([await running]) == [1]
+
+
+async def test_an_image_whose_deadline_came_while_it_waited_never_reaches_a_worker() -> None:
+    bench = Bench(max_batch=1)
+    bench.workers.seconds = 0.05
+    (running,) = bench.submit([1])
+    (late,) = bench.submit([2], deadline=time.monotonic() + 0.01)
+    (patient,) = bench.submit([3])
+
+    with pytest.raises(TooLate):
+        await late
+    assert images([await running, await patient]) == [1, 3]
+    assert bench.workers.drawn == [1, 3]
+    assert bench.count("expired") == 1
+
+
+async def test_an_image_that_a_dead_worker_had_is_not_tried_again_after_its_deadline() -> None:
+    bench = Bench()
+    bench.workers.seconds = 0.05
+
+    def die(job: render_pb2.RenderJob) -> None:
+        raise WorkerDied("gone")
+
+    bench.workers.fail = die
+    (future,) = bench.submit([1], deadline=time.monotonic() + 0.01)
+
+    with pytest.raises(TooLate):
+        await future
+    assert bench.workers.jobs == [[1]]
+
+
+async def test_a_hopeless_deadline_is_refused_and_a_feasible_one_is_not() -> None:
+    bench = Bench(max_batch=1)
+    bench.workers.seconds = 0.05
+    bench.scheduler._pace.note(1, 0.05, time.monotonic())
+    futures = bench.submit(range(100))
+
+    def caller(seconds: float) -> Caller:
+        return Caller(principal="other", deadline=time.monotonic() + seconds)
+
+    with pytest.raises(TooLate):
+        bench.scheduler.check_deadline(1, Lane.INTERACTIVE, caller(0.01))
+    with pytest.raises(Overloaded) as refusal:
+        bench.scheduler.check_deadline(20, Lane.INTERACTIVE, caller(1.5))
+    bench.scheduler.check_deadline(20, Lane.INTERACTIVE, caller(60.0))
+    bench.scheduler.check_deadline(20, Lane.INTERACTIVE, Caller())
+
+    hint = refusal.value.retry_after_seconds
+    assert hint is not None
+    assert hint * 1000 == pytest.approx(round(hint * 1000)), "the hint is in whole milliseconds"
+    for future in futures:
+        future.cancel()
+
+
+async def test_a_service_that_was_slow_is_tried_again() -> None:
+    bench = Bench()
+    bench.scheduler._pace.note(1, 60.0, time.monotonic() - FORGET_SECONDS - 1)
+
+    bench.scheduler.check_deadline(1, Lane.INTERACTIVE, Caller(deadline=time.monotonic() + 1.0))
+
+
+async def test_the_hint_of_a_refusal_is_about_when_there_will_be_room() -> None:
+    bench = Bench(max_batch=1, queue_images=40)
+    bench.workers.seconds = 0.05
+    bench.scheduler._pace.note(1, 0.05, time.monotonic())
+    futures = bench.submit(range(40))
+
+    with pytest.raises(Overloaded) as refusal:
+        bench.submit(range(40))
+
+    assert refusal.value.retry_after_seconds is not None
+    assert refusal.value.retry_after_seconds == pytest.approx(1.0, rel=0.05), "half of 40 images of 50 ms"
+    for future in futures:
+        future.cancel()

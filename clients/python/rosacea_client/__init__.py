@@ -27,10 +27,13 @@ if TYPE_CHECKING:
         ServerError,
         Unavailable,
     )
-    from rosacea_client.face import Face, ModelInfo
+    from rosacea_client.face import Face
     from rosacea_client.grid import contact_sheet
+    from rosacea_client.latents import Latents
+    from rosacea_client.modelinfo import Limits, ModelInfo
+    from rosacea_client.provenance import Timings
     from rosacea_client.reasons import Reason, Violation
-    from rosacea_client.spec import FaceSpec, ModelLimits, SeedRange, StyleMix
+    from rosacea_client.spec import FaceSpec, LatentSpec, ModelLimits, SeedRange, StyleMix
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -44,6 +47,9 @@ __all__ = [
     "IntegrityError",
     "InvalidRequest",
     "InvalidSpec",
+    "LatentSpec",
+    "Latents",
+    "Limits",
     "ModelInfo",
     "ModelLimits",
     "NotFound",
@@ -52,6 +58,7 @@ __all__ = [
     "SeedRange",
     "ServerError",
     "StyleMix",
+    "Timings",
     "Unavailable",
     "Violation",
     "contact_sheet",
@@ -63,11 +70,15 @@ _HOMES = {
     "Face": "face",
     "FaceClient": "client",
     "FaceSpec": "spec",
-    "ModelInfo": "face",
+    "LatentSpec": "spec",
+    "Latents": "latents",
+    "Limits": "modelinfo",
+    "ModelInfo": "modelinfo",
     "ModelLimits": "spec",
     "Reason": "reasons",
     "SeedRange": "spec",
     "StyleMix": "spec",
+    "Timings": "provenance",
     "Violation": "reasons",
     "contact_sheet": "grid",
 }

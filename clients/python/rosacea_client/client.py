@@ -7,24 +7,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1.faces_pb2_grpc import FaceServiceStub
 from rosacea_client.address import DEFAULT_ADDRESS
-from rosacea_client.convert import CHANNEL_OPTIONS, Seeds, face_spec, faces_in_order
+from rosacea_client.convert import CHANNEL_OPTIONS, face_spec, faces_in_order, latent_spec, latents_in_order
 from rosacea_client.errors import from_rpc
-from rosacea_client.face import Face, ModelInfo
+from rosacea_client.fields import in_field, model_name
+from rosacea_client.modelinfo import ModelInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    import numpy.typing as npt
-
-    from rosacea_client.spec import FaceSpec, ImageFormat, NoiseMode, StyleMix
+    from rosacea_client.convert import FaceOptions, LatentOptions, Seeds
+    from rosacea_client.face import Face
+    from rosacea_client.latents import Latents
+    from rosacea_client.spec import FaceSpec
 
 Answer = TypeVar("Answer")
 
@@ -64,61 +66,32 @@ class FaceClient:
         if self._owns_channel:
             self._channel.close()
 
-    def generate(
-        self,
-        seeds: Seeds | None = None,
-        *,
-        z: npt.ArrayLike | None = None,
-        w: npt.ArrayLike | None = None,
-        ws: npt.ArrayLike | None = None,
-        truncation_psi: float | None = None,
-        truncation_cutoff: int | None = None,
-        noise_mode: NoiseMode = "const",
-        noise_seed: int | None = None,
-        class_index: int | None = None,
-        label_vector: npt.ArrayLike | None = None,
-        style_mixes: Sequence[StyleMix | Mapping[str, int]] = (),
-        format: ImageFormat = "png",    # noqa: A002  # the name it has everywhere
-        jpeg_quality: int | None = None,
-        model: str = "",
-    ) -> list[Face]:
-        """A few faces in one answer: all of them, or an error. Name seeds, or give z, w or ws."""
-        spec = face_spec(
-            seeds, z=z, w=w, ws=ws, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff,
-            noise_mode=noise_mode, noise_seed=noise_seed, class_index=class_index, label_vector=label_vector,
-            style_mixes=style_mixes, format=format, jpeg_quality=jpeg_quality, model=model,
-        )    # fmt: skip
-        return self.generate_spec(spec)
+    def generate(self, seeds: Seeds | None = None, **options: Unpack[FaceOptions]) -> list[Face]:
+        """A few faces in one answer: all of them, or an error. Name seeds, or give z, w or ws.
+
+        Options are the fields of `FaceSpec`: z, w, ws, truncation_psi, truncation_cutoff, noise_mode, noise_seed,
+        class_index, label_vector, style_mixes, format, jpeg_quality, model.
+        """
+        return self.generate_spec(face_spec(seeds, options))
 
     def stream(
-        self,
-        seeds: Seeds | None = None,
-        *,
-        z: npt.ArrayLike | None = None,
-        w: npt.ArrayLike | None = None,
-        ws: npt.ArrayLike | None = None,
-        truncation_psi: float | None = None,
-        truncation_cutoff: int | None = None,
-        noise_mode: NoiseMode = "const",
-        noise_seed: int | None = None,
-        class_index: int | None = None,
-        label_vector: npt.ArrayLike | None = None,
-        style_mixes: Sequence[StyleMix | Mapping[str, int]] = (),
-        format: ImageFormat = "png",    # noqa: A002  # the name it has everywhere
-        jpeg_quality: int | None = None,
-        model: str = "",
-        start_index: int = 0,
+        self, seeds: Seeds | None = None, *, start_index: int = 0, **options: Unpack[FaceOptions]
     ) -> Iterator[Face]:
-        """Many faces, in order, as they are ready; all of them within `timeout_seconds`.
+        """Many faces, in order, as they are ready; all of them within `timeout_seconds`. Options as for `generate`.
 
         `start_index` goes on where an earlier stream was cut off. Closing the iterator stops the rendering.
         """
-        spec = face_spec(
-            seeds, z=z, w=w, ws=ws, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff,
-            noise_mode=noise_mode, noise_seed=noise_seed, class_index=class_index, label_vector=label_vector,
-            style_mixes=style_mixes, format=format, jpeg_quality=jpeg_quality, model=model,
-        )    # fmt: skip
-        return self.stream_spec(spec, start_index)
+        return self.stream_spec(face_spec(seeds, options), start_index)
+
+    def map_latents(self, seeds: Seeds | None = None, **options: Unpack[LatentOptions]) -> Latents:
+        """Intermediate latents of seeds or z, undrawn: `generate(w=client.map_latents([7]).array)` draws seed 7.
+
+        Options are the fields of `LatentSpec`: z, space ("w", or "ws" for a row for each layer), truncation_psi,
+        truncation_cutoff, class_index, label_vector, style_mixes, model.
+        """
+        spec = latent_spec(seeds, options)
+        answer = self._call(self._stub.MapLatents, pb.MapLatentsRequest(spec=spec.to_pb()))
+        return latents_in_order(answer, spec)
 
     def generate_spec(self, spec: FaceSpec) -> list[Face]:
         """What `generate` does, for a spec that is ready made."""
@@ -141,7 +114,8 @@ class FaceClient:
 
     def model(self, name: str = "") -> ModelInfo:
         """One model; the default model where `name` is empty."""
-        return ModelInfo.from_pb(self._call(self._stub.GetModel, pb.GetModelRequest(name=name)).model)
+        request = pb.GetModelRequest(name=in_field("name", model_name, name))
+        return ModelInfo.from_pb(self._call(self._stub.GetModel, request).model)
 
     def _call(self, method: Callable[..., Answer], request: Any) -> Answer:
         try:

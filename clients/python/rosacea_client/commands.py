@@ -1,19 +1,23 @@
-"""The client's own commands: `rosacea generate` and `rosacea models`."""
+"""The client's own commands: `rosacea generate`, `rosacea map` and `rosacea models`."""
 
 import contextlib
 import dataclasses
+import io
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.client import FaceClient
-from rosacea_client.face import Face, ModelInfo
-from rosacea_client.spec import ImageFormat, NoiseMode
+from rosacea_client.face import Face
+from rosacea_client.files import write_atomically
+from rosacea_client.modelinfo import ModelInfo
+from rosacea_client.spec import ImageFormat, LatentSpace, NoiseMode
 
 MAX_SEEDS = 10_000_000
 
@@ -50,6 +54,31 @@ def generate(
 
         save_sheet(contact_sheet(kept), out / "grid.png")
         typer.echo(out / "grid.png")
+
+
+def map_latents(
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 7 or 0-15,42.")],
+    out: Annotated[Path, typer.Option("--out", help="File for the array, NAME.npy.")] = Path("w.npy"),
+    space: Annotated[LatentSpace, typer.Option("--space", help="One row for each, or one for each layer.")] = "w",
+    psi: Annotated[float | None, typer.Option("--psi", help="Truncation from -2 to 2; 1 is none.")] = None,
+    cutoff: Annotated[int | None, typer.Option("--cutoff", help="Truncate only so many rows.")] = None,
+    label: Annotated[int | None, typer.Option("--label", help="Class, for conditional models.")] = None,
+    model: Annotated[str, typer.Option("--model", help="models/NAME; else the default model.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 60.0,
+) -> None:
+    """Compute the intermediate latents of seeds and save them as one numpy array."""
+    if out.suffix != ".npy":
+        raise ValueError(f"--out must end in .npy, got {out.name}")
+    with FaceClient(address, timeout_seconds=timeout) as client:
+        latents = client.map_latents(
+            parse_seeds(seeds), space=space, truncation_psi=psi, truncation_cutoff=cutoff, class_index=label,
+            model=model,
+        )    # fmt: skip
+    buffer = io.BytesIO()
+    np.save(buffer, latents.array)
+    write_atomically(out, buffer.getvalue())
+    typer.echo(f"{latents.space} {list(latents.array.shape)} of {latents.model} in {out}")
 
 
 def models(

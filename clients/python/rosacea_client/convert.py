@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from rosacea_client.errors import IntegrityError
 from rosacea_client.face import Face
-from rosacea_client.spec import FaceSpec
+from rosacea_client.latents import Latents
+from rosacea_client.spec import FaceSpec, LatentSpec
 
 if TYPE_CHECKING:
     from rosacea.v1 import faces_pb2 as pb
+    from rosacea_client.spec import ImageFormat, LatentSpace, NoiseMode, StyleMix
 
 Seeds = int | range | Sequence[int] | npt.NDArray[np.integer[Any]]
 
 MAX_MESSAGE_BYTES = 64 * 2**20
+
+
+class MappingOptions(TypedDict, total=False):
+    """What may be said of faces and latents alike; `rosacea.v1.FaceSpec` tells what each means."""
+
+    model: str
+    z: npt.ArrayLike | None
+    truncation_psi: float | None
+    truncation_cutoff: int | None
+    class_index: int | None
+    label_vector: npt.ArrayLike | None
+    style_mixes: Sequence[StyleMix | Mapping[str, int]]
+
+
+class FaceOptions(MappingOptions, total=False):
+    """What may be said of faces."""
+
+    w: npt.ArrayLike | None
+    ws: npt.ArrayLike | None
+    noise_mode: NoiseMode
+    noise_seed: int | None
+    format: ImageFormat
+    jpeg_quality: int | None
+
+
+class LatentOptions(MappingOptions, total=False):
+    """What may be said of latents."""
+
+    space: LatentSpace
 
 _SERVICE_CONFIG = {
     "methodConfig": [
@@ -44,11 +75,21 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-def face_spec(seeds: Seeds | None, **options: Any) -> FaceSpec:
-    """The spec that a caller's arguments describe; consecutive seeds travel as a range."""
+def face_spec(seeds: Seeds | None, options: FaceOptions) -> FaceSpec:
+    """The faces that a caller's arguments describe."""
+    return FaceSpec(**seed_source(seeds), **options)
+
+
+def latent_spec(seeds: Seeds | None, options: LatentOptions) -> LatentSpec:
+    """The latents that a caller's arguments describe."""
+    return LatentSpec(**seed_source(seeds), **options)
+
+
+def seed_source(seeds: Seeds | None) -> dict[str, Any]:
+    """The field of a spec that says which seeds; consecutive seeds travel as a range."""
     if isinstance(seeds, range) and seeds.step == 1 and len(seeds):
-        return FaceSpec(seed_range={"start": seeds.start, "count": len(seeds)}, **options)
-    return FaceSpec(seeds=[seeds] if isinstance(seeds, (int, np.integer)) else seeds, **options)
+        return {"seed_range": {"start": seeds.start, "count": len(seeds)}}
+    return {"seeds": [seeds] if isinstance(seeds, (int, np.integer)) else seeds}
 
 
 def faces_in_order(
@@ -58,7 +99,7 @@ def faces_in_order(
     seeds, index = spec.seed_list, start
     for answer in answers:
         for message in answer.faces:
-            face = Face.from_pb(message, answer.provenance)
+            face = Face.from_pb(message, answer.provenance, answer.timings)
             expected = seeds[index] if seeds is not None and index < len(seeds) else None
             if (face.index, face.seed, face.format) != (index, expected, spec.format):
                 raise IntegrityError(
@@ -70,3 +111,14 @@ def faces_in_order(
     if seeds is not None and index != len(seeds):
         wanted = f"faces {start} to {len(seeds) - 1}"
         raise IntegrityError(f"the service should have sent {wanted}, it stopped before face {index}")
+
+
+def latents_in_order(answer: pb.MapLatentsResponse, spec: LatentSpec) -> Latents:
+    """The latents of the answer, once they are seen to be the ones that `spec` asks for."""
+    latents = Latents.from_pb(answer)
+    wanted = spec.seed_list
+    if wanted is not None and len(latents.array) != len(wanted):
+        raise IntegrityError(f"the service should have sent {len(wanted)} latents, got {len(latents.array)}")
+    if latents.space != spec.space or latents.seeds != tuple(wanted or ()):
+        raise IntegrityError(f"the service should have sent {spec.space} of what was asked, it sent other latents")
+    return latents

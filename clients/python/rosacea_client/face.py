@@ -1,4 +1,4 @@
-"""What the service answers with: faces, and descriptions of models."""
+"""Faces, as the service answers with them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy.typing as npt
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client.errors import IntegrityError
 from rosacea_client.files import write_atomically
+from rosacea_client.provenance import Provenance, Timings, made_by, named
 from rosacea_client.spec import FORMATS
 
 SUFFIXES = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "raw": (".raw",)}
-SEED_SCHEMES = {1: "numpy-randomstate"}
+FINISH_REASONS = {1: "complete"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Face:
+class Face(Provenance):
     """One synthetic face, and what made it."""
 
     index: int                                # its place in the request
@@ -29,12 +30,11 @@ class Face:
     width: int
     height: int
     channels: int
-    model: str                                # models/NAME/revisions/DIGEST
-    fingerprint: str                          # equal fingerprints and requests give equal bytes
-    seed_scheme: str                          # how the seed became a latent
+    finish_reason: str                        # complete, or a word that this client does not know
+    timings: Timings = field(repr=False, compare=False)     # of the answer that it came in
 
     @classmethod
-    def from_pb(cls, face: pb.Face, provenance: pb.Provenance) -> Face:
+    def from_pb(cls, face: pb.Face, provenance: pb.Provenance, timings: pb.Timings | None = None) -> Face:
         """Read one face of an answer."""
         if face.format not in FORMATS or face.format == pb.IMAGE_FORMAT_UNSPECIFIED:
             raise IntegrityError(f"face {face.index} is in an unknown format, number {face.format}")
@@ -46,9 +46,9 @@ class Face:
             width=face.width,
             height=face.height,
             channels=face.channels,
-            model=provenance.model,
-            fingerprint=provenance.fingerprint,
-            seed_scheme=SEED_SCHEMES.get(provenance.seed_scheme, f"unknown-{provenance.seed_scheme}"),
+            finish_reason=named(FINISH_REASONS, face.finish_reason),
+            timings=Timings.from_pb(timings or pb.Timings()),
+            **made_by(provenance),
         )
 
     @property
@@ -90,26 +90,3 @@ class Face:
                 return np.asarray(image)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise IntegrityError(f"face {self.index} is not a whole {self.format} image: {error}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelInfo:
-    """A generator that the service can draw with."""
-
-    name: str                   # models/NAME
-    revision: str               # models/NAME/revisions/DIGEST
-    resolution: int
-    channels: int
-    z_dim: int
-    w_dim: int
-    num_ws: int
-    label_dim: int              # 0 = unconditional
-    max_images_per_request: int
-    max_images_per_stream: int
-    ready: bool
-    note: str
-
-    @classmethod
-    def from_pb(cls, model: pb.Model) -> ModelInfo:
-        """Read the description of a model."""
-        return cls(**{name: getattr(model, name) for name in cls.__dataclass_fields__})

@@ -22,7 +22,7 @@ MAX_ABS_PSI = 2.0
 Floats = npt.NDArray[np.float32]
 
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
-_MODEL = re.compile(rf"models/{_NAME}(/revisions/(latest|[0-9a-f]{{8,64}}))?")
+_MODEL = re.compile(rf"models/{_NAME}((/revisions/|@)(latest|[0-9a-f]{{8,64}}))?")
 
 
 def refuse(rule: str, reason: Reason = Reason.INVALID_FIELD, **limits: object) -> InvalidSpec:
@@ -105,14 +105,23 @@ def truncation_psi(value: object) -> float:
 
 
 def model_name(value: object) -> str:
-    """`models/NAME`, `models/NAME/revisions/REVISION`, or nothing for the default model."""
+    """`models/NAME`, `models/NAME/revisions/REVISION`, `models/NAME@REVISION`, or nothing for the default model."""
     if isinstance(value, str) and (value == "" or _MODEL.fullmatch(value)):
         return value
     rule = (
-        "must be models/NAME or models/NAME/revisions/REVISION, with NAME of up to 63 of a-z 0-9 . _ - "
+        "must be models/NAME, models/NAME/revisions/REVISION or models/NAME@REVISION, with NAME of up to 63 of "
+        "a-z 0-9 . _ - "
         f"and REVISION `latest` or 8 to 64 hex digits, got {show(value)}"
     )
     raise refuse(rule, Reason.MODEL_NAME_INVALID, value=show(value))
+
+
+def in_field(field: str, convert: Callable[[object], str], value: object) -> str:
+    """The converted value of a field that stands by itself in its request."""
+    try:
+        return convert(value)
+    except InvalidSpec as error:
+        raise InvalidSpec([violation.within(field) for violation in error.violations]) from None
 
 
 def _index(value: object) -> int:

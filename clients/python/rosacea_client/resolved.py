@@ -130,7 +130,7 @@ def _count_rules(spec: FaceSpec, limits: ModelLimits) -> Iterator[Violation]:
             return
     count = _count(spec, limits)
     if count > limits.max_images:
-        rule = f"the request must ask for at most {limits.max_images} faces at once, got {count}"
+        rule = f"the request must ask for at most {limits.max_images} at once, got {count}"
         numbers = {"max": str(limits.max_images), "actual": str(count)}
         yield Violation(path, Reason.BATCH_TOO_LARGE, rule, numbers)
 

@@ -1,4 +1,4 @@
-"""Which faces to draw and how, checked: the one validation that client, command and gateway share.
+"""What is asked for, checked: the one validation that client, command and gateway share.
 
     spec = FaceSpec(seeds=[1, 2, 3], truncation_psi=0.7)        # InvalidSpec tells every rule that is broken
     spec = FaceSpec.from_pb(request.spec)
@@ -7,32 +7,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, ValidationInfo, field_validator
+from pydantic import PlainValidator, ValidationInfo, field_validator
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import fields
+from rosacea_client.checked import Checked, in_spec
 from rosacea_client.errors import InvalidSpec
 from rosacea_client.fields import SEEDS_END, one_of, refuse, whole
-from rosacea_client.reasons import Reason, Violation, show
+from rosacea_client.reasons import Reason, Violation
 from rosacea_client.resolved import ModelLimits, ResolvedSpec, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["FaceSpec", "InvalidSpec", "ModelLimits", "ResolvedSpec", "SeedRange", "StyleMix"]
+__all__ = ["FaceSpec", "InvalidSpec", "LatentSpec", "ModelLimits", "ResolvedSpec", "SeedRange", "StyleMix"]
 
 ImageFormat = Literal["png", "jpeg", "raw"]
 NoiseMode = Literal["const", "none", "random"]
+LatentSpace = Literal["w", "ws"]
 
 FORMATS: Mapping[int, str] = {0: "png", 1: "png", 2: "jpeg", 3: "raw"}
 NOISE_MODES: Mapping[int, str] = {0: "const", 1: "const", 2: "none", 3: "random"}
-SOURCES = ("seeds", "seed_range", "z", "w", "ws")
+LATENT_SPACES: Mapping[int, str] = {0: "w", 1: "w", 2: "ws"}
 UINT32_MAX = 2**32 - 1
 MAX_STYLE_MIXES = 64
+JPEG_QUALITIES = (1, 100)
 
 Seed = Annotated[int, PlainValidator(whole(0, SEEDS_END - 1, Reason.SEED_OUT_OF_RANGE))]
 SeedCount = Annotated[int, PlainValidator(whole(1, SEEDS_END, Reason.SEED_OUT_OF_RANGE))]
@@ -41,31 +43,10 @@ Floats = Annotated[fields.Floats, PlainValidator(fields.floats)]
 
 _noise_mode = one_of(get_args(NoiseMode), Reason.NOISE_MODE_UNKNOWN)
 _image_format = one_of(get_args(ImageFormat), Reason.FORMAT_UNKNOWN)
+_latent_space = one_of(get_args(LatentSpace), Reason.INVALID_FIELD)
 
 
-class _Checked(BaseModel):
-    """A frozen model that raises InvalidSpec with all its violations, in our words."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    if not TYPE_CHECKING:    # type checkers should see the fields instead
-
-        def __init__(self, **data: Any) -> None:
-            found = list(self._relations(data))
-            try:
-                super().__init__(**data)
-            except ValidationError as error:
-                found = list(_violations(error)) + found
-            if found:
-                raise InvalidSpec(found) from None
-
-    @classmethod
-    def _relations(cls, data: Mapping[str, Any]) -> Iterator[Violation]:
-        """Violations of rules between fields; `data` is not checked yet."""
-        yield from ()
-
-
-class SeedRange(_Checked):
+class SeedRange(Checked):
     """The seeds `start`, `start + 1`, ...: `count` of them."""
 
     start: Seed = 0
@@ -81,7 +62,7 @@ class SeedRange(_Checked):
         return count
 
 
-class StyleMix(_Checked):
+class StyleMix(Checked):
     """Rows `first_row` to `end_row - 1` of `ws` come from `seed`."""
 
     seed: Seed
@@ -98,24 +79,20 @@ class StyleMix(_Checked):
         return end_row
 
 
-class FaceSpec(_Checked):
-    """Which faces to draw, and how. Exactly one of seeds, seed_range, z, w and ws is the source."""
+class _Spec(Checked):
+    """What faces and latents are asked for with alike: the source, and what the mapping network does with it."""
+
+    sources: ClassVar[tuple[str, ...]] = ("seeds", "seed_range", "z")
 
     model: Annotated[str, PlainValidator(fields.model_name)] = ""
     seeds: Annotated[tuple[int, ...], PlainValidator(fields.seeds)] | None = None
     seed_range: SeedRange | None = None
     z: Floats | None = None     # => [n * z_dim]
-    w: Floats | None = None     # => [n * w_dim]
-    ws: Floats | None = None    # => [n * num_ws * w_dim]
     truncation_psi: Annotated[float, PlainValidator(fields.truncation_psi)] | None = None
     truncation_cutoff: Count | None = None
-    noise_mode: Annotated[NoiseMode, PlainValidator(_noise_mode)] = "const"
-    noise_seed: Seed | None = None
     class_index: Count | None = None
     label_vector: Floats | None = None
     style_mixes: tuple[StyleMix, ...] = ()
-    format: Annotated[ImageFormat, PlainValidator(_image_format)] = "png"
-    jpeg_quality: Annotated[int, PlainValidator(whole(1, 100))] | None = None
 
     if not TYPE_CHECKING:
 
@@ -123,18 +100,12 @@ class FaceSpec(_Checked):
             try:
                 super().__init__(**data)
             except InvalidSpec as error:
-                raise _in_spec(error.violations) from None
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, FaceSpec) and self.to_pb() == other.to_pb()
-
-    def __hash__(self) -> int:
-        return hash(self.to_pb().SerializeToString(deterministic=True))
+                raise in_spec(error.violations) from None
 
     @property
     def source(self) -> str:
-        """The name of the field that says where the faces come from."""
-        return next(name for name in SOURCES if getattr(self, name) is not None)
+        """The name of the field that says where the faces or latents come from."""
+        return next(name for name in self.sources if getattr(self, name) is not None)
 
     @property
     def seed_list(self) -> tuple[int, ...] | range | None:
@@ -142,6 +113,82 @@ class FaceSpec(_Checked):
         if self.seed_range is not None:
             return range(self.seed_range.start, self.seed_range.start + self.seed_range.count)
         return self.seeds
+
+    @classmethod
+    def _read(cls, message: pb.FaceSpec | pb.LatentSpec, data: dict[str, Any], *optional: str) -> Self:
+        """Read a request, which may hold anything at all, once `data` has what this kind alone has."""
+        data |= {
+            "model": message.model,
+            # One more than allowed is enough to refuse; a hostile message may hold a million.
+            "style_mixes": [
+                _plain(mix, "seed", "first_row", "end_row") for mix in message.style_mixes[: MAX_STYLE_MIXES + 1]
+            ],
+        }
+        for name in ("truncation_psi", "truncation_cutoff", *optional):
+            if message.HasField(name):  # type: ignore[arg-type]  # one of its fields
+                data[name] = getattr(message, name)
+        unread = list(_read_source(message, data))
+        found = [*unread, *_read_label(message.label, message.HasField("label"), data)]
+        try:
+            spec = cls(**data)
+        except InvalidSpec as error:    # a source that cannot be read is not also missing
+            found += [problem for problem in error.violations if not (unread and problem.field == "spec")]
+        if found:
+            raise InvalidSpec(found)
+        return spec
+
+    def _write(self, message: pb.FaceSpec | pb.LatentSpec) -> None:
+        """Put what both kinds have into the request."""
+        message.model = self.model
+        if self.truncation_psi is not None:
+            message.truncation_psi = self.truncation_psi
+        if self.truncation_cutoff is not None:
+            message.truncation_cutoff = self.truncation_cutoff
+        message.style_mixes.extend(pb.StyleMix(**mix.model_dump()) for mix in self.style_mixes)
+        if self.seeds is not None:
+            message.seeds.values.extend(self.seeds)
+        if self.seed_range is not None:
+            message.seed_range.CopyFrom(pb.SeedRange(**self.seed_range.model_dump()))
+        if self.class_index is not None:
+            message.label.class_index = self.class_index
+        if self.label_vector is not None:
+            message.label.vector.values.extend(self.label_vector.tolist())
+        for name in self.sources:
+            if isinstance(latents := getattr(self, name), np.ndarray):
+                getattr(message, name).data = latents.astype("<f4").tobytes()
+
+    @classmethod
+    def _relations(cls, data: Mapping[str, Any]) -> Iterator[Violation]:
+        given = {name for name, value in data.items() if value is not None}
+        sources = [name for name in cls.sources if name in given]
+        if len(sources) != 1:
+            rule = f"needs exactly one of {', '.join(cls.sources)}, got {' and '.join(sources) or 'none'}"
+            yield Violation("", Reason.SOURCE_REQUIRED, f"the request {rule}")
+        mixes = data.get("style_mixes")
+        if isinstance(mixes, list | tuple) and len(mixes) > MAX_STYLE_MIXES:
+            rule = f"style_mixes must be at most {MAX_STYLE_MIXES}, got more"
+            yield Violation("style_mixes", Reason.STYLE_MIX_OUT_OF_RANGE, rule, {"max": str(MAX_STYLE_MIXES)})
+        if {"class_index", "label_vector"} <= given:
+            yield _clash("label", "must be a class index or a vector, got both")
+
+
+class FaceSpec(_Spec):
+    """Which faces to draw, and how. Exactly one of seeds, seed_range, z, w and ws is the source."""
+
+    sources: ClassVar[tuple[str, ...]] = (*_Spec.sources, "w", "ws")
+
+    w: Floats | None = None     # => [n * w_dim]
+    ws: Floats | None = None    # => [n * num_ws * w_dim]
+    noise_mode: Annotated[NoiseMode, PlainValidator(_noise_mode)] = "const"
+    noise_seed: Seed | None = None
+    format: Annotated[ImageFormat, PlainValidator(_image_format)] = "png"
+    jpeg_quality: Annotated[int, PlainValidator(whole(*JPEG_QUALITIES))] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FaceSpec) and self.to_pb() == other.to_pb()
+
+    def __hash__(self) -> int:
+        return hash(self.to_pb().SerializeToString(deterministic=True))
 
     def resolve(self, limits: ModelLimits) -> ResolvedSpec:
         """The faces one by one, after the rules that depend on the model."""
@@ -151,79 +198,79 @@ class FaceSpec(_Checked):
     def from_pb(cls, message: pb.FaceSpec) -> FaceSpec:
         """Read a request; it may hold anything at all."""
         data: dict[str, Any] = {
-            "model": message.model,
             "noise_mode": NOISE_MODES.get(message.noise_mode, message.noise_mode),
             "format": FORMATS.get(message.format, message.format),
-            # One more than allowed is enough to refuse; a hostile message may hold a million.
-            "style_mixes": [
-                _plain(mix, "seed", "first_row", "end_row") for mix in message.style_mixes[: MAX_STYLE_MIXES + 1]
-            ],
         }
-        for name in ("truncation_psi", "truncation_cutoff", "noise_seed", "jpeg_quality"):
-            if message.HasField(name):
-                data[name] = getattr(message, name)
-        unread = list(_read_source(message, data))
-        found = [*unread, *_read_label(message, data)]
-        try:
-            spec = cls(**data)
-        except InvalidSpec as error:    # a source that cannot be read is not also missing
-            found += [problem for problem in error.violations if not (unread and problem.field == "spec")]
-        if found:
-            raise InvalidSpec(found)
-        return spec
+        return cls._read(message, data, "noise_seed", "jpeg_quality")
 
     def to_pb(self) -> pb.FaceSpec:
         """The request as it travels."""
         message = pb.FaceSpec(
-            model=self.model,
-            truncation_psi=self.truncation_psi,
-            truncation_cutoff=self.truncation_cutoff,
             noise_mode=pb.NoiseMode.Value(f"NOISE_MODE_{self.noise_mode.upper()}"),
             noise_seed=self.noise_seed,
-            style_mixes=[pb.StyleMix(**mix.model_dump()) for mix in self.style_mixes],
             format=pb.ImageFormat.Value(f"IMAGE_FORMAT_{self.format.upper()}"),
             jpeg_quality=self.jpeg_quality,
         )
-        if self.seeds is not None:
-            message.seeds.values.extend(self.seeds)
-        if self.seed_range is not None:
-            message.seed_range.CopyFrom(pb.SeedRange(**self.seed_range.model_dump()))
-        for name, latents in (("z", self.z), ("w", self.w), ("ws", self.ws)):
-            if latents is not None:
-                getattr(message, name).data = latents.astype("<f4").tobytes()
-        if self.class_index is not None:
-            message.label.class_index = self.class_index
-        if self.label_vector is not None:
-            message.label.vector.values.extend(self.label_vector.tolist())
+        self._write(message)
         return message
 
     @classmethod
     def _relations(cls, data: Mapping[str, Any]) -> Iterator[Violation]:
+        yield from super()._relations(data)
         given = {name for name, value in data.items() if value is not None}
-        sources = [name for name in SOURCES if name in given]
-        if len(sources) != 1:
-            rule = f"needs exactly one of {', '.join(SOURCES)}, got {' and '.join(sources) or 'none'}"
-            yield Violation("", Reason.SOURCE_REQUIRED, f"the request {rule}")
-        for latent in (name for name in ("w", "ws") if name in sources):
-            for name in ("truncation_psi", "truncation_cutoff"):
-                if name in given:
-                    yield _clash(name, f"does not go with {latent}", Reason.TRUNCATION_NOT_ALLOWED)
-            if _some(data.get("style_mixes")):
-                yield _clash("style_mixes", f"does not go with {latent}", Reason.STYLE_MIX_NOT_ALLOWED)
-        mixes = data.get("style_mixes")
-        if isinstance(mixes, list | tuple) and len(mixes) > MAX_STYLE_MIXES:
-            rule = f"style_mixes must be at most {MAX_STYLE_MIXES}, got more"
-            yield Violation("style_mixes", Reason.STYLE_MIX_OUT_OF_RANGE, rule, {"max": str(MAX_STYLE_MIXES)})
+        for latent in (name for name in ("w", "ws") if name in given):
+            yield from _rows_are_given(data, f"does not go with {latent}", "truncation_psi", "truncation_cutoff")
         if "noise_seed" in given and str(data.get("noise_mode", "const")) in {"const", "none"}:
             yield _clash("noise_seed", "goes with noise_mode random only")
         if "jpeg_quality" in given and str(data.get("format", "png")) in {"png", "raw"}:
             yield _clash("jpeg_quality", "goes with format jpeg only")
-        if {"class_index", "label_vector"} <= given:
-            yield _clash("label", "must be a class index or a vector, got both")
 
 
-def _read_source(message: pb.FaceSpec, data: dict[str, Any]) -> Iterator[Violation]:
-    """Put the source of the faces into `data`; yield what cannot be read."""
+class LatentSpec(_Spec):
+    """Which intermediate latents to compute. Exactly one of seeds, seed_range and z is the source."""
+
+    space: Annotated[LatentSpace, PlainValidator(_latent_space)] = "w"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LatentSpec) and self.to_pb() == other.to_pb()
+
+    def __hash__(self) -> int:
+        return hash(self.to_pb().SerializeToString(deterministic=True))
+
+    def resolve(self, limits: ModelLimits) -> ResolvedSpec:
+        """The latents one by one, as faces that are not to be drawn, after the rules that depend on the model."""
+        alike = {name: getattr(self, name) for name in _Spec.model_fields}
+        return resolve(FaceSpec.model_construct(**alike, format="raw"), limits)
+
+    @classmethod
+    def from_pb(cls, message: pb.LatentSpec) -> LatentSpec:
+        """Read a request; it may hold anything at all."""
+        return cls._read(message, {"space": LATENT_SPACES.get(message.space, message.space)})
+
+    def to_pb(self) -> pb.LatentSpec:
+        """The request as it travels."""
+        message = pb.LatentSpec(space=pb.LatentSpace.Value(f"LATENT_SPACE_{self.space.upper()}"))
+        self._write(message)
+        return message
+
+    @classmethod
+    def _relations(cls, data: Mapping[str, Any]) -> Iterator[Violation]:
+        yield from super()._relations(data)
+        if str(data.get("space", "w")) == "w":
+            yield from _rows_are_given(data, "goes with space ws only", "truncation_cutoff")
+
+
+def _rows_are_given(data: Mapping[str, Any], rule: str, *truncations: str) -> Iterator[Violation]:
+    """What works on rows has no place where rows are given, or are all alike."""
+    for name in truncations:
+        if data.get(name) is not None:
+            yield _clash(name, rule, Reason.TRUNCATION_NOT_ALLOWED)
+    if _some(data.get("style_mixes")):
+        yield _clash("style_mixes", rule, Reason.STYLE_MIX_NOT_ALLOWED)
+
+
+def _read_source(message: pb.FaceSpec | pb.LatentSpec, data: dict[str, Any]) -> Iterator[Violation]:
+    """Put the source into `data`; yield what cannot be read."""
     source = message.WhichOneof("source")
     if source == "seeds":
         data["seeds"] = tuple(message.seeds.values)
@@ -242,14 +289,14 @@ def _read_source(message: pb.FaceSpec, data: dict[str, Any]) -> Iterator[Violati
             data[source] = np.frombuffer(latents.data, "<f4") if latents.data else _array(latents.values)
 
 
-def _read_label(message: pb.FaceSpec, data: dict[str, Any]) -> Iterator[Violation]:
+def _read_label(label: pb.Label, given: bool, data: dict[str, Any]) -> Iterator[Violation]:
     """Put the label into `data`; yield what cannot be read."""
-    kind = message.label.WhichOneof("kind")
+    kind = label.WhichOneof("kind")
     if kind == "class_index":
-        data["class_index"] = message.label.class_index
+        data["class_index"] = label.class_index
     elif kind == "vector":
-        data["label_vector"] = _array(message.label.vector.values)
-    elif message.HasField("label"):
+        data["label_vector"] = _array(label.vector.values)
+    elif given:
         rule = "label must be a class index or a vector, got neither"
         yield Violation("spec.label", Reason.INVALID_FIELD, rule)
 
@@ -269,41 +316,3 @@ def _some(value: object) -> bool:
 
 def _clash(name: str, rule: str, reason: Reason = Reason.INVALID_FIELD) -> Violation:
     return Violation(name, reason, f"{name} {rule}")
-
-
-def _violations(error: ValidationError) -> Iterator[Violation]:
-    """What pydantic found, in our words."""
-    for problem in error.errors(include_url=False):
-        path = _path(problem["loc"])
-        cause = problem.get("ctx", {}).get("error")
-        if isinstance(cause, InvalidSpec):
-            yield from (violation.within(path) for violation in cause.violations)
-        else:
-            rule = _RULES.get(problem["type"], "is not of the right kind")
-            yield Violation(path, Reason.INVALID_FIELD, f"{path} {rule}")
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """`("style_mixes", 0, "seed")` as `style_mixes[0].seed`."""
-    text = ""
-    for step in location:
-        text += f"[{step}]" if isinstance(step, int) else f".{show(step)[1:-1]}"
-    return text.removeprefix(".")
-
-
-_RULES = {"missing": "is required", "extra_forbidden": "is not a field of this message"}
-
-# Fields whose path in the request is not their name here.
-_PATHS = {"seeds": "seeds.values", "class_index": "label.class_index", "label_vector": "label.vector.values"}
-
-
-def _in_spec(violations: tuple[Violation, ...]) -> InvalidSpec:
-    """The violations with the paths that they have in a request."""
-    return InvalidSpec([replace(violation, field=_request_path(violation.field)) for violation in violations])
-
-
-def _request_path(field: str) -> str:
-    if not field:
-        return "spec"
-    head = field.partition("[")[0].partition(".")[0]
-    return f"spec.{_PATHS.get(head, head)}{field[len(head):]}"

@@ -2,7 +2,8 @@
 
 from .backend import Backend, TorchServeBackend
 from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, StartFailed, WorkerDied
-from .supervisor import State, Supervisor, TorchServeOptions
+from .options import TorchServeOptions
+from .supervisor import State, Supervisor
 
 __all__ = [
     "Backend",

@@ -12,11 +12,11 @@ from google.protobuf.message import DecodeError
 from rosacea.render.v1 import render_pb2
 from rosacea.torchserve.v1 import inference_pb2
 
+from ..contract import INPUT_NAME
 from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, WorkerDied
 from .layout import MAX_MESSAGE_BYTES
 
 PREDICTIONS = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
-INPUT_NAME = "job"
 # No keepalive: TorchServe answers pings that come more often than every five minutes by closing the connection.
 CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -53,6 +53,7 @@ class TorchServeBackend:
         )
         self._calls: dict[asyncio.Task[bytes], float] = {}      # with the time each was sent
         self._closed = False
+        self.answers = 0        # calls that ended with an answer, of whatever kind
 
     @property
     def in_flight(self) -> int:
@@ -99,6 +100,7 @@ class TorchServeBackend:
             response = await self._predict(request, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise to_backend_error(error.code(), error.details() or "") from error
+        self.answers += 1
         return bytes(response.prediction)
 
     def _ended(self, task: asyncio.Task[bytes]) -> None:

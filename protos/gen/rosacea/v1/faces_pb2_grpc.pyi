@@ -5,6 +5,19 @@ The public API of rosacea: synthetic faces with rosacea, addressed by seed or by
 
 Every answer is a pure function of (model digest, latent, settings): asking again is always safe, and gives the
 same bytes for as long as the fingerprint in the answer stays the same.
+
+Resources are models, `models/NAME`, and their revisions, `models/NAME/revisions/DIGEST`. Wherever a request names a
+model, any of these will do, and the answer states which revision it came from:
+
+  (empty)                          the service's default model, at its latest revision
+  models/NAME                      its latest revision
+  models/NAME/revisions/latest     the same
+  models/NAME/revisions/DIGEST     the revision with this digest, or with a digest that begins so (8 digits or more)
+  models/NAME@DIGEST               the same in short; also models/NAME@latest
+
+A call that fails ends with a google.rpc.Status that carries an ErrorInfo (domain `rosacea.v1`, reason out of
+ErrorReason), a BadRequest with every field at fault where the request is to blame, a RetryInfo where asking again
+will do, and a QuotaFailure where a limit on what is under way was reached.
 """
 
 from collections import abc as _abc
@@ -38,12 +51,17 @@ class FaceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FaceServiceAsyncStub: ...
     GenerateFaces: _grpc.UnaryUnaryMultiCallable[_faces_pb2.GenerateFacesRequest, _faces_pb2.GenerateFacesResponse]
-    """Renders up to `Model.max_images_per_request` faces and answers with all of them, in the order of the request.
+    """Renders up to `Limits.max_images_per_request` faces and answers with all of them, in the order of the request.
     Either every face succeeds or the call fails as a whole.
     """
     StreamFaces: _grpc.UnaryStreamMultiCallable[_faces_pb2.StreamFacesRequest, _faces_pb2.StreamFacesResponse]
-    """Renders any number of faces, up to `Model.max_images_per_stream`, and sends them in order as they are ready.
+    """Renders any number of faces, up to `Limits.max_images_per_stream`, and sends them in order as they are ready.
     A client that stops reading stops the rendering.
+    """
+    MapLatents: _grpc.UnaryUnaryMultiCallable[_faces_pb2.MapLatentsRequest, _faces_pb2.MapLatentsResponse]
+    """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: what seeds or input
+    latents are to the model after its mapping network. The answer fits into `FaceSpec.w` or `FaceSpec.ws` as it is,
+    and drawing it gives the face that the seed or input latent would have given.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_faces_pb2.GetModelRequest, _faces_pb2.GetModelResponse]
     """Describes one model: its sizes, its digest and the limits that apply to requests for it."""
@@ -56,12 +74,17 @@ class FaceServiceAsyncStub(FaceServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GenerateFaces: _aio.UnaryUnaryMultiCallable[_faces_pb2.GenerateFacesRequest, _faces_pb2.GenerateFacesResponse]  # type: ignore[assignment]
-    """Renders up to `Model.max_images_per_request` faces and answers with all of them, in the order of the request.
+    """Renders up to `Limits.max_images_per_request` faces and answers with all of them, in the order of the request.
     Either every face succeeds or the call fails as a whole.
     """
     StreamFaces: _aio.UnaryStreamMultiCallable[_faces_pb2.StreamFacesRequest, _faces_pb2.StreamFacesResponse]  # type: ignore[assignment]
-    """Renders any number of faces, up to `Model.max_images_per_stream`, and sends them in order as they are ready.
+    """Renders any number of faces, up to `Limits.max_images_per_stream`, and sends them in order as they are ready.
     A client that stops reading stops the rendering.
+    """
+    MapLatents: _aio.UnaryUnaryMultiCallable[_faces_pb2.MapLatentsRequest, _faces_pb2.MapLatentsResponse]  # type: ignore[assignment]
+    """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: what seeds or input
+    latents are to the model after its mapping network. The answer fits into `FaceSpec.w` or `FaceSpec.ws` as it is,
+    and drawing it gives the face that the seed or input latent would have given.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_faces_pb2.GetModelRequest, _faces_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes one model: its sizes, its digest and the limits that apply to requests for it."""
@@ -77,7 +100,7 @@ class FaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _faces_pb2.GenerateFacesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_faces_pb2.GenerateFacesResponse, _abc.Awaitable[_faces_pb2.GenerateFacesResponse]]:
-        """Renders up to `Model.max_images_per_request` faces and answers with all of them, in the order of the request.
+        """Renders up to `Limits.max_images_per_request` faces and answers with all of them, in the order of the request.
         Either every face succeeds or the call fails as a whole.
         """
 
@@ -87,8 +110,19 @@ class FaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _faces_pb2.StreamFacesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_faces_pb2.StreamFacesResponse], _abc.AsyncIterator[_faces_pb2.StreamFacesResponse]]:
-        """Renders any number of faces, up to `Model.max_images_per_stream`, and sends them in order as they are ready.
+        """Renders any number of faces, up to `Limits.max_images_per_stream`, and sends them in order as they are ready.
         A client that stops reading stops the rendering.
+        """
+
+    @_abc_1.abstractmethod
+    def MapLatents(
+        self,
+        request: _faces_pb2.MapLatentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_faces_pb2.MapLatentsResponse, _abc.Awaitable[_faces_pb2.MapLatentsResponse]]:
+        """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: what seeds or input
+        latents are to the model after its mapping network. The answer fits into `FaceSpec.w` or `FaceSpec.ws` as it is,
+        and drawing it gives the face that the seed or input latent would have given.
         """
 
     @_abc_1.abstractmethod

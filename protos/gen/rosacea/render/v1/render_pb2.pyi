@@ -77,6 +77,30 @@ NOISE_RANDOM: Noise.ValueType  # 3
 """Drawn from `noise_seed`."""
 Global___Noise: _TypeAlias = Noise  # noqa: Y015
 
+class _Output:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Output.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTPUT_UNSPECIFIED: _Output.ValueType  # 0
+    """A picture; the usual case."""
+    OUTPUT_W: _Output.ValueType  # 1
+    """Its first row of intermediate latents: w_dim numbers, little-endian float32. For a latent whose rows are alike."""
+    OUTPUT_WS: _Output.ValueType  # 2
+    """All of its rows: num_ws x w_dim numbers, likewise."""
+
+class Output(_Output, metaclass=_OutputEnumTypeWrapper):
+    """What to make of a latent."""
+
+OUTPUT_UNSPECIFIED: Output.ValueType  # 0
+"""A picture; the usual case."""
+OUTPUT_W: Output.ValueType  # 1
+"""Its first row of intermediate latents: w_dim numbers, little-endian float32. For a latent whose rows are alike."""
+OUTPUT_WS: Output.ValueType  # 2
+"""All of its rows: num_ws x w_dim numbers, likewise."""
+Global___Output: _TypeAlias = Output  # noqa: Y015
+
 @_typing.final
 class Mix(_message.Message):
     """Rows of `ws` taken from another seed."""
@@ -109,7 +133,7 @@ Global___Mix: _TypeAlias = Mix  # noqa: Y015
 
 @_typing.final
 class RenderItem(_message.Message):
-    """One face to draw."""
+    """One face to draw, or one latent to map."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -125,6 +149,7 @@ class RenderItem(_message.Message):
     MIXES_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     JPEG_QUALITY_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
     """Seed of the input latent."""
     z: _builtins.bytes
@@ -147,6 +172,8 @@ class RenderItem(_message.Message):
     """How to code it."""
     jpeg_quality: _builtins.int
     """Quality of a JPEG."""
+    output: Global___Output.ValueType
+    """What to make of it."""
     @_builtins.property
     def mixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mix]:
         """Style mixes, in order."""
@@ -166,10 +193,11 @@ class RenderItem(_message.Message):
         mixes: _abc.Iterable[Global___Mix] | None = ...,
         encoding: Global___Encoding.ValueType = ...,
         jpeg_quality: _builtins.int = ...,
+        output: Global___Output.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_truncation_cutoff", b"_truncation_cutoff", "latent", b"latent", "seed", b"seed", "truncation_cutoff", b"truncation_cutoff", "w", b"w", "ws", b"ws", "z", b"z"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_truncation_cutoff", b"_truncation_cutoff", "encoding", b"encoding", "jpeg_quality", b"jpeg_quality", "label", b"label", "latent", b"latent", "mixes", b"mixes", "noise", b"noise", "noise_seed", b"noise_seed", "seed", b"seed", "truncation_cutoff", b"truncation_cutoff", "truncation_psi", b"truncation_psi", "w", b"w", "ws", b"ws", "z", b"z"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_truncation_cutoff", b"_truncation_cutoff", "encoding", b"encoding", "jpeg_quality", b"jpeg_quality", "label", b"label", "latent", b"latent", "mixes", b"mixes", "noise", b"noise", "noise_seed", b"noise_seed", "output", b"output", "seed", b"seed", "truncation_cutoff", b"truncation_cutoff", "truncation_psi", b"truncation_psi", "w", b"w", "ws", b"ws", "z", b"z"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__truncation_cutoff: _TypeAlias = _typing.Literal["truncation_cutoff"]  # noqa: Y015
     _WhichOneofArgType__truncation_cutoff: _TypeAlias = _typing.Literal["_truncation_cutoff", b"_truncation_cutoff"]  # noqa: Y015
@@ -278,7 +306,7 @@ class RenderOutcome(_message.Message):
     slot_length: _builtins.int
     """Bytes written into the face's slot."""
     image: _builtins.bytes
-    """The image itself."""
+    """The image or the latents themselves."""
     @_builtins.property
     def failure(self) -> Global___RenderFailure:
         """Why there is none."""
@@ -313,7 +341,7 @@ class RenderResult(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     WORKER_PID_FIELD_NUMBER: _builtins.int
     render_seconds: _builtins.float
-    """Seconds spent on drawing."""
+    """Seconds spent on drawing and mapping."""
     encode_seconds: _builtins.float
     """Seconds spent on coding and writing."""
     digest: _builtins.str

@@ -1,0 +1,52 @@
+"""What every answer tells about itself: what made it, and where the time went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rosacea.v1 import faces_pb2 as pb
+
+SEED_SCHEMES = {1: "numpy-randomstate"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Where the time of an answer went."""
+
+    queue_seconds: float
+    render_seconds: float
+    encode_seconds: float
+
+    @classmethod
+    def from_pb(cls, timings: pb.Timings) -> Timings:
+        """Read the timings of an answer."""
+        return cls(**{name: getattr(timings, name) for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What made the faces or latents of an answer."""
+
+    model: str                  # models/NAME/revisions/DIGEST
+    digest: str                 # SHA-256 of the model's weights
+    fingerprint: str            # equal fingerprints and requests give equal bytes
+    seed_scheme: str            # how seeds became latents
+
+
+def made_by(provenance: pb.Provenance) -> dict[str, str]:
+    """The fields of Provenance, for a class that adds its own."""
+    return {
+        "model": provenance.model,
+        "digest": provenance.digest,
+        "fingerprint": provenance.fingerprint,
+        "seed_scheme": named(SEED_SCHEMES, provenance.seed_scheme),
+    }
+
+
+def named(names: Mapping[int, str], number: int) -> str:
+    """The name of an enum's value; a newer service may send some that have none here."""
+    return names.get(number, f"unknown-{number}")

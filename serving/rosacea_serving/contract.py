@@ -1,0 +1,6 @@
+"""What the gateway and the worker must agree on, beside the messages in `render.proto`. Imports nothing."""
+
+from __future__ import annotations
+
+INPUT_NAME = "job"                              # under which TorchServe passes a RenderJob on
+THREADS_VARIABLE = "ROSACEA_WORKER_THREADS"     # torch threads of a worker

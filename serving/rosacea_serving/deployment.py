@@ -1,0 +1,109 @@
+"""One revision of a model in service: the TorchServe that draws it, and the queue in front of that.
+
+Every revision has a TorchServe of its own. So one that fails, hangs or is exchanged does not touch the others, and
+TorchServe's interface for loading models, by which whoever reaches it runs code, stays closed. It costs some 200 MB
+of memory for each model.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from .catalog import ServedModel
+from .scheduler import Limits, Scheduler
+from .segments import SegmentPool
+from .torchserve.backend import Backend
+from .torchserve.options import TorchServeOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rosacea_model.modelfile import ModelFile
+
+    from .metrics import Metrics
+    from .settings import Settings
+
+SPARE_JOBS = 4                      # room in TorchServe's own queue for canaries
+WORKER_RESTART_SECONDS = 60.0       # a job may stand behind the restart of its worker
+REVISION_DIGITS = 12                # of a digest, in metrics
+
+
+class Workers(Backend, Protocol):
+    """Those who draw: TorchServe under supervision, or a stand-in for tests."""
+
+    async def start(self) -> None: ...
+    async def stop(self, grace_seconds: float) -> None: ...
+    async def wait_ready(self, timeout_seconds: float) -> None: ...
+
+
+class Deployment:
+    """A served model and everything that draws it. `on_change` is called at every change of its state."""
+
+    def __init__(
+        self,
+        file: ModelFile,
+        settings: Settings,
+        metrics: Metrics,
+        supervise: Callable[[TorchServeOptions, Callable[[str], None]], Workers],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.model = ServedModel(file)
+        self.state = "down"
+        self.settled = False            # it has been ready, or has been given up for the time being
+        self._metrics = metrics
+        self._on_change = on_change
+        self.workers = supervise(torchserve_options(file, settings), self._on_state)
+        segments = SegmentPool(slots=settings.max_batch, slot_bytes=self.model.most_coded_bytes)
+        self.scheduler = Scheduler(self.model, self.workers, limits(settings), metrics, segments)
+
+    @property
+    def ready(self) -> bool:
+        return self.state == "ready"
+
+    async def stop(self, grace_seconds: float) -> None:
+        """End it for good: jobs under way may finish within the grace, what still waits is refused."""
+        self.scheduler.close()
+        await self.workers.stop(grace_seconds)
+        await self.scheduler.free()
+        for gauge in (self._metrics.model_ready, self._metrics.circuit_open):
+            gauge.remove(*self._labels)
+
+    @property
+    def _labels(self) -> tuple[str, str]:
+        return self.model.short_name, self.model.file.digest[:REVISION_DIGITS]
+
+    def _on_state(self, state: str) -> None:
+        self.state = state
+        if state == "starting":
+            self._metrics.starts.inc()
+        if state in ("ready", "open"):
+            self.settled = True
+            self._metrics.circuit_open.labels(*self._labels).set(state == "open")
+        self._metrics.model_ready.labels(*self._labels).set(self.ready)
+        self._on_change()
+
+
+def limits(settings: Settings) -> Limits:
+    """How much may wait and be under way, as the settings have it."""
+    return Limits(
+        max_batch=settings.max_batch,
+        jobs_in_flight=settings.jobs_in_flight,
+        queue_images=settings.queue_images,
+        job_timeout_seconds=settings.jobs_per_worker * settings.job_timeout_seconds + WORKER_RESTART_SECONDS,
+    )
+
+
+def torchserve_options(file: ModelFile, settings: Settings) -> TorchServeOptions:
+    """How TorchServe runs this model, as the settings have it."""
+    cores = len(os.sched_getaffinity(0))
+    return TorchServeOptions(
+        models=[file],
+        workers=settings.workers,
+        worker_threads=settings.worker_threads or max(1, cores // settings.workers),
+        java=str(settings.java) if settings.java else None,
+        response_timeout_seconds=settings.job_timeout_seconds,
+        jobs_per_worker=settings.jobs_per_worker,
+        job_queue_size=settings.jobs_in_flight + SPARE_JOBS,
+        circuit_seconds=settings.circuit_seconds,
+    )

@@ -1,0 +1,51 @@
+"""How long jobs take, learnt from those that ended: what deadlines and retry hints are judged by."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+PAST = 0.9                      # what the jobs before count for, each time one ends
+FORGET_SECONDS = 10.0           # without a job for so long, nothing is known any more
+
+
+class Pace:
+    """Fits `seconds = fixed + each * images` to recent jobs, older ones counting less.
+
+    It errs towards promising too much: before jobs of different sizes were seen, all the time counts as fixed. And
+    what it knows it forgets, or else one slow minute could keep refusing every call for good.
+    """
+
+    def __init__(self) -> None:
+        # Weighted sums of 1, n, t, n * n and n * t, over jobs of n images that took t seconds.
+        self._sums = np.zeros(5)
+        self._last = -math.inf
+
+    def note(self, images: int, seconds: float, now: float) -> None:
+        """A job of so many images took so long, and ended now."""
+        if self._stale(now):
+            self._sums[:] = 0
+        self._last = now
+        self._sums = self._sums * PAST + (1, images, seconds, images * images, images * seconds)
+
+    def seconds(self, images: int, now: float, *, max_batch: int, jobs_in_flight: int) -> float:
+        """How long so many images take from the moment a worker begins with them; 0 where nothing is known."""
+        fixed, each = self._fit(now)
+        jobs = math.ceil(images / max_batch)
+        return math.ceil(jobs / jobs_in_flight) * fixed + each * images / max(1, min(jobs, jobs_in_flight))
+
+    def _stale(self, now: float) -> bool:
+        return now - self._last > FORGET_SECONDS
+
+    def _fit(self, now: float) -> tuple[float, float]:
+        """Least squares, with neither part below 0."""
+        if self._stale(now):
+            return 0.0, 0.0
+        images, seconds, squares, products = (self._sums[1:] / self._sums[0]).tolist()
+        variance = squares - images * images
+        if variance < 1e-6 * squares:
+            return seconds, 0.0
+        each = max(0.0, (products - images * seconds) / variance)
+        fixed = seconds - each * images
+        return (fixed, each) if fixed >= 0 else (0.0, seconds / images)

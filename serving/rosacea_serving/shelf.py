@@ -1,0 +1,66 @@
+"""Private copies of the models that are served, verified as copies.
+
+What is verified is what is served: the operator may write over a model, half or wrongly, and neither the one in
+service nor its restart after a crash sees anything of it until the models are read again, and then only if it is whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from typing import TYPE_CHECKING
+
+from rosacea_model.archive import read_archive
+from rosacea_model.errors import ModelRejected
+from rosacea_model.modelfile import MANIFEST_NAME, WEIGHTS_NAME, locate, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rosacea_model.modelfile import ModelFile
+
+
+class Shelf:
+    """Keeps copies below a folder, one for each name and digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = itertools.count()
+        self._kept: dict[tuple[str, str], ModelFile] = {}
+
+    def take(self, paths: Sequence[Path], in_use: Sequence[ModelFile] = ()) -> list[ModelFile]:
+        """The models behind these paths; copies that are not `in_use` any more are thrown away.
+
+        Archives give up their weights and manifest, never their code. Raises ModelRejected for the first model that
+        is not what its manifest says.
+        """
+        needed = {(file.name, file.digest) for file in in_use}
+        for key in self._kept.keys() - needed:
+            shutil.rmtree(self._kept.pop(key).path.parent)
+        return [self._take(path) for path in paths]
+
+    def _take(self, path: Path) -> ModelFile:
+        folder = self._folder / str(next(self._numbers))
+        try:
+            file = read_archive(path, folder) if path.suffix == ".mar" else copied(path, folder)
+        except ModelRejected as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise ModelRejected(str(error).replace(str(folder), str(path))) from error
+        if kept := self._kept.get((file.name, file.digest)):
+            shutil.rmtree(folder)
+            return kept
+        self._kept[file.name, file.digest] = file
+        return file
+
+
+def copied(path: Path, folder: Path) -> ModelFile:
+    """A copy of a model folder (or of its weights file and the manifest beside it), verified."""
+    weights = locate(path)
+    folder.mkdir(parents=True)
+    for source, name in ((weights, WEIGHTS_NAME), (weights.with_name(MANIFEST_NAME), MANIFEST_NAME)):
+        try:
+            shutil.copyfile(source, folder / name)
+        except OSError as error:
+            raise ModelRejected(f"{source}: cannot be copied: {error.strerror}") from error
+    return verify(folder)

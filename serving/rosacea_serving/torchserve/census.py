@@ -1,0 +1,55 @@
+"""Who of TorchServe's workers is there, who has gone, and who hangs. Asked of the processes themselves:
+TorchServe calls a worker ready whose process is dead, and never tells which one has a job."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Census:
+    """The workers as last seen. `count` it twice a second; a worker lives longer than that even if its model does not
+    load, for it imports torch first."""
+
+    def __init__(self) -> None:
+        self.pids: frozenset[int] = frozenset()
+        self.lost = 0                               # since the last proof that one can answer
+        self.changed_at = time.monotonic()
+
+    def count(self, pids: Sequence[int]) -> None:
+        """Note who is there now."""
+        now = frozenset(pids)
+        self.lost += len(self.pids - now)
+        if now != self.pids:
+            self.pids, self.changed_at = now, time.monotonic()
+
+    def proven(self) -> None:
+        """A worker has answered: those that were lost have been replaced by some that work."""
+        self.lost = 0
+
+
+def kill_hung(pids: Sequence[int]) -> list[int]:
+    """Kill the workers that are stopped, or the only one there is; who was killed.
+
+    Which of several that run has the overdue job, only TorchServe knows: its own limit, a little later, ends that one.
+    Killing all would hit idle ones as well, and a job that is tried again at once would die with those. TorchServe
+    replaces who is killed here and answers "Worker died" for their jobs, which are then sent again.
+    """
+    killed = [pid for pid in pids if _is_stopped(pid)] or list(pids if len(pids) == 1 else ())
+    for pid in killed:
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).kill()
+    return killed
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
+        return False

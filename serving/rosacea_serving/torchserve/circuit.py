@@ -1,0 +1,55 @@
+"""How soon to start again after a failure, and when to stop trying so often."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAILURES_TO_OPEN = 3
+FIRST_DELAY_SECONDS = 1.0
+SECONDS_BETWEEN_STARTS = 5.0
+STABLE_SECONDS = 60.0
+
+
+@dataclass
+class Circuit:
+    """Counts failures in a row. Open after three of them: then there is one attempt every `open_seconds`.
+
+    A run that was ready for a minute ends the row, so that what fails once a day never opens it.
+    """
+
+    open_seconds: float
+    clock: Callable[[], float] = field(default=time.monotonic)
+    failures: int = 0
+    _started: float = 0.0
+    _ready: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.failures >= FAILURES_TO_OPEN
+
+    def started(self) -> None:
+        """An attempt begins."""
+        self._started = self.clock()
+        self._ready = None
+
+    def ready(self) -> None:
+        """It can be used."""
+        self._ready = self.clock()
+
+    def failed(self) -> None:
+        """It ended, as it always does."""
+        if self._ready is not None and self.clock() - self._ready >= STABLE_SECONDS:
+            self.failures = 0
+        self.failures += 1
+
+    def delay(self) -> float:
+        """Seconds to wait before the next attempt: 1, 2, then as an open circuit; never two starts in 5 s."""
+        if self.is_open:
+            return self.open_seconds
+        wait: float = FIRST_DELAY_SECONDS * 2 ** (self.failures - 1)
+        return max(wait, SECONDS_BETWEEN_STARTS - (self.clock() - self._started))

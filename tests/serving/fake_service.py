@@ -1,0 +1,125 @@
+"""The real gateway over fake workers, in a process of its own so that its memory and its sockets can be watched.
+
+    python -m tests.serving.fake_service            prints its port, runs until its standard input closes
+    python -m tests.serving.fake_service bare       a server with grpc's defaults, for comparison
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+import psutil
+
+from rosacea.v1 import faces_pb2 as pb
+from rosacea.v1 import faces_pb2_grpc
+from rosacea_model import GeneratorConfig
+from rosacea_model.modelfile import ModelFile
+from rosacea_serving.gateway import Gateway
+from rosacea_serving.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, channel_base=256)
+ROOT = Path(__file__).resolve().parents[2]
+METHOD = "/rosacea.v1.FaceService/GenerateFaces"
+
+
+async def gateway() -> None:
+    from .fakes import FakeWorkers
+
+    file = ModelFile(name="demo", path=ROOT / "none", digest="ab" * 32, config=CONFIG)
+    async with Gateway([file], Settings(address="127.0.0.1:0"), FakeWorkers) as running:
+        print(running.port, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+async def bare() -> None:
+    async def answer(data: bytes, context: Any) -> bytes:
+        return b""
+
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+    method: Any = grpc.unary_unary_rpc_method_handler(answer)
+    service, name = METHOD.strip("/").split("/")
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: method}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(port, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await server.stop(0)
+
+
+class Victim:
+    """`with Victim() as victim:` - such a process, what it holds, and a call that an honest client makes."""
+
+    def __init__(self, *mode: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.serving.fake_service", *mode],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+        self.watched = psutil.Process(self.process.pid)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.communicate()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def sockets(self) -> int:
+        """Connections to its port that it holds."""
+        return sum(each.status != psutil.CONN_LISTEN for each in self.watched.net_connections("tcp"))
+
+    @property
+    def mebibytes(self) -> float:
+        return float(self.watched.memory_info().rss) / 2**20
+
+    def probe(self, seed: int = 1) -> float:
+        """Ask for a face over a new connection; the seconds that took. Raises grpc.RpcError."""
+        began = time.perf_counter()
+        with grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub: Any = faces_pb2_grpc.FaceServiceStub(channel)
+            request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=pb.Seeds(values=[seed])))
+            answer = stub.GenerateFaces(request, timeout=20)
+        assert [face.image for face in answer.faces] == [str(seed).encode()]
+        return time.perf_counter() - began
+
+    def call(self, data: bytes, **options: Any) -> grpc.StatusCode:
+        """The status of a call with these bytes."""
+        sending = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(self.address, options=sending) as channel:
+            method: Any = channel.unary_unary(METHOD)
+            try:
+                method(data, timeout=60, **options)
+            except grpc.RpcError as error:
+                status: grpc.StatusCode = error.code()
+                return status
+        return grpc.StatusCode.OK
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> float:
+    """Seconds until it held; AssertionError where that takes too long."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < seconds, f"it must hold within {seconds} s"
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    asyncio.run(bare() if sys.argv[1:] == ["bare"] else gateway())

@@ -1,0 +1,74 @@
+"""Who wins where a setting is given more than once, and what a wrong one says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rosacea_serving.settings import CONFIG_VARIABLE, PREFIX, Settings, changed, unknown_variables
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "serve.toml"
+    path.write_text('models = ["a", "b.mar"]\nworkers = 2\nmax_batch = 3\nqueue_images = 400\n')
+    return path
+
+
+def test_flags_beat_variables_beat_the_file_beats_defaults(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROSACEA_SERVE_MAX_BATCH", "5")
+    monkeypatch.setenv("ROSACEA_SERVE_QUEUE_IMAGES", "500")
+
+    settings = Settings.read({"queue_images": 600}, config)
+
+    assert (settings.workers, settings.max_batch, settings.queue_images) == (2, 5, 600)
+    assert settings.grace_seconds == Settings().grace_seconds == 30
+    assert settings.models == (Path("a"), Path("b.mar"))
+
+
+def test_models_in_a_variable_are_separated_as_paths_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROSACEA_SERVE_MODELS", "one:two words")
+
+    assert Settings().models == (Path("one"), Path("two words"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("worker = 3", "worker: Extra inputs are not permitted, got 3"),
+        ("workers = 0", "workers: Input should be greater than or equal to 1, got 0"),
+        ("workers = 'many'", "workers: Input should be a valid integer"),
+        ("grace_seconds = inf", "grace_seconds: Input should be a finite number"),
+        ("address = 'here'", "an address must be HOST:PORT, got 'here'"),
+        ("queue_images = 3", "queue_images must be at least max_images_per_request (64), got 3"),
+        ("workers = ", "serve.toml: not TOML"),
+        ("[serve]\nworkers = 1", "serve: Extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_file_is_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "serve.toml"
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        Settings.read({}, path)
+
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there must be a configuration file"):
+        Settings.read({}, tmp_path / "none.toml")
+
+
+def test_a_variable_with_a_typing_error_is_noticed() -> None:
+    known = {f"{PREFIX}{name.upper()}": "" for name in Settings.model_fields} | {CONFIG_VARIABLE: "", "PATH": ""}
+
+    assert unknown_variables(known) == []
+    assert unknown_variables(known | {"ROSACEA_SERVE_WORKER": "2"}) == ["ROSACEA_SERVE_WORKER"]
+
+
+def test_a_difference_is_named() -> None:
+    assert changed(Settings(), Settings()) == []
+    assert changed(Settings(), Settings(workers=2, grace_seconds=1)) == ["workers", "grace_seconds"]

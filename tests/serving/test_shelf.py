@@ -1,0 +1,80 @@
+"""What is served is a verified copy that nobody else can write to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rosacea_model import GeneratorConfig
+from rosacea_model.archive import WorkerOptions, write_archive
+from rosacea_model.errors import ModelRejected
+from rosacea_model.fresh import fresh_model
+from rosacea_model.modelfile import MANIFEST_NAME, WEIGHTS_NAME, verify
+from rosacea_serving.shelf import Shelf
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG = GeneratorConfig(z_dim=8, w_dim=8, img_resolution=8, mapping_layers=1, channel_base=64, channel_max=8)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return fresh_model(tmp_path / "model", CONFIG, seed=1, name="demo").path.parent
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path / "shelf")
+
+
+def test_writing_over_the_original_does_not_reach_the_copy(shelf: Shelf, model: Path) -> None:
+    (file,) = shelf.take([model])
+    with (model / WEIGHTS_NAME).open("r+b") as original:
+        original.write(b"damage")
+
+    assert verify(file.path).digest == file.digest
+    with pytest.raises(ModelRejected):
+        verify(model)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_NAME, MANIFEST_NAME])
+def test_a_damaged_model_is_refused_by_its_own_path_and_leaves_no_copy(
+    shelf: Shelf, model: Path, tmp_path: Path, name: str
+) -> None:
+    data = bytearray((model / name).read_bytes())
+    data[data.find(b'"digest": "') + 20 if name == MANIFEST_NAME else -20] ^= 1
+    (model / name).write_bytes(data)
+
+    with pytest.raises(ModelRejected, match=str(model)) as refusal:
+        shelf.take([model])
+
+    assert str(tmp_path / "shelf") not in str(refusal.value)
+    assert list((tmp_path / "shelf").iterdir()) == []
+
+
+def test_a_missing_model_is_refused_by_its_own_path(shelf: Shelf, tmp_path: Path) -> None:
+    with pytest.raises(ModelRejected, match=str(tmp_path / "none")):
+        shelf.take([tmp_path / "none"])
+
+
+def test_folder_weights_file_and_archive_are_the_same_model_and_one_copy(
+    shelf: Shelf, model: Path, tmp_path: Path
+) -> None:
+    write_archive(verify(model), tmp_path / "demo.mar", WorkerOptions())
+
+    first, second, third = shelf.take([model, model / WEIGHTS_NAME, tmp_path / "demo.mar"])
+
+    assert first is second is third
+    assert len(list((tmp_path / "shelf").iterdir())) == 1
+
+
+def test_copies_are_kept_while_they_are_in_use_and_no_longer(shelf: Shelf, model: Path, tmp_path: Path) -> None:
+    (old,) = shelf.take([model])
+    fresh_model(model, CONFIG, seed=2, name="demo")
+
+    (new,) = shelf.take([model], in_use=[old])
+    assert old.path.exists() and new.path.exists() and new.digest != old.digest
+    shelf.take([model], in_use=[new])
+    assert not old.path.exists() and new.path.exists()

@@ -1,0 +1,207 @@
+"""What the supervisor makes of workers that die, hang or never come; processes and answers are fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rosacea.render.v1 import render_pb2
+from rosacea_model import GeneratorConfig
+from rosacea_model.modelfile import ModelFile
+from rosacea_serving.torchserve import StartFailed, Supervisor, TorchServeOptions, circuit, supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+MODEL = ModelFile(name="demo", path=Path("none"), digest="a" * 64, config=GeneratorConfig())
+TICK = 0.01
+
+
+class FakeTorchServe:
+    """Process and backend in one. Every start takes the next list of what `worker_pids` tells, tick by tick."""
+
+    starts: list[FakeTorchServe]
+    script: Callable[[int], list[int]]
+
+    def __init__(self, options: TorchServeOptions) -> None:
+        FakeTorchServe.starts.append(self)
+        self.layout = SimpleNamespace(address="nowhere")
+        self.token = ""
+        self.last_words = "ModelRejected"
+        self.ticks = 0
+        self.answers = 0
+        self.answering = True
+        self.in_flight = 0
+        self.oldest_call_seconds = 0.0
+        self.stopped = asyncio.Event()
+
+    async def start(self) -> None: ...
+
+    async def wait(self) -> int:
+        await self.stopped.wait()
+        return 0
+
+    async def stop(self, grace_seconds: float) -> None:
+        self.stopped.set()
+
+    async def drain(self, seconds: float) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def worker_pids(self) -> list[int]:
+        self.ticks += 1
+        return FakeTorchServe.script(self.ticks)
+
+    async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
+        while not self.answering:       # noqa: ASYNC110
+            await asyncio.sleep(TICK)
+        self.answers += 1
+        return render_pb2.RenderResult(
+            outcomes=[render_pb2.RenderOutcome(image=b"x") for _ in job.items], digest=MODEL.digest
+        )
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Who was killed for hanging. Time runs a hundred times faster than in earnest."""
+    kills: list[list[int]] = []
+
+    def kill(pids: list[int]) -> list[int]:
+        kills.append(pids)
+        return pids
+
+    FakeTorchServe.starts = []
+    monkeypatch.setattr(supervisor, "TorchServeProcess", FakeTorchServe)
+    monkeypatch.setattr(supervisor, "TorchServeBackend", lambda address, token: FakeTorchServe.starts[-1])
+    monkeypatch.setattr(supervisor, "WATCH_SECONDS", TICK)
+    monkeypatch.setattr(supervisor, "kill_hung", kill)
+    monkeypatch.setattr(circuit, "FIRST_DELAY_SECONDS", TICK)
+    monkeypatch.setattr(circuit, "SECONDS_BETWEEN_STARTS", TICK)
+    return kills
+
+
+@asynccontextmanager
+async def supervised(script: Callable[[int], list[int]], **options: Any) -> AsyncIterator[Supervisor]:
+    FakeTorchServe.script = staticmethod(script)
+    running = Supervisor(TorchServeOptions(models=[MODEL], warmup_jobs=0, **options))
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop(0)
+
+
+async def eventually(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():      # noqa: ASYNC110 -- what is waited for has no event
+            await asyncio.sleep(TICK)
+
+
+async def silent(running: Supervisor) -> FakeTorchServe:
+    """Ready, and from now on without an answer to anything."""
+    await running.wait_ready(10)
+    FakeTorchServe.starts[-1].answering = False
+    return FakeTorchServe.starts[-1]
+
+
+async def test_a_worker_that_dies_while_it_loads_opens_the_circuit_at_the_third_start(killed: list[list[int]]) -> None:
+    original = FakeTorchServe.__init__
+
+    def mute(self: FakeTorchServe, options: TorchServeOptions) -> None:
+        original(self, options)
+        self.answering = False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeTorchServe, "__init__", mute)
+        async with supervised(lambda tick: [tick // 3]) as running:
+            with pytest.raises(StartFailed, match=r"3 starts failed; last error: .*: ModelRejected"):
+                await running.wait_ready(10)
+            await asyncio.sleep(20 * TICK)
+
+            assert running.state == "open"
+            assert len(FakeTorchServe.starts) == 3, "an open circuit waits"
+
+
+async def test_an_open_circuit_closes_when_a_later_attempt_succeeds(killed: list[list[int]]) -> None:
+    original = FakeTorchServe.__init__
+
+    def mute(self: FakeTorchServe, options: TorchServeOptions) -> None:
+        original(self, options)
+        self.answering = len(FakeTorchServe.starts) > 3
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeTorchServe, "__init__", mute)
+        script = lambda tick: [1] if len(FakeTorchServe.starts) > 3 else [tick // 3]    # noqa: E731
+        async with supervised(script, circuit_seconds=0.1) as running:
+            await eventually(lambda: running.state == "open")
+            await eventually(lambda: running.state == "ready")
+
+            assert len(FakeTorchServe.starts) == 4
+
+
+async def test_workers_that_die_one_after_the_other_without_an_answer_restart_torchserve(
+    killed: list[list[int]],
+) -> None:
+    lost = asyncio.Event()
+    async with supervised(lambda tick: [tick if lost.is_set() else 1]) as running:
+        await silent(running)
+        lost.set()
+
+        await eventually(lambda: len(FakeTorchServe.starts) > 1)
+        assert "workers ended without an answer" in running.last_error
+
+
+async def test_workers_that_die_and_answer_between_are_torchserve_s_to_replace(killed: list[list[int]]) -> None:
+    lost = asyncio.Event()
+    async with supervised(lambda tick: [tick // 5 if lost.is_set() else 1]) as running:
+        await running.wait_ready(10)
+        lost.set()
+        for _ in range(40):
+            await running.render("demo", render_pb2.RenderJob(), 1)
+            await asyncio.sleep(TICK)
+
+        assert len(FakeTorchServe.starts) == 1
+        assert running.state == "ready"
+
+
+async def test_a_job_that_is_out_too_long_gets_its_worker_killed(killed: list[list[int]]) -> None:
+    async with supervised(lambda tick: [7, 8], workers=2, response_timeout_seconds=0.2) as running:
+        torchserve = await silent(running)
+        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 0.3
+
+        await eventually(lambda: killed)
+        assert killed[0] == [7, 8]
+        assert len(FakeTorchServe.starts) == 1, "TorchServe itself stays"
+
+
+async def test_a_job_in_time_and_one_that_waits_for_a_new_worker_get_nobody_killed(killed: list[list[int]]) -> None:
+    changing = asyncio.Event()
+    script = lambda tick: [tick // 10 if changing.is_set() else 7]      # noqa: E731
+    async with supervised(script, response_timeout_seconds=0.5) as running:
+        torchserve = await silent(running)
+        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 0.4
+        await asyncio.sleep(60 * TICK)
+        assert killed == []
+        torchserve.answering = True
+        torchserve.oldest_call_seconds = 0.9
+        changing.set()
+        for _ in range(60):
+            torchserve.answers += 1
+            await asyncio.sleep(TICK)
+
+        assert killed == [], "its worker is new"
+
+
+async def test_a_job_that_even_new_workers_do_not_answer_restarts_torchserve(killed: list[list[int]]) -> None:
+    options = {"response_timeout_seconds": 0.1, "heal_seconds": 0.1}
+    async with supervised(lambda tick: [1], **options) as running:
+        torchserve = await silent(running)
+        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 0.4
+
+        await eventually(lambda: len(FakeTorchServe.starts) > 1)
+        assert "must answer within" in running.last_error
