@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 
-from rosacea_model.training.ada import AdaController, leak
+from rosacea_model.training.ada import ORIENTATIONS, AdaController, leak, orientation_statistics
 from rosacea_model.training.config import TrainConfig
 
 BATCH, INTERVAL, ADA_KIMG = 4, 4, 1.0
@@ -114,3 +116,41 @@ def test_leaked_colours_raise_an_alarm() -> None:
 
 def test_a_collapsed_generator_raises_no_alarm() -> None:
     assert not leak(faces(64, 0), faces(1, 1).expand(64, -1, -1, -1)).alarm
+
+
+def test_a_single_image_has_no_spread_and_raises_no_alarm() -> None:
+    found = leak(faces(1, 0), faces(1, 1))
+
+    assert (found.orientation, found.color) == (0, 0)
+
+
+def test_orientations_are_shares_of_what_varies_and_each_image_has_its_own() -> None:
+    images = torch.zeros(2, 3, 16, 16)
+    images[0] += torch.linspace(-1, 1, 16)              # rises to the right
+    images[1] += torch.linspace(1, -1, 16)[:, None]     # falls to the bottom
+
+    across, down = orientation_statistics(images)
+
+    assert across[:ORIENTATIONS].argmax() == 0
+    assert down[:ORIENTATIONS].argmax() == ORIENTATIONS // 2
+    assert across[:ORIENTATIONS].sum() == pytest.approx(1)
+    assert across[-2:].tolist() == pytest.approx([0, -16 / 15])
+    assert down[-2:].tolist() == pytest.approx([16 / 15, 0])
+
+
+MEMORY = """
+import resource, torch
+from rosacea_model.training.ada import leak
+torch.set_num_threads(1)
+leak(torch.rand(2, 3, 256, 256), torch.rand(2, 3, 256, 256))
+images = torch.rand(64, 3, 256, 256)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+leak(images, images)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (images.numel() * 4))
+"""
+
+
+def test_looking_for_leaks_takes_less_memory_than_the_images_themselves() -> None:
+    done = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True)
+
+    assert float(done.stdout) < 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ from .training_runs import Squares, smoke, train_in_process
 from .training_runs import one_thread as one_thread  # for every test here
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -170,19 +171,43 @@ def test_a_full_file_system_leaves_the_last_checkpoint_whole_and_no_fragment(tmp
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_an_error_of_fsync_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(descriptor: int) -> None:
-        raise OSError(5, "Input/output error")
+@pytest.mark.parametrize(("call", "what"), [(1, "tensors"), (2, "manifest"), (3, "names in the new folder")])
+def test_an_error_of_fsync_is_told_and_no_checkpoint(
+    call: int, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = checkpoint.write(tmp_path, 1, small(), {})
+    monkeypatch.setattr(os, "fsync", failing_at(call))
 
-    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        checkpoint.write(tmp_path, 2, small(), {})
+
+    assert list(tmp_path.iterdir()) == [good], what
+
+
+def test_an_error_of_the_last_fsync_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", failing_at(4))
+
     with pytest.raises(OSError, match="Input/output"):
         checkpoint.write(tmp_path, 1, small(), {})
 
-    assert list(tmp_path.iterdir()) == []
+    (path,) = tmp_path.iterdir()    # renamed already, and whole; only the name may not outlive a power cut
+    assert checkpoint.is_good(path)
 
 
-def kill_while_saving(folder: Path, times: int) -> int:
+def failing_at(call: int) -> Callable[[int], None]:
+    """An fsync that fails in the call of that number, counted from 1."""
+    calls = itertools.count(1)
+
+    def fsync(descriptor: int) -> None:
+        if next(calls) == call:
+            raise OSError(5, "Input/output error")
+
+    return fsync
+
+
+def kill_while_saving(run: Path, times: int) -> int:
     """Kill a process that saves without pause, each time at a random moment; how often something was left over."""
+    folder = run / "checkpoints"
     rng = random.Random(0)
     fragments = 0
     for _ in range(times):
@@ -197,7 +222,7 @@ def kill_while_saving(folder: Path, times: int) -> int:
         if found is not None:
             assert bool((found.tensors["x"] == found.step).all())
         fragments += len(list(folder.glob(f"*{checkpoint.PART}")))
-        checkpoint.sweep(folder)
+        checkpoint.sweep(run)
         assert not list(folder.glob(f"*{checkpoint.PART}"))
         for path in checkpoint.existing(folder):
             checkpoint._discard(path)
@@ -238,10 +263,51 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 
 
 def test_a_start_sweeps_what_killed_runs_left(tmp_path: Path) -> None:
-    for name in ("checkpoints/step-00000009.77.part", "snapshots/kimg-1"):
+    for name in ("checkpoints/step-00000009.77.part", "checkpoints/step-00000003.old.part", "snapshots/kimg-1"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "snapshots" / "kimg-1" / "generator.safetensors.77.part").write_bytes(b"half")
+    for name in ("snapshots/kimg-1/generator.safetensors.77.part", "snapshots/best.json.77.part", "train.json.9.part"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / "fakes-000000.004.png.77.part").write_bytes(b"half")
+    (tmp_path / "train.json").write_text(smoke(1).to_json())
 
     training_loop(smoke(1), Run(path=tmp_path, images=Squares()))
 
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_start_leaves_what_others_put_into_the_run(tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text(smoke(1).to_json())
+    theirs = [
+        "film.mp4.part", "notes.77.part", "checkpoints/backup.part", "snapshots/train.json.77.part",
+        "mine/step-00000009.77.part", "grids/fakes.png.part",
+    ]
+    for name in theirs:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"theirs")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "model.json.77.part").write_bytes(b"theirs")
+    (tmp_path / "snapshots" / "kimg-9").symlink_to(tmp_path / "elsewhere")
+
+    checkpoint.sweep(tmp_path)
+
+    assert [name for name in [*theirs, "elsewhere/model.json.77.part"] if not (tmp_path / name).exists()] == []
+
+
+def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4.part").write_bytes(b"theirs")
+
+    with pytest.raises(ValueError, match=r"holds files and is not a run \(no train\.json in it\)"):
+        training_loop(smoke(1), Run(path=tmp_path, images=Squares()))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4.part"]
+
+
+@pytest.mark.parametrize("text", ["{}", "{half", "[]", '{"batch": "many"}', '{"compilerOptions": {}}'])
+def test_a_config_that_is_damaged_or_of_something_else_is_refused_by_its_path(tmp_path: Path, text: str) -> None:
+    (tmp_path / "train.json").write_text(text)
+
+    with pytest.raises(ValueError, match=rf"^{tmp_path / 'train.json'}: not the config of a run"):
+        training_loop(smoke(1), Run(path=tmp_path, images=Squares(), resume=True))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["train.json"]

@@ -173,3 +173,22 @@ def test_the_command_line_is_there_without_torch(module: str) -> None:
     probe = f"import sys, rosacea_model.training.{module}; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
+
+
+def test_what_the_machine_decides_may_change_when_a_run_goes_on() -> None:
+    plain(bad_steps=3, device="cuda", threads=2, workers=1).check_continues(plain())
+
+    with pytest.raises(ValueError, match=r"adam_eps was 1e-08 in this run, got 1e-07: resume it as it was"):
+        plain(adam_eps=1e-7).check_continues(plain())
+
+
+def test_a_run_that_nobody_watches_saves_every_half_hour() -> None:
+    assert resolve("auto", resolution=64).snap_minutes == 30
+
+
+def test_the_demo_preset_is_what_the_demo_model_was_trained_with() -> None:
+    config = resolve("demo-64", resolution=64)
+
+    assert (config.total_kimg, config.batch, config.channel_base, config.channel_max) == (100, 8, 2048, 64)
+    assert (config.gamma, config.ema_kimg, config.pl_weight, config.style_mixing) == (0.1, 2.5, 0, 0)
+    assert (config.aug, config.threads, config.tick_kimg, config.snap_kimg) == ("noaug", 1, 1, 10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -12,14 +13,19 @@ import pytest
 import safetensors.torch
 import torch
 
+from rosacea_model.training import feed as feed_module
+from rosacea_model.training.checkpoint import existing
 from rosacea_model.training.distributed import Ranks
+from rosacea_model.training.errors import LoaderDied
 from rosacea_model.training.feed import Order, Share, feed
 
-from .training_runs import Squares, launch, train_in_process
+from .training_runs import STEP_KIMG, Squares, launch, train_in_process
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 TOLERANCE = 1e-5
@@ -54,14 +60,6 @@ def test_two_processes_of_batch_2_equal_one_of_batch_4(tmp_path: Path, aug: str)
 
     assert largest_difference(first, second) == 0, "both ranks must hold the same state, w_avg and ADA too"
     assert largest_difference(one, first) <= TOLERANCE
-
-
-@pytest.mark.slow
-def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
-    settings = {"batch_gpu": 2, "mbstd_group": 2}
-    code, output = train_in_process(tmp_path, 8, processes=2, overrides=settings, kill_after=3)
-
-    assert code != 0, output
 
 
 def test_without_torchrun_there_is_a_world_of_one() -> None:
@@ -107,7 +105,7 @@ def test_mirrored_images_are_flipped_and_keep_their_label() -> None:
 
 
 def test_a_killed_loading_process_ends_the_run_with_its_reason_and_no_hang(tmp_path: Path) -> None:
-    run = launch(tmp_path, 1000, announce=True, overrides={"workers": 1})
+    run = launch(tmp_path, 100_000, announce=True, overrides={"workers": 1})
     assert run.stdout is not None
     for line in run.stdout:
         if line == "step 2\n":
@@ -116,10 +114,56 @@ def test_a_killed_loading_process_ends_the_run_with_its_reason_and_no_hang(tmp_p
 
     os.kill(loader, signal.SIGKILL)
 
-    output, _ = run.communicate(timeout=30)
+    output, _ = run.communicate(timeout=120)
     assert run.returncode == 1
-    reasons = r"DataLoader worker .* is killed by signal|LoaderDied: a process that loads images died"
-    assert re.search(reasons, output), output
+    # Wherever torch's signal handler struck, or if it did not.
+    assert re.search(r"LoaderDied: a process that loads images died", output), output
+
+
+@pytest.mark.slow
+def test_ranks_wait_for_a_leader_that_draws_for_longer_than_a_hung_one_is_borne(tmp_path: Path) -> None:
+    code, output = train_in_process(
+        tmp_path, STEPS, processes=2, timeout_s=4, slow_snapshot_s=8,
+        overrides={"batch_gpu": 2, "mbstd_group": 2, "snap_kimg": 2 * STEP_KIMG},
+    )
+
+    assert code == 0, output
+    assert len(list((tmp_path / "snapshots").glob("kimg-*"))) == 2
+
+
+def test_a_stop_that_all_processes_hear_still_saves(tmp_path: Path) -> None:
+    run = launch(tmp_path, 100_000, announce=True, pause=0.2, overrides={"workers": 1})
+    assert run.stdout is not None
+    for line in run.stdout:
+        if line == "step 2\n":
+            break
+
+    os.killpg(run.pid, signal.SIGTERM)
+
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, output
+    assert len(existing(tmp_path / "checkpoints")) == 1
+
+
+class Stuck(Squares):
+    """Images behind a file system that stopped to answer."""
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        time.sleep(3600)
+        raise AssertionError
+
+
+def test_a_loading_process_that_hangs_ends_the_run_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "SILENCE_S", 1.0)
+    batches = feed(Stuck(), seed=0, mirror=False, share=Share(batch=4), position=0, workers=1)
+
+    with pytest.raises(LoaderDied, match=r"died or hangs: DataLoader timed out after 1\.0 seconds"):
+        next(batches)
+
+
+def test_other_errors_are_not_taken_for_dead_loaders() -> None:
+    with pytest.raises(RuntimeError, match="something else"), feed_module.dead_loaders_told():
+        raise RuntimeError("something else")
 
 
 def test_loading_in_other_processes_gives_the_same_images() -> None:

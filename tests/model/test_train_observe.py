@@ -22,7 +22,7 @@ from rosacea_model.training import cli, grids
 from rosacea_model.training.config import TrainConfig
 from rosacea_model.training.feed import to_unit
 from rosacea_model.training.loop import Run, training_loop
-from rosacea_model.training.observe import read_stats
+from rosacea_model.training.records import read_stats
 from rosacea_model.training.report import write_report
 
 from .training_runs import Squares, smoke
@@ -76,6 +76,21 @@ def test_without_a_terminal_a_tick_is_one_line_to_grep(tmp_path: Path, capsys: p
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tick ")]
     assert len(lines) == 2
     assert re.match(r"tick kimg 0\.004 img_per_s \S+ s_per_kimg \S+ eta_s \S+ p 0\.25 signs/real ", lines[0])
+
+
+def test_on_a_terminal_there_is_a_live_table_with_progress_and_time_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")    # which rich takes for a terminal
+
+    training_loop(smoke(2, tick_kimg=0.004), Run(path=tmp_path, images=Squares()))
+
+    output = capsys.readouterr().out
+    assert "first figures after 0.004 kimg" in output
+    assert re.search(r"progress .*█+░+ 50\.0%", output)
+    assert re.search(r"progress .*█+ 100\.0%", output)
+    assert re.search(r"time left .*\d:\d\d:\d\d", output)
+    assert "tick kimg" not in output
 
 
 def test_a_resumed_run_forgets_the_figures_of_lost_steps(tmp_path: Path) -> None:
@@ -135,6 +150,19 @@ def test_the_distance_is_zero_for_the_same_and_larger_for_other_images() -> None
     assert grids.distance(reals, reals + 0.2 * noise) > 2 * half, "another texture"
     assert grids.distance(reals, reals[..., ::2, :].repeat_interleave(2, dim=2)) > 2 * half, "less detail"
     assert grids.distance(reals, reals[:1].expand(64, -1, -1, -1)) > 2 * half, "one image is not the set"
+
+
+def test_layout_sees_where_things_are_which_the_distance_does_not() -> None:
+    reals = grids.pyramid(to_unit(torch.from_numpy(Squares(256, 32).images)))[-1]
+    reals = reals + torch.linspace(1, -1, 16)[:, None]    # bright at the top
+    other, upside_down = reals[128:], reals[:128].flip(2)
+
+    assert grids.layout(reals[:128], reals[:128]) == pytest.approx(0, abs=1e-6)
+    assert grids.layout(reals[:128], upside_down) > 3 * grids.layout(reals[:128], other)
+    flat = reals[:128].mean(dim=(0, 2, 3), keepdim=True).expand_as(other)
+    assert grids.layout(reals[:128], flat) == pytest.approx(1, rel=0.01)
+    average = reals[:128].mean(dim=0, keepdim=True).expand_as(other)
+    assert grids.layout(reals[:128], other) < grids.layout(reals[:128], average) < 1
 
 
 def test_a_report_is_one_page_that_needs_nothing_else(run: Path) -> None:

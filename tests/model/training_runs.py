@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -95,10 +96,27 @@ def train_in_process(path: Path, steps: int, *, processes: int = 1, **options: A
     return started.returncode, output
 
 
+def commit(fault: str, state: TrainState) -> None:
+    """Do to this process what the world does to it."""
+    if fault == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif fault == "raise":
+        raise RuntimeError("the fault of the test")
+    elif fault == "hang":
+        time.sleep(3600)
+    elif fault == "nan":
+        state.D.get_parameter("b4.fc.weight").data[0, 0] = torch.nan
+    elif fault == "full disk":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))
+    else:
+        raise ValueError(fault)
+
+
 def main() -> None:
     from rosacea_model.training import checkpoint
     from rosacea_model.training.distributed import join
     from rosacea_model.training.loop import Run, training_loop
+    from rosacea_model.training.observe import Snapshot, Watch
 
     task = json.loads(sys.argv[1])
 
@@ -108,13 +126,18 @@ def main() -> None:
             time.sleep(task.get("pause", 0))
         if int(state.step) == task.get("kill_after"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if int(state.step) == task.get("fault_after") and ranks.rank == task.get("fault_rank", 0):
+            commit(task["fault"], state)
 
+    snapshot = Watch.snapshot
+
+    def slow_snapshot(watch: Watch, state: TrainState) -> Snapshot:
+        time.sleep(task.get("slow_snapshot_s", 0))
+        return snapshot(watch, state)
+
+    Watch.snapshot = slow_snapshot  # type: ignore[method-assign, assignment]
     config = smoke(task["steps"], **task.get("overrides", {}))
     images = Squares(classes=task.get("classes", 0))
-    if task.get("file_limit"):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_FSIZE, (task["file_limit"], task["file_limit"]))
     with join("cpu", timeout_s=task.get("timeout_s", 20)) as ranks:
         run = Run(path=Path(task["path"]), images=images, ranks=ranks, resume=task.get("resume", False),
                   after_step=after_step)

@@ -20,7 +20,7 @@ def main() -> None:
         app()
     except (ModelError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(INVALID if isinstance(error, ValueError) else FAILED)
+        sys.exit(INVALID if isinstance(error, ValueError) else getattr(error, "exit_code", FAILED))
 
 
 if __name__ == "__main__":

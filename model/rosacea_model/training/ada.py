@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from .feed import to_unit
 
 if TYPE_CHECKING:
     from .config import TrainConfig
@@ -61,7 +62,7 @@ class Leak:
         return max(self.orientation, self.color) > ALARM_RATIO
 
 
-def leak(reals: Tensor, fakes: Tensor) -> Leak:                 # [N, C, H, W], [M, C, H, W] in [-1, 1]
+def leak(reals: Tensor, fakes: Tensor) -> Leak:                 # [N, C, H, W], [M, C, H, W], uint8 or in [-1, 1]
     """Compare the spread of simple orientation and colour statistics.
 
     A generator that has learnt to rotate or recolour makes images that differ from one another in these more than
@@ -75,26 +76,34 @@ def leak(reals: Tensor, fakes: Tensor) -> Leak:                 # [N, C, H, W], 
 
 def orientation_statistics(images: Tensor) -> Tensor:           # => [N, ORIENTATIONS + 2]
     """Share of the gradient at each orientation, and how much brighter the top and the left half are."""
-    grey = images.mean(dim=1)
-    across = grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
-    down = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]
+    # One by one: what is computed of an image is several times its size.
+    return torch.stack([_orientations(to_unit(image).mean(dim=0)) for image in images])
+
+
+def _orientations(grey: Tensor) -> Tensor:                      # [H, W] => [ORIENTATIONS + 2]
+    across = grey[1:-1, 2:] - grey[1:-1, :-2]
+    down = grey[2:, 1:-1] - grey[:-2, 1:-1]
     strength = (across.square() + down.square()).sqrt()
     turn = torch.atan2(down, across).remainder(torch.pi) / torch.pi * ORIENTATIONS
-    bins = turn.long().clamp(max=ORIENTATIONS - 1)
-    shares = F.one_hot(bins, ORIENTATIONS).mul(strength[..., None]).sum(dim=(1, 2))
-    shares = shares / (shares.sum(dim=1, keepdim=True) + 1e-8)
-    height, width = grey.shape[1:]
-    top = grey[:, : height // 2].mean(dim=(1, 2)) - grey[:, height // 2 :].mean(dim=(1, 2))
-    left = grey[:, :, : width // 2].mean(dim=(1, 2)) - grey[:, :, width // 2 :].mean(dim=(1, 2))
-    return torch.cat([shares, top[:, None], left[:, None]], dim=1)
+    bins = turn.long().clamp(max=ORIENTATIONS - 1).flatten()
+    shares = torch.bincount(bins, strength.flatten(), minlength=ORIENTATIONS).to(grey.dtype)
+    height, width = grey.shape
+    top = grey[: height // 2].mean() - grey[height // 2 :].mean()
+    left = grey[:, : width // 2].mean() - grey[:, width // 2 :].mean()
+    return torch.cat([shares / (shares.sum() + 1e-8), top[None], left[None]])
 
 
 def color_statistics(images: Tensor) -> Tensor:                 # => [N, 2 C]
     """Mean and contrast of each channel."""
-    return torch.cat([images.mean(dim=(2, 3)), images.std(dim=(2, 3))], dim=1)
+    units = map(to_unit, images)
+    return torch.stack([torch.cat([image.mean(dim=(1, 2)), image.std(dim=(1, 2))]) for image in units])
 
 
 def _widest(reals: Tensor, fakes: Tensor) -> float:
     # The floor keeps data that never varies in something from raising an alarm at the first speck.
     floor = 0.01 * reals.abs().mean().clamp(min=1e-3)
-    return float((fakes.std(dim=0) / (reals.std(dim=0) + floor)).max())
+    return float((_deviation(fakes) / (_deviation(reals) + floor)).max())
+
+
+def _deviation(rows: Tensor) -> Tensor:
+    return rows.std(dim=0, correction=min(1, len(rows) - 1))     # 0 for a single one

@@ -21,7 +21,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .errors import CheckpointDamaged, RunBusy
+from .config import CONFIG_NAME, read_config
+from .errors import CheckpointDamaged, NoGoodCheckpoint, RunBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -33,6 +34,15 @@ MANIFEST_NAME = "manifest.json"
 LOCK_NAME = "run.lock"
 NAME = re.compile(r"step-(\d{8,})")
 PART = ".part"
+# What a run writes by way of another name, in each of its folders; and that other name.
+WRITTEN = {
+    ".": r"(train|datasheet|not-finite)\.json|stats\.jsonl|report\.html",
+    "checkpoints": NAME.pattern,
+    "snapshots": r"best\.json",
+    "snapshots/kimg-*": r"generator\.safetensors|model\.json",
+    "grids": r"(reals|(fakes|truncation)-[\d.]+)\.png",
+}
+UNFINISHED = r"({})\.(\d+|old)" + re.escape(PART)
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.uint8: "U8",
     torch.bool: "BOOL",
@@ -97,7 +107,7 @@ def read_newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
         except CheckpointDamaged as error:
             warn(f"damaged checkpoint passed over: {error}")
     if paths:
-        raise CheckpointDamaged(f"{folder}: none of {len(paths)} checkpoints can be trusted")
+        raise NoGoodCheckpoint(f"{folder}: none of {len(paths)} checkpoints can be trusted")
     return None
 
 
@@ -113,15 +123,37 @@ def prune(folder: Path, keep_last: int, keep: Collection[str] = ()) -> None:
             _discard(path)
 
 
-def sweep(folder: Path) -> list[Path]:
+def unfinished(run: Path) -> list[Path]:
+    """What killed processes left in a run, and nothing that anybody else may have put there."""
+    return [
+        path
+        for where, names in WRITTEN.items()
+        for folder in sorted(run.glob(where) if where != "." else [run]) if not folder.is_symlink()
+        for path in sorted(folder.glob(f"*{PART}")) if re.fullmatch(UNFINISHED.format(names), path.name)
+    ]
+
+
+def sweep(run: Path) -> list[Path]:
     """Remove what killed processes left unfinished; what that was. Only for the holder of the run's lock."""
-    found = sorted(folder.rglob(f"*{PART}"))
+    found = unfinished(run)
     for path in found:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
     return found
+
+
+def check_ours(run: Path) -> None:
+    """Raise ValueError where a run can neither begin nor go on: among files that belong to something else."""
+    if not run.exists():
+        return
+    if not run.is_dir():
+        raise ValueError(f"{run} is a file: --outdir must name a folder, or none yet")
+    if (run / CONFIG_NAME).exists():
+        read_config(run / CONFIG_NAME)
+    elif {path.name for path in run.iterdir()} - {LOCK_NAME, *(path.name for path in unfinished(run))}:
+        raise ValueError(f"{run} holds files and is not a run (no {CONFIG_NAME} in it): name another --outdir")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .config import AUGPIPES, PRESETS, TrainConfig, resolve
+from .config import AUGPIPES, CONFIG_NAME, PRESETS, TrainConfig, going_on, read_config, resolve
 
 if TYPE_CHECKING:
     from ..data.dataset import FaceDataset
@@ -32,6 +32,7 @@ class PrecisionMode(StrEnum):
     fp32 = "fp32"
 
 
+FP16_RESOLUTIONS = {PrecisionMode.mixed: 4, PrecisionMode.fp32: 0}
 PRESET_NAMES = ", ".join(name for name in PRESETS if not name.startswith("rff300")) + ", rff300-exp01 to -exp10"
 
 
@@ -57,12 +58,13 @@ def train(
     p_max: Annotated[float | None, typer.Option(min=0, max=1, help="What p never goes beyond.")] = None,
     freezed: Annotated[int | None, typer.Option(min=0, help="Discriminator layers that do not train.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of everything.")] = None,
-    precision: Annotated[PrecisionMode | None, typer.Option(help="On CUDA; unset = as the preset.")] = None,
+    precision: Annotated[PrecisionMode | None, typer.Option(help="On CUDA; unset = mixed.")] = None,
     tf32: Annotated[bool | None, typer.Option(help="Let CUDA round float32 products.")] = None,
     tick_kimg: Annotated[float | None, typer.Option(min=0.001, help="Report so often.")] = None,
     snap_kimg: Annotated[float | None, typer.Option(min=0.001, help="Save and draw so often.")] = None,
-    snap_minutes: Annotated[float | None, typer.Option(min=0.001, help="And after so many minutes.")] = None,
+    snap_minutes: Annotated[float | None, typer.Option(min=0.001, help="And after that; unset = 30.")] = None,
     keep_last: Annotated[int | None, typer.Option(min=1, help="Snapshots and checkpoints, beside the best.")] = None,
+    tensorboard: Annotated[bool | None, typer.Option(help="Write event files, too.")] = None,
     subset: Annotated[int | None, typer.Option(min=1, help="Take so many images, chosen by the seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN, if there is one.")] = False,
     init_from: Annotated[
@@ -77,7 +79,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the resolved config and stop.")] = False,
 ) -> None:
     """Train StyleGAN2-ADA on a folder or zip of images; the same command with --resume goes on."""
-    from ..data.dataset import FaceDataset
+    from .events import check_installed
     from .transfer import load_source
 
     stated: dict[str, Any] = {
@@ -86,21 +88,61 @@ def train(
         "aug": aug and aug.value, "augpipe": augpipe, "p": p, "ada_target": target, "p_max": p_max,
         "freeze_d": freezed, "seed": seed, "tf32": tf32, "tick_kimg": tick_kimg, "snap_kimg": snap_kimg,
         "snap_minutes": snap_minutes, "keep_last": keep_last, "threads": threads, "workers": workers,
+        "tensorboard": tensorboard,
     }
+    if tensorboard:
+        check_installed()
     stated |= hardware(device, precision)
-    images = FaceDataset(data, labels=cond, subset=subset, seed=seed or 0)
-    source = load_source(init_from, allow_partial=allow_partial) if init_from else None
-    config = config_for(images, source, preset, stated)
+    check_places(data, outdir)
+    before = config_of(outdir) if resume else None
+    images = open_images(data, before, cond=cond, subset=subset, seed=seed)
+    # A run that goes on has its networks, and need not be told again where they came from.
+    source = load_source(init_from, allow_partial=allow_partial) if init_from and before is None else None
+    config = config_for(images, source, preset, stated, before)
     if dry_run:
         typer.echo(config.to_json(), nl=False)
     else:
         start(config, outdir, images, source, resume=resume)
 
 
-def config_for(images: FaceDataset, source: Source | None, preset: str, stated: dict[str, Any]) -> TrainConfig:
-    """The config of a run on these images, for as many processes as there are."""
+def check_places(data: Path, outdir: Path) -> None:
+    """Raise ValueError where the pictures that a run draws would become pictures to learn from."""
+    if data.is_dir() and outdir.resolve().is_relative_to(data.resolve()):
+        raise ValueError(f"--outdir must lie outside of --data ({data}), got {outdir}")
+
+
+def config_of(outdir: Path) -> TrainConfig | None:
+    """The config of the run that is there to go on with; None before its first checkpoint."""
+    from .checkpoint import existing
+
+    path = outdir / CONFIG_NAME
+    return read_config(path) if existing(outdir / "checkpoints") and path.exists() else None
+
+
+def open_images(
+    data: Path, before: TrainConfig | None, *, cond: bool, subset: int | None, seed: int | None
+) -> FaceDataset:
+    """The images to learn from; with labels if asked for, or if the run has begun with them."""
+    from ..data.dataset import FaceDataset
+
+    if seed is None:
+        seed = before.seed if before else 0
+    labels = cond or (before is not None and before.label_width > 0)
+    images = FaceDataset(data, labels=labels, subset=subset, seed=seed)
+    if cond and not images.label_dim:
+        raise ValueError(f"--cond needs labels, and {data} has none: neither class folders nor a dataset.json")
+    return images
+
+
+def config_for(
+    images: FaceDataset, source: Source | None, preset: str, stated: dict[str, Any], before: TrainConfig | None = None
+) -> TrainConfig:
+    """The config of a run on these images, for as many processes as there are; `before` = it goes on."""
     from .distributed import processes
 
+    if before is not None:
+        shape = {"resolution": images.resolution, "img_channels": images.channels, "label_width": images.label_dim}
+        return going_on(before, preset, {**stated, **shape})
     return resolve(
         preset, stated, resolution=images.resolution, img_channels=images.channels,
         label_width=images.label_dim, processes=processes(), source=source.config if source else None,
@@ -116,7 +158,10 @@ def start(config: TrainConfig, outdir: Path, images: FaceDataset, source: Source
 
     datasheet = open_source(images.path, labels=False).datasheet
     with join(config.device) as ranks:
-        run = Run(path=outdir, images=images, ranks=ranks, resume=resume, source=source, datasheet=datasheet)
+        run = Run(
+            path=outdir, images=images, ranks=ranks, resume=resume, source=source, datasheet=datasheet,
+            data=images.fingerprint(),
+        )
         state = training_loop(config, run)
         if ranks.leads:
             typer.echo(f"stopped at {int(state.nimg) / 1000:g} of {config.total_kimg:g} kimg; "
@@ -131,10 +176,13 @@ def hardware(device: str, precision: PrecisionMode | None) -> dict[str, Any]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.partition(":")[0] not in ("cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: torch {torch.__version__} sees no GPU here; pass --device cpu, "
+                         "or install a build of torch for CUDA and its driver")
     settings: dict[str, Any] = {"device": device}
-    if precision is PrecisionMode.fp32:
-        settings["num_fp16_res"] = 0
-    elif device != "cpu":
+    if precision is not None:
+        settings["num_fp16_res"] = FP16_RESOLUTIONS[precision]
+    if device != "cpu" and precision is not PrecisionMode.fp32:
         settings["bad_steps"] = UNSTEPPED_IN_FLOAT16
     return settings
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..config import Architecture, GeneratorConfig
@@ -15,6 +15,7 @@ from ..sample import check_seed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 Aug = Literal["noaug", "fixed", "ada"]
 Precision = Literal["mixed", "fp32"]
@@ -23,12 +24,13 @@ Precision = Literal["mixed", "fp32"]
 AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 RESOLUTION_LIMIT = 4096
 EMA_RAMPUP = 0.05
+CONFIG_NAME = "train.json"
 ADA_KIMG, ADA_KIMG_TRANSFER = 500.0, 100.0
 
 # What a run may change when it goes on; everything else would make it another run.
 MAY_CHANGE_ON_RESUME = frozenset(
     ("total_kimg", "tick_kimg", "snap_kimg", "snap_minutes", "keep_last", "device", "threads", "workers",
-     "grid_images")
+     "grid_images", "tensorboard", "bad_steps")
 )
 
 
@@ -54,7 +56,7 @@ class TrainConfig:
     mapping_layers: int = 2
     channel_base: int = 32768
     channel_max: int = 512
-    num_fp16_res: int = 4                # the highest N resolutions in float16 on CUDA; a CPU computes in float32
+    num_fp16_res: int = 4                # the highest N resolutions in float16 on CUDA; 0 = --precision fp32
     conv_clamp: float | None = 256.0
     d_architecture: Architecture = "resnet"
     mbstd_group: int = 4
@@ -67,8 +69,9 @@ class TrainConfig:
     beta2: float = 0.99
     adam_eps: float = 1e-8
 
-    # Regularisation; an interval of N = in every N-th step, with N times the weight.
-    gamma: float                         # R1 weight
+    # Regularisation; an interval of N = in every N-th step, with N times the weight. Adam's rate and betas make up
+    # for those extra steps, unless the weight is 0 and there are none.
+    gamma: float                         # R1 weight; 0 = no R1
     r1_interval: int = 16
     pl_weight: float = 2.0               # 0 = no path length regularisation
     pl_interval: int = 4
@@ -92,16 +95,17 @@ class TrainConfig:
     # What is seen and kept. None of these reach the numbers.
     tick_kimg: float = 4.0
     snap_kimg: float = 200.0
-    snap_minutes: float | None = None    # also after so many minutes
+    snap_minutes: float | None = 30.0    # also after so many minutes; None = never
     keep_last: int = 3
     grid_images: int = 32
+    tensorboard: bool = False            # event files beside stats.jsonl
 
     # Where and how it runs.
     device: str = "cpu"
     threads: int = 0                     # CPU threads of a process; 0 = torch's choice
     workers: int = 0                     # processes that load images; 0 = the training process itself
     tf32: bool = False
-    bad_steps: int = 0                   # optimiser steps in a row that may be skipped for NaN or infinite gradients
+    bad_steps: int = 0                   # steps in a row that each pass may skip for NaN or infinite gradients
 
     def __post_init__(self) -> None:
         for name, low, high in RANGES:
@@ -143,9 +147,10 @@ class TrainConfig:
     def from_json(cls, text: str) -> TrainConfig:
         """Read what `to_json` wrote; an unknown or missing entry is a ValueError."""
         entries = json.loads(text)
-        known = {field.name for field in fields(cls)}
-        if not isinstance(entries, dict) or set(entries) - known:
-            raise ValueError("the training config must be a JSON object of known entries")
+        if not isinstance(entries, dict):
+            raise ValueError("the training config must be a JSON object")
+        if unknown := sorted(entries.keys() - {field.name for field in fields(cls)}):
+            raise ValueError(f"the training config holds {', '.join(unknown)}, which this version does not know")
         try:
             return cls(**entries)
         except TypeError as error:
@@ -157,6 +162,14 @@ class TrainConfig:
             before, now = getattr(other, field.name), getattr(self, field.name)
             if before != now and field.name not in MAY_CHANGE_ON_RESUME:
                 raise ValueError(f"{field.name} was {before!r} in this run, got {now!r}: resume it as it was")
+
+
+def read_config(path: Path) -> TrainConfig:
+    """The config of a run; a file that does not hold one is a ValueError that names it."""
+    try:
+        return TrainConfig.from_json(path.read_text())
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: not the config of a run that this version can read: {error}") from error
 
 
 RANGES: tuple[tuple[str, float, float], ...] = (
@@ -216,6 +229,8 @@ PRESETS: Mapping[str, Preset] = {
         "total_kimg": 1000, "glr": 0.002, "dlr": 0.002, "mirror": True, "augpipe": "bg", "ada_kimg": 100,
         "snap_kimg": 20, "tick_kimg": 1,
     }),
+    # The study's ten, but for two things: p never goes beyond p_max, and a start from FFHQ keeps all of its 8 mapping
+    # layers, where the study took the first 2. Precision is the study's: --precision fp32 departs from it.
     "rff300-exp01": _study(gamma=6.5536, freeze_d=0, kimg=3000, transfer=False, augpipe="bgc"),
     "rff300-exp02": _study(gamma=10, freeze_d=0, kimg=5000, transfer=False),
     "rff300-exp03": _study(gamma=6.5536, freeze_d=0, kimg=2000, transfer=True),
@@ -226,6 +241,12 @@ PRESETS: Mapping[str, Preset] = {
     "rff300-exp08": _study(gamma=2, freeze_d=13, kimg=5000, transfer=True),
     "rff300-exp09": _study(gamma=6.5536, freeze_d=17, kimg=5000, transfer=True),
     "rff300-exp10": _study(gamma=6.5536, freeze_d=10, kimg=1500, transfer=True),
+    # An hour or two on a CPU: the second stretch of the demo model that comes with the package.
+    "demo-64": Preset(settings={
+        "total_kimg": 100, "batch": 8, "channel_base": 2048, "channel_max": 64, "gamma": 0.1, "ema_kimg": 2.5,
+        "ema_rampup": None, "ada_kimg": ADA_KIMG_TRANSFER, "pl_weight": 0, "style_mixing": 0, "aug": "noaug",
+        "tick_kimg": 1, "snap_kimg": 10, "threads": 1,
+    }),
     # Seconds on a CPU with everything switched on: what the golden run and the tests use.
     "smoke-16": Preset(resolution=16, settings={
         "total_kimg": 1, "batch": 4, "batch_gpu": 4, "mbstd_group": 4, "z_dim": 32, "w_dim": 32,
@@ -235,6 +256,9 @@ PRESETS: Mapping[str, Preset] = {
     }),
 }
 GAMMA_FACTOR = {"small-data": 2.0}
+# What follows the networks that a run starts from: their shapes as they are, and two settings.
+FOLLOWED = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
+FOLLOWING = (*FOLLOWED, "ada_kimg", "ema_rampup")
 
 
 def resolve(
@@ -272,6 +296,20 @@ def resolve(
     return config
 
 
+def going_on(before: TrainConfig, preset: str, stated: Mapping[str, Any]) -> TrainConfig:
+    """The config of a run that goes on: as it was, but for what is stated. None = not stated.
+
+    A preset is only checked: one that the run did not begin with is refused.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    given = {name: value for name, value in stated.items() if value is not None}
+    row = PRESETS[preset].settings
+    from_preset = {name: row[name] for name in row if name not in given and name not in FOLLOWING}
+    replace(before, **from_preset).check_continues(before)
+    return replace(before, **given)
+
+
 def auto_batch(resolution: int, processes: int) -> int:
     """The batch that `auto` takes: as many images as fit, from 1 to 32 for each process and 64 at most."""
     return max(min(processes * min(4096 // resolution, 32), 64), processes)
@@ -296,8 +334,7 @@ def derived(resolution: int, batch: int, processes: int) -> dict[str, Any]:
 def _following(source: GeneratorConfig | None) -> dict[str, Any]:
     if source is None:
         return {}
-    followed = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
-    shape = {name: getattr(source, name) for name in followed}
+    shape = {name: getattr(source, name) for name in FOLLOWED}
     return {**shape, "ada_kimg": ADA_KIMG_TRANSFER, "ema_rampup": None}
 
 

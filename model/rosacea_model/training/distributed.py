@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CPU = torch.device("cpu")
 TIMEOUT_S = 120.0        # a rank that hangs costs the others this long, not gloo's half hour
+PATIENCE_S = 3600.0      # but so long the others wait while the leader draws, measures or saves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Ranks:
     rank: int = 0
     world: int = 1
     device: torch.device = CPU
+    patient: dist.ProcessGroup | None = None     # the same ranks, on the CPU, with a longer timeout
 
     @property
     def leads(self) -> bool:
@@ -55,8 +57,9 @@ class Ranks:
                 dist.broadcast(tensor, 0)
 
     def wait(self) -> None:
-        """Until all are here."""
-        self.any(False)
+        """Until all are here, for as long as a leader may need for what it does alone."""
+        if self.world > 1:
+            dist.all_reduce(torch.zeros([]), group=self.patient)
 
 
 def processes() -> int:
@@ -77,6 +80,7 @@ def join(device: str, timeout_s: float = TIMEOUT_S) -> Iterator[Ranks]:
     backend = "nccl" if where.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
     try:
-        yield Ranks(rank=dist.get_rank(), world=dist.get_world_size(), device=where)
+        patient = dist.new_group(backend="gloo", timeout=timedelta(seconds=PATIENCE_S))
+        yield Ranks(rank=dist.get_rank(), world=dist.get_world_size(), device=where, patient=patient)
     finally:
         dist.destroy_process_group()

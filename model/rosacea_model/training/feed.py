@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
-from .errors import LoaderDied
+from ..errors import ModelError
+from .errors import LoaderDied, PictureUnreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+SILENCE_S = 300.0        # that long no image means that whatever loads them hangs
+REMEDY = ("Put the file back as it was and go on with --resume, or begin another run on a data set without it: "
+          "`rosacea data prepare` leaves out what cannot be read")
 
 
 class TrainingSet(Protocol):
@@ -58,7 +67,10 @@ class Mirrored(Dataset[tuple[Tensor, Tensor]]):
         return len(self.images) * (2 if self.mirror else 1)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, label = self.images[index % len(self.images)]
+        try:
+            image, label = self.images[index % len(self.images)]
+        except (ModelError, OSError) as error:
+            raise PictureUnreadable(f"{error}. {REMEDY}") from error
         if index >= len(self.images):
             image = image[:, :, ::-1]
         return torch.from_numpy(image.copy()), torch.from_numpy(np.asarray(label, np.float32))
@@ -96,12 +108,56 @@ def feed(
     """Batches (uint8 [n, C, H, W], float32 [n, width]) from a position of the endless order on."""
     mirrored = Mirrored(images, mirror=mirror)
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-        mirrored,
+        _Told(mirrored),
         batch_sampler=Batches(Order(seed, len(mirrored)), share, position),
         num_workers=workers,
+        collate_fn=_collated,
+        worker_init_fn=heed_the_trainer_alone,
+        timeout=SILENCE_S if workers else 0,
         generator=torch.Generator(),    # or else it would draw from the global one
     )
-    return iter(loader) if workers == 0 else _watched(iter(loader))
+    return _readable(iter(loader) if workers == 0 else _watched(iter(loader)))
+
+
+class _Told(Dataset[Any]):
+    """Hands over why an image cannot be read: raised in another process, it would arrive as a page of text."""
+
+    def __init__(self, images: Mirrored) -> None:
+        self.images = images
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | str:
+        try:
+            return self.images[index]
+        except PictureUnreadable as error:
+            return str(error)
+
+
+def _collated(items: list[object]) -> object:
+    reasons = [item for item in items if isinstance(item, str)]
+    return reasons[0] if reasons else default_collate(items)
+
+
+def _readable(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    for batch in batches:
+        if isinstance(batch, str):
+            raise PictureUnreadable(batch)
+        yield batch
+
+
+def heed_the_trainer_alone(worker: int) -> None:
+    """Make a loading process end when the trainer says so, and not when everybody is told to stop.
+
+    The trainer still needs images then, for the step that it is in.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=_end_when_told, daemon=True).start()
+
+
+def _end_when_told() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _watched(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -109,9 +165,24 @@ def _watched(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor,
         yield from batches
     except (RuntimeError, ConnectionError, EOFError) as error:
         # Depending on when it died, torch says so, or only that its pipe has broken.
+        raise LoaderDied(f"a process that loads images died or hangs: {error}") from error
+
+
+@contextmanager
+def dead_loaders_told() -> Iterator[None]:
+    """Raise LoaderDied where torch says so in its handler of SIGCHLD, in the midst of whatever is going on."""
+    try:
+        yield
+    except (LoaderDied, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        # Or else it might say so a second time, in the midst of telling this error.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if isinstance(error, LoaderDied):
+            raise
         raise LoaderDied(f"a process that loads images died: {error}") from error
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8 levels to [-1, 1]."""
-    return images.float() / 127.5 - 1
+    """uint8 levels to [-1, 1]; what is there already stays as it is."""
+    return images if images.is_floating_point() else images.float() / 127.5 - 1

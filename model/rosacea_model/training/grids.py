@@ -4,6 +4,7 @@ that training uses: seeds mean the same images from the first sheet to the last.
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from ..modelfile import write_atomically
 from ..networks import truncate
 from ..sample import latents
+from .feed import to_unit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,15 +77,37 @@ def save_sheet(path: Path, images: Tensor, columns: int) -> None:
     write_atomically(path, data.getvalue())
 
 
-def distance(reals: Tensor, fakes: Tensor) -> float:            # [N, C, H, W], [M, C, H, W]
+def distance(reals: Tensor, fakes: Tensor) -> float:            # [N, C, H, W], [M, C, H, W], uint8 or in [-1, 1]
     """Sliced Wasserstein distance of patches (Karras et al. 2018, section 5), averaged over Laplacian pyramid levels.
 
-    0 = the same distribution. It sees colours, texture and coarse layout without any trained network; good to rank
-    the snapshots of one run by, and no substitute for a metric that knows faces.
+    0 = the same distribution. It sees colours and texture without any trained network, but not where in the image
+    they are: that is what `layout` is for. Good to rank the snapshots of one run by, and no substitute for a metric
+    that knows faces.
     """
     generator = torch.Generator().manual_seed(0)
-    levels = zip(pyramid(reals), pyramid(fakes), strict=True)
-    return sum(_level_distance(real, fake, generator) for real, fake in levels) / len(pyramid(reals[:1]))
+    levels = zip(_levels(reals), _levels(fakes), strict=True)
+    found = [_level_distance(real, fake, generator) for real, fake in levels]
+    return sum(found) / len(found)
+
+
+def layout(reals: Tensor, fakes: Tensor) -> float:              # [N, C, H, W], [M, C, H, W], uint8 or in [-1, 1]
+    """How differently whole images are laid out: the Frechet distance of their coarse pixels.
+
+    Gaussians are fitted to images of COARSEST pixels a side (Dowson and Landau 1982; on features of a network it is
+    FID), in units of what reals vary by: 0 = alike, 1 = as far as flat images of the reals' mean colour. A set of a
+    hundred other reals is at some 0.1, the mean image at less than 1.
+    """
+    size = min(COARSEST, reals.shape[-1])
+    reals, fakes = (
+        torch.stack([F.adaptive_avg_pool2d(to_unit(image), size) for image in images]) for images in (reals, fakes)
+    )
+    mean, deviation = reals.mean(dim=(0, 2, 3), keepdim=True), reals.std(dim=(0, 2, 3), keepdim=True) + 1e-6
+    real, fake = (((images - mean) / deviation).flatten(1).double() for images in (reals, fakes))
+    of_means = (real.mean(dim=0) - fake.mean(dim=0)).square().sum()
+    real, fake = ((rows - rows.mean(dim=0)) / len(rows) ** 0.5 for rows in (real, fake))
+    # The trace of (A B)^(1/2) for covariances A = X^T X and B = Y^T Y is the sum of the singular values of X Y^T.
+    shared = torch.linalg.svdvals(real @ fake.T).sum()
+    return float((of_means + real.square().sum() + fake.square().sum() - 2 * shared) / real.shape[1])
 
 
 def pyramid(images: Tensor) -> list[Tensor]:
@@ -96,15 +120,45 @@ def pyramid(images: Tensor) -> list[Tensor]:
     return [*levels, images]
 
 
-def _level_distance(reals: Tensor, fakes: Tensor, generator: torch.Generator) -> float:
-    mean = reals.mean(dim=(0, 2, 3), keepdim=True)
-    deviation = reals.std(dim=(0, 2, 3), keepdim=True) + 1e-6
-    directions = torch.randn(reals.shape[1] * PATCH**2, PROJECTIONS, generator=generator)
+@dataclass(frozen=True, kw_only=True)
+class _Level:
+    """One level of the pyramids of many images."""
+
+    patches: Tensor          # [patches of all images, C, pixels of a patch]
+    mean: Tensor             # [C, 1], of all pixels
+    deviation: Tensor        # [C, 1]
+
+
+def _levels(images: Tensor) -> list[_Level]:
+    """Pyramids image by image, of which only patches and sums are kept: they are larger than the images."""
+    patches: list[list[Tensor]] = []
+    moments: list[list[Tensor]] = []
+    for image in images:
+        for number, level in enumerate(pyramid(to_unit(image)[None])):
+            if number == len(patches):
+                patches.append([])
+                moments.append([])
+            size = level.shape[-1]
+            cut = F.unfold(level, min(PATCH, size), stride=max(3, size // 12))[0]     # at most some 170 patches
+            patches[number].append(cut.T.unflatten(1, (level.shape[1], -1)))
+            pixels = level[0].flatten(1).double()
+            moments[number].append(torch.stack([pixels.mean(dim=1), pixels.square().mean(dim=1)]))
+    levels = []
+    for number, (found, sums) in enumerate(zip(patches, moments, strict=True)):
+        mean, square = torch.stack(sums).mean(dim=0)[..., None]
+        count = len(images) * (images.shape[-1] >> number) ** 2
+        variance = (square - mean.square()).clamp(min=0) * count / (count - 1)
+        deviation = variance.sqrt() + 1e-6
+        levels.append(_Level(patches=torch.cat(found), mean=mean.float(), deviation=deviation.float()))
+    return levels
+
+
+def _level_distance(reals: _Level, fakes: _Level, generator: torch.Generator) -> float:
+    directions = torch.randn(reals.patches.shape[1] * PATCH**2, PROJECTIONS, generator=generator)
     directions = directions / directions.norm(dim=0)
     quantiles = torch.linspace(0, 1, 101)
-    stride = max(3, reals.shape[-1] // 12)       # at most some 170 patches an image
     spread = []
-    for images in (reals, fakes):
-        patches = F.unfold((images - mean) / deviation, min(PATCH, images.shape[-1]), stride=stride)
-        spread.append(torch.quantile(patches.transpose(1, 2).flatten(0, 1) @ directions, quantiles, dim=0))
+    for level in (reals, fakes):
+        rows = ((level.patches - reals.mean) / reals.deviation).flatten(1)
+        spread.append(torch.quantile(rows @ directions, quantiles, dim=0))
     return float((spread[0] - spread[1]).abs().mean())

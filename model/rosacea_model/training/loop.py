@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from ..modelfile import write_atomically
 from . import checkpoint
-from .config import TrainConfig
+from .config import CONFIG_NAME, TrainConfig, read_config
 from .distributed import Ranks
-from .feed import Share, feed
-from .observe import Watch, read_best
+from .errors import NotFinite
+from .feed import Share, dead_loaders_told, feed
+from .observe import Watch
+from .records import read_best
 from .state import TrainState, differences, environment
 from .step import Passes
 
@@ -28,8 +31,9 @@ if TYPE_CHECKING:
     from .feed import TrainingSet
     from .transfer import Source
 
-CONFIG_NAME = "train.json"
 DATASHEET_NAME = "datasheet.json"
+NOT_FINITE_NAME = "not-finite.json"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,7 @@ class Run:
     resume: bool = False
     source: Source | None = None                             # networks to start from
     datasheet: Mapping[str, object] | None = None            # of the data, kept with the run
+    data: Mapping[str, object] | None = None                 # what tells it from other data, kept in checkpoints
     after_step: Callable[[TrainState], None] | None = None   # for tests and tools
 
 
@@ -51,10 +56,12 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
     config.check_world(ranks.world)
     _set_up_torch(config, ranks)
 
-    with ExitStack() as stack:
+    with ExitStack() as stack, dead_loaders_told():
         # Take the run directory.
         if ranks.leads:
+            checkpoint.check_ours(run.path)
             stack.enter_context(checkpoint.run_lock(run.path))
+            stack.enter_context(failures_kept(run.path))
             checkpoint.sweep(run.path)
             _write_config(config, run)
         ranks.wait()
@@ -74,6 +81,7 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
         if watch is not None:
             stack.callback(watch.close)
             watch.begin(state)
+        ranks.wait()
         passes = Passes(state, ranks, labels)
         batches = feed(
             run.images, seed=config.seed, mirror=config.mirror, position=int(state.position), workers=config.workers,
@@ -112,19 +120,24 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
                 state.ada.adjust(int(state.step))
 
             # Report status.
-            ended = ranks.any(stop.wanted) or int(state.nimg) >= config.total_kimg * 1000
-            saves = ended or _passes(state, config, config.snap_kimg)
+            stopped = ranks.any(stop.wanted)
+            ended = stopped or int(state.nimg) >= config.total_kimg * 1000
+            due = ranks.any(watch is not None and watch.snapshot_is_due())
+            saves = ended or due or _passes(state, config, config.snap_kimg)
             if watch is not None:
                 for told in figures:
                     watch.tally.add(told)
-                saves = saves or watch.snapshot_is_due()
 
-                # Save a snapshot of the averaged generator, and a checkpoint of everything.
+                # Save a checkpoint of everything; then, if there is time, a snapshot of the averaged generator.
                 if saves:
-                    watch.snapshot(state)
                     _save(state, run)
+                    if not stopped:
+                        watch.snapshot(state)
+                    _prune(config, run)
                 if saves or _passes(state, config, config.tick_kimg):
                     watch.tick(state)
+            if saves:
+                ranks.wait()
             if run.after_step is not None:
                 run.after_step(state)
 
@@ -159,6 +172,31 @@ def stop_on_signals() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def failures_kept(run: Path) -> Iterator[None]:
+    """Keep what was not finite in a file of the run; tell of a full disk where it was, and what to do."""
+    try:
+        yield
+    except NotFinite as error:
+        with suppress(OSError):    # what went wrong first is what is told
+            write_atomically(run / NOT_FINITE_NAME, (json.dumps(error.facts(), indent=2) + "\n").encode())
+        raise
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        remedy = f"{error.strerror}: make room and go on with --resume"
+        raise OSError(error.errno, remedy, error.filename or str(run)) from error
+
+
+def check_same_data(before: Mapping[str, object] | None, now: Mapping[str, object] | None) -> None:
+    """Raise ValueError where a run would go on with other data; runs that do not know theirs are let through."""
+    if before is not None and now is not None and dict(before) != dict(now):
+        told, tells = (
+            f"{data.get('images')} images of digest {str(data.get('digest'))[:12]}" for data in (before, now)
+        )
+        raise ValueError(f"the data of this run was {told}, got {tells}: resume it with the data that it began with")
+
+
 def label_table(images: TrainingSet) -> Tensor:                 # => [N, label_width]
     """The label of every image."""
     return torch.from_numpy(np.stack([images.label(index) for index in range(len(images))]))
@@ -178,7 +216,7 @@ def _write_config(config: TrainConfig, run: Run) -> None:
     if checkpoint.existing(run.path / "checkpoints"):
         if not run.resume:
             raise ValueError(f"{run.path} holds a run: pass --resume to go on with it, or another --outdir")
-        config.check_continues(TrainConfig.from_json(path.read_text()))
+        config.check_continues(read_config(path))
     write_atomically(path, config.to_json().encode())
     if run.datasheet is not None:
         write_atomically(run.path / DATASHEET_NAME, (json.dumps(run.datasheet, indent=2) + "\n").encode())
@@ -189,6 +227,7 @@ def _restore(state: TrainState, run: Run) -> None:
     warnings: list[str] = []
     found = checkpoint.read_newest(run.path / "checkpoints", warnings.append) if run.resume else None
     if found is not None:
+        check_same_data(found.facts.get("data"), run.data)
         state.load(found.tensors)
         warnings += [
             f"{line}: the run goes on, though not bit for bit"
@@ -197,17 +236,22 @@ def _restore(state: TrainState, run: Run) -> None:
     if run.ranks.leads:
         for line in warnings:
             print(f"warning: {line}", flush=True)
+        if run.resume:
+            print(f"resumes {run.path} at step {int(state.step)}, {int(state.nimg) / 1000:g} kimg" if found else
+                  f"begins anew: there is no checkpoint in {run.path}", flush=True)
 
 
 def _save(state: TrainState, run: Run) -> None:
-    folder = run.path / "checkpoints"
     facts = {
         "config": asdict(state.config), "environment": environment(state.device),
-        "kimg": int(state.nimg) / 1000, "p": state.p,
+        "kimg": int(state.nimg) / 1000, "p": state.p, "data": run.data and dict(run.data),
     }
-    checkpoint.write(folder, int(state.step), state.save(), facts)
+    checkpoint.write(run.path / "checkpoints", int(state.step), state.save(), facts)
+
+
+def _prune(config: TrainConfig, run: Run) -> None:
     best = read_best(run.path).get("step", 0)
-    checkpoint.prune(folder, state.config.keep_last, keep={f"step-{best:08d}"})
+    checkpoint.prune(run.path / "checkpoints", config.keep_last, keep={f"step-{best:08d}"})
 
 
 def _passes(state: TrainState, config: TrainConfig, kimg: float) -> bool:

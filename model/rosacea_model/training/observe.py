@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,8 +23,10 @@ from torch import Tensor
 from .. import weights
 from ..modelfile import write_atomically
 from . import grids
-from .ada import Leak, leak
-from .feed import to_unit
+from .ada import ALARM_RATIO, Leak, leak
+from .events import Events
+from .feed import Mirrored, to_unit
+from .records import BEST_NAME, STATS_NAME, read_best, read_stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,10 +37,9 @@ if TYPE_CHECKING:
     from .state import TrainState
     from .step import Figures
 
-STATS_NAME = "stats.jsonl"
 SHOWN_REALS = 256
 TRUNCATION_ROWS = 4
-BEST_NAME = "best.json"
+COUNTED = ("skipped",)
 MEASURE = "sliced Wasserstein distance of pyramid patches"
 
 
@@ -55,8 +56,10 @@ class Tally:
             self.counts[name] += figure.count
 
     def take(self) -> dict[str, float]:
-        """Means so far, and start anew."""
-        means = {name: self.totals[name] / self.counts[name] for name in sorted(self.totals)}
+        """Means so far, sums of what is COUNTED, and start anew."""
+        means = {
+            name: self.totals[name] / (1 if name in COUNTED else self.counts[name]) for name in sorted(self.totals)
+        }
         self.totals.clear()
         self.counts.clear()
         return means
@@ -80,8 +83,9 @@ class Watch:
         # Shuffled, so that the first few seeds are not all of the first class.
         self.labels = None if labels is None else labels[np.random.default_rng(0).permutation(len(labels))]
         self.tally = Tally()
-        self.reals = _sample_of(images)
+        self.reals = _sample_of(Mirrored(images, mirror=config.mirror))     # uint8 [N, C, H, W]
         self.display = Display(config)
+        self.events: Events | None = None
         self.started = self.ticked = self.snapped = time.monotonic()
         self.nimg_at_tick = 0
         self.last: dict[str, float] = {}
@@ -90,14 +94,24 @@ class Watch:
     def begin(self, state: TrainState) -> None:
         """Forget what an interrupted run has written beyond the state that it goes on from; show the reals."""
         self.nimg_at_tick = int(state.nimg)
+        if self.config.tensorboard:
+            self.events = Events(self.run, int(state.nimg))
         _keep_stats_until(self.run / STATS_NAME, int(state.nimg))
         if not state.nimg:
-            grids.save_sheet(self.run / "grids" / "reals.png", self.reals[: self.config.grid_images], self._columns)
+            shown = to_unit(self.reals[: self.config.grid_images])
+            grids.save_sheet(self.run / "grids" / "reals.png", shown, self._columns)
             self.sheets(state)
             # What every later snapshot is compared with: how far the run began from the reals.
             _, found = self._compare(self._draw(state))
             self.settled = not found.alarm
             self._write({"kimg": 0, "step": 0, "p": state.p, **self.last})
+            return
+        self.settled = any(
+            max(record["leak_orientation"], record["leak_color"]) <= ALARM_RATIO
+            for record in read_stats(self.run) if "leak_orientation" in record and "leak_color" in record
+        )
+        # A checkpoint is saved before its own snapshot is measured.
+        state.best.fill_(min(float(state.best), read_best(self.run).get("distance", math.inf)))
 
     def tick(self, state: TrainState) -> dict[str, float]:
         """Write and show the figures since the last tick."""
@@ -120,6 +134,8 @@ class Watch:
         }
         self._write(record)
         self.display.show(record)
+        if "skipped" in record:
+            self.display.warn(f"{record['skipped']:g} optimiser steps were skipped: their gradients were not finite")
         self.ticked, self.nimg_at_tick = now, int(state.nimg)
         return record
 
@@ -163,18 +179,26 @@ class Watch:
 
     def close(self) -> None:
         self.display.close()
+        if self.events is not None:
+            self.events.close()
 
     def _draw(self, state: TrainState) -> Tensor:
         return grids.draw(state.G_ema, range(min(len(self.reals), 4 * self.config.grid_images)), self.labels)
 
     def _compare(self, fakes: Tensor) -> tuple[float, Leak]:
         distance, found = grids.distance(self.reals, fakes), leak(self.reals, fakes)
-        self.last = {"distance": distance, "leak_orientation": found.orientation, "leak_color": found.color}
+        self.last = {
+            "distance": distance, "layout": grids.layout(self.reals, fakes),
+            "leak_orientation": found.orientation, "leak_color": found.color,
+        }
         return distance, found
 
     def _write(self, record: Mapping[str, float]) -> None:
         with (self.run / STATS_NAME).open("a") as file:
-            file.write(json.dumps({name: _rounded(value) for name, value in record.items()}) + "\n")
+            rounded = {name: _rounded(value) for name, value in record.items() if math.isfinite(value)}
+            file.write(json.dumps(rounded, allow_nan=False) + "\n")
+        if self.events is not None:
+            self.events.write(record)
 
     @property
     def _columns(self) -> int:
@@ -192,7 +216,7 @@ class Display:
 
     SHOWN = (
         "kimg", "img_per_s", "s_per_kimg", "eta_s", "p", "signs/real", "r1_penalty", "path_length", "G/loss", "D/loss",
-        "distance", "memory_gb", "gpu_memory_gb",
+        "distance", "layout", "memory_gb", "gpu_memory_gb",
     )
 
     def __init__(self, config: TrainConfig) -> None:
@@ -200,8 +224,9 @@ class Display:
         self.console = Console(highlight=False, soft_wrap=True)
         self.live: Live | None = None
         if self.console.is_terminal:
-            self.live = Live(console=self.console, auto_refresh=False)
-            self.live.start()
+            first = f"training: first figures after {config.tick_kimg:g} kimg"
+            self.live = Live(first, console=self.console, auto_refresh=False)
+            self.live.start(refresh=True)
 
     def show(self, record: dict[str, float]) -> None:
         if self.live is None:
@@ -235,34 +260,15 @@ def memory(device: torch.device) -> dict[str, float]:
     return peaks
 
 
-def read_best(run: Path) -> dict[str, Any]:
-    """Which snapshot is the nearest to the reals so far; empty before the first."""
-    path = run / "snapshots" / BEST_NAME
-    best: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return best
-
-
-def read_stats(run: Path) -> list[dict[str, Any]]:
-    """The records of stats.jsonl; a last line that was cut off is left out."""
-    path = run / STATS_NAME
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
-
-
 def _keep_stats_until(path: Path, nimg: int) -> None:
     records = [record for record in read_stats(path.parent) if record["kimg"] * 1000 <= nimg + 0.5]
     write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
-def _sample_of(images: TrainingSet) -> Tensor:
-    """Reals spread evenly over the set."""
+def _sample_of(images: Mirrored) -> Tensor:                     # => uint8 [N, C, H, W]
+    """Reals spread evenly over the set, and over its flipped images where training shows them."""
     places = np.linspace(0, len(images) - 1, min(len(images), SHOWN_REALS)).astype(int)
-    return to_unit(torch.from_numpy(np.stack([images[int(place)][0] for place in places])))
+    return torch.stack([images[int(place)][0] for place in places])
 
 
 def _model_name(text: str) -> str:

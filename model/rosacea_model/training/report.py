@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..modelfile import write_atomically
+from .records import read_best, read_stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("R1 penalty", ("r1_penalty",)),
     ("Path length", ("path_length", "pl_mean")),
     ("Distance to the reals (sliced Wasserstein, pyramid patches)", ("distance",)),
+    ("Distance to the layout of the reals (Frechet, coarse pixels)", ("layout",)),
     ("Spread of fakes over that of reals", ("leak_orientation", "leak_color")),
     ("Images a second", ("img_per_s",)),
 )
@@ -41,7 +43,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         raise ValueError(f"{run} must be a run directory, it holds no train.json")
     config = json.loads(config_path.read_text())
     path = out or run / "report.html"
-    write_atomically(path, _page(run, config, _records(run)).encode())
+    write_atomically(path, _page(run, config, read_stats(run)).encode())
     return path
 
 
@@ -65,17 +67,6 @@ def _page(run: Path, config: Mapping[str, Any], records: Sequence[Mapping[str, f
     )
 
 
-def _records(run: Path) -> list[dict[str, float]]:
-    path = run / "stats.jsonl"
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break    # the last line of a run that was killed
-    return records
-
-
 def _elapsed(records: Sequence[Mapping[str, float]]) -> float:
     times = [record["elapsed_s"] for record in records if "elapsed_s" in record]
     stretches = [time for time, after in pairwise(times) if after < time]
@@ -83,10 +74,9 @@ def _elapsed(records: Sequence[Mapping[str, float]]) -> float:
 
 
 def _best(run: Path) -> dict[str, str]:
-    path = run / "snapshots" / "best.json"
-    if not path.exists():
+    best = read_best(run)
+    if not best:
         return {}
-    best = json.loads(path.read_text())
     return {"best snapshot": f"{best['snapshot']} ({best['measure']}: {best['distance']:.4g})"}
 
 

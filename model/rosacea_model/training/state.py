@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .config import TrainConfig
 
 STREAMS = ("z", "label", "noise", "mixing", "augment")
+PHASES = ("G/main", "G/path", "D/main", "D/r1")
 
 
 class Part(Protocol):
@@ -107,8 +108,8 @@ class TrainState:
         self.G, self.D = fresh_networks(config, self.device)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.trainable_D = [parameter for parameter in self.D.parameters() if parameter.requires_grad]
-        self.G_opt = lazy_adam(self.G, config.glr, config.pl_interval, config)
-        self.D_opt = lazy_adam(self.D, config.dlr, config.r1_interval, config)
+        self.G_opt = lazy_adam(self.G, config.glr, config.pl_interval if config.pl_weight else None, config)
+        self.D_opt = lazy_adam(self.D, config.dlr, config.r1_interval if config.gamma else None, config)
         self.pipe = None if config.aug == "noaug" else AugmentPipe(AUGMENT_SETS[config.augpipe], config.p)
         self.ada: AdaController | None = None
         if self.pipe is not None:
@@ -119,7 +120,8 @@ class TrainState:
         self.position = torch.zeros([], dtype=torch.int64)      # of the sampler
         self.step = torch.zeros([], dtype=torch.int64)          # iterations done
         self.nimg = torch.zeros([], dtype=torch.int64)          # real images shown
-        self.bad_steps = torch.zeros([], dtype=torch.int64)     # optimiser steps skipped since the last good one
+        # Optimiser steps skipped since the last good one, of each pass.
+        self.bad_steps = torch.zeros(len(PHASES), dtype=torch.int64)
         self.best = torch.full([], torch.inf, dtype=torch.float64)      # least distance of a snapshot so far
 
     @property
@@ -179,9 +181,12 @@ def fresh_networks(config: TrainConfig, device: torch.device) -> tuple[Generator
     return networks[0].to(device).train(), networks[1].to(device).train()
 
 
-def lazy_adam(module: nn.Module, rate: float, interval: int, config: TrainConfig) -> torch.optim.Adam:
-    """Adam, corrected for the extra step in every `interval`-th iteration (Karras et al. 2020, appendix B)."""
-    share = interval / (interval + 1)
+def lazy_adam(module: nn.Module, rate: float, interval: int | None, config: TrainConfig) -> torch.optim.Adam:
+    """Adam, corrected for the extra step in every `interval`-th iteration (Karras et al. 2020, appendix B).
+
+    None = there are no extra steps, and nothing to correct.
+    """
+    share = 1.0 if interval is None else interval / (interval + 1)
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     betas = (config.beta1**share, config.beta2**share)
     return torch.optim.Adam(trainable, lr=rate * share, betas=betas, eps=config.adam_eps)

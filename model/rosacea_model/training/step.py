@@ -18,6 +18,7 @@ from .. import loss
 from ..augment import RandomDraws
 from .errors import NotFinite
 from .feed import to_unit
+from .state import PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,12 +206,14 @@ class Passes:
         told.take_back(pieces[len(gradients) :])
 
         # Refuse to step with what is not finite.
+        skipped = state.bad_steps[PHASES.index(phase)]
         if not bool(torch.isfinite(total).all()):
-            if int(state.bad_steps) >= self.config.bad_steps:
-                raise NotFinite(self._offender(told, parameters, pieces), phase, int(state.step))
-            state.bad_steps += 1
-            return {}
-        state.bad_steps.zero_()
+            if int(skipped) >= self.config.bad_steps:
+                found = self._offenders(told, parameters, pieces)
+                raise NotFinite(found[0], phase, int(state.step), found)
+            skipped += 1
+            return {"skipped": Figure(total=1, count=1)}
+        skipped.zero_()
         for parameter, piece in zip(parameters, pieces, strict=False):
             # Parameters that no rank's loss reached stay out of it, as Adam does for those without a gradient.
             if parameter.grad is not None:
@@ -263,24 +266,21 @@ class Passes:
             self.state.ada.record(figures["signs/real"].total, figures["signs/real"].count)
         return figures
 
-    def _offender(self, told: _Told, parameters: list[nn.Parameter], pieces: tuple[Tensor, ...]) -> str:
-        """The name of the first thing that is not finite: a weight, else a loss or figure, else a gradient."""
+    def _offenders(self, told: _Told, parameters: list[nn.Parameter], pieces: tuple[Tensor, ...]) -> list[str]:
+        """The names of what is not finite: weights first, then losses and figures, then gradients."""
         networks = {"G": self.state.G, "D": self.state.D}
         named = {
             f"{network}.{name}": tensor
             for network, module in networks.items() for name, tensor in module.named_parameters()
         }
-        for name, tensor in named.items():
-            if not bool(torch.isfinite(tensor).all()):
-                return f"weight {name}"
-        for name, figure in told.figures().items():
-            if not math.isfinite(figure.total):
-                return name
         names = {id(tensor): name for name, tensor in named.items()}
-        for parameter, piece in zip(parameters, pieces, strict=False):
-            if not bool(torch.isfinite(piece).all()):
-                return f"gradient of {names[id(parameter)]}"
-        return "w"
+        found = [f"weight {name}" for name, tensor in named.items() if not bool(torch.isfinite(tensor).all())]
+        found += [name for name, figure in told.figures().items() if not math.isfinite(figure.total)]
+        found += [
+            f"gradient of {names[id(parameter)]}" for parameter, piece in zip(parameters, pieces, strict=False)
+            if not bool(torch.isfinite(piece).all())
+        ]
+        return found or ["w"]
 
 
 class _Told:

@@ -5,6 +5,7 @@ A source that does not fit to the last tensor is refused, with both sides named,
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -156,7 +157,11 @@ def _from_run(path: Path) -> dict[str, Any]:
         }
         for network in ("G", "G_ema", "D")
     }
-    return {"config": TrainConfig(**found.facts["config"]).generator(), **networks}
+    try:
+        config = TrainConfig.from_json(json.dumps(found.facts["config"])).generator()
+    except ValueError as error:
+        raise ValueError(f"--init-from {found.path}: {error}") from error
+    return {"config": config, **networks}
 
 
 def _from_snapshot(path: Path) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""The figures of a run as TensorBoard's event files, for those who ask for them: `--tensorboard`."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FOLDER = "tensorboard"
+NOT_FIGURES = ("kimg", "step")       # where a figure stands, not what it is
+
+
+def check_installed() -> None:
+    """Raise ValueError, naming what to install, unless event files can be written."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("--tensorboard needs tensorboard, which is not installed: pip install 'rosacea[tensorboard]'")
+
+
+class Events:
+    """Writes every figure of every tick over the number of real images shown."""
+
+    def __init__(self, run: Path, nimg: int) -> None:
+        """Go on from so many images; what an interrupted run has written beyond them is hidden."""
+        check_installed()
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(run / FOLDER, purge_step=nimg + 1 if nimg else 0)
+
+    def write(self, record: Mapping[str, float]) -> None:
+        nimg = round(record["kimg"] * 1000)
+        for name, value in record.items():
+            if name not in NOT_FIGURES:
+                self.writer.add_scalar(name, value, nimg)
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
