@@ -14,7 +14,7 @@ import asyncio
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import atheris
@@ -38,6 +38,9 @@ from tests.serving.fakes import FakeWorkers
 from tests.serving.hosted import PRIVATE, SETTINGS, demo_file
 from tests.serving.samples import SAMPLES
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 METHODS = tuple(SAMPLES)
 BLAME_THE_REQUEST = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
 MAX_TRAILER_BYTES = 8 * 1024
@@ -53,10 +56,26 @@ class Refused(Exception):
 
 
 class FakeContext:
-    """As much of a ServicerContext as the interceptor uses."""
+    """As much of a ServicerContext as the service uses."""
+
+    def __init__(self) -> None:
+        self._at_end: list[Callable[[FakeContext], object]] = []
 
     async def abort_with_status(self, status: Any) -> None:
         raise Refused(status)
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:40000"
+
+    def time_remaining(self) -> None:
+        return None
+
+    def add_done_callback(self, callback: Callable[[FakeContext], object]) -> None:
+        self._at_end.append(callback)
+
+    def end(self) -> None:
+        for callback in self._at_end:
+            callback(self)
 
 
 class Registry:
@@ -76,7 +95,6 @@ class Service:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.context = FakeContext()
         self.handlers = self.loop.run_until_complete(self._start())
 
     async def _start(self) -> dict[str, Any]:
@@ -87,7 +105,7 @@ class Service:
             max_batch=SETTINGS.max_batch, jobs_in_flight=1, queue_images=SETTINGS.queue_images, job_timeout_seconds=60
         )
         self.scheduler = Scheduler(catalog.models[0], self.workers, limits, metrics)
-        faces = Faces(catalog, {file.name: self.scheduler}, SETTINGS.request_limits())
+        faces = Faces(catalog, {catalog.models[0].revision: self.scheduler}, SETTINGS.request_limits())
         registry = Registry()
         faces_pb2_grpc.add_FaceServiceServicer_to_server(FaceServicer(faces), registry)  # type: ignore[arg-type]
         interceptor = CallInterceptor(Calls(metrics.open_calls), metrics.rejected)
@@ -95,7 +113,9 @@ class Service:
 
     def call(self, method: str, data: bytes) -> Any:
         """The status that a call ends with; None where it has an answer. No job is left behind."""
-        status = self.loop.run_until_complete(self._call(self.handlers[method], data))
+        context = FakeContext()
+        status = self.loop.run_until_complete(self._call(self.handlers[method], data, context))
+        context.end()
         self.loop.run_until_complete(self._settle())
         return status
 
@@ -103,12 +123,12 @@ class Service:
         while jobs := self.scheduler._jobs:
             await asyncio.wait(jobs)
 
-    async def _call(self, handler: Any, data: bytes) -> Any:
+    async def _call(self, handler: Any, data: bytes, context: FakeContext) -> Any:
         try:
             if not handler.response_streaming:
-                await handler.unary_unary(data, self.context)
+                await handler.unary_unary(data, context)
                 return None
-            stream = handler.unary_stream(data, self.context)
+            stream = handler.unary_stream(data, context)
             count = 0
             async for _ in stream:
                 count += 1
