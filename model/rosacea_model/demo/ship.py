@@ -70,7 +70,7 @@ def card(file: ModelFile, facts: dict[str, str], figures: dict[str, Any]) -> str
         copies=own["nearest"]["ratio_below_training"],
         copies_control=real["nearest"]["ratio_below_training"],
         samples=figures["samples"],
-        **facts,
+        **{**facts, "training": facts["training"].replace(" && ", "\n    ")},
     )
 
 
@@ -89,6 +89,8 @@ on any machine and with nobody's leave to ask for.
   that renderer simplifies, it simplifies too; at {size} px fine vessels and single papules are beyond it.
 - **Nobody is in it.** Its training set was drawn by a program; no photograph was used, and no other network was it
   started from. Weights and data are under the package's licence, Apache-2.0.
+- **Its people resemble one another.** The fourth row below says how much: training was short, and the network shows a
+  part of the faces, hair and skin tones that it was shown. Do not train a classifier on it.
 - **A label is expected.** Without one the generator sees a zero vector, which it never saw in training: what it
   draws then means nothing.
 
@@ -99,7 +101,7 @@ on any machine and with nobody's leave to ask for.
     {data} --out train.zip
     {training}
 
-and ships the snapshot at {kimg} thousand images. `docs/demo-model/` has every setting in `train.json` and the curves in
+and ships the last run's snapshot at {kimg} thousand images. `docs/demo-model/` has every setting in `train.json` and the curves in
 `report.html`.
 
 ## Measured
