@@ -101,8 +101,8 @@ on any machine and with nobody's leave to ask for.
     {data} --out train.zip
     {training}
 
-and ships the last run's snapshot at {kimg} thousand images. `docs/demo-model/` has every setting in `train.json` and the curves in
-`report.html`.
+and ships the last run's snapshot at {kimg} thousand images. `docs/demo-model/` has every setting in `train.json` and
+the curves in `report.html`.
 
 ## Measured
 
