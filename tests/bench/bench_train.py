@@ -89,7 +89,7 @@ def main() -> None:
           f"{options.device}, {options.threads} thread(s), batch {options.batch}, channels {options.channel_base}/R "
           f"up to {options.channel_max}, augmentation p {options.p:g}, medians of {options.rounds} rounds in turn")
     print(f"plain = {DESCRIPTION}")
-    print(f"command: {' '.join(sys.argv)}")
+    print(f"command: python -m tests.bench.bench_train {' '.join(sys.argv[1:])}")
     print("resolution  plain img/s  ours img/s  ratio  plain MiB  ours MiB  ratio by pass")
     for resolution in options.resolutions:
         print(row(setting_of(options, resolution), options), flush=True)
