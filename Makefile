@@ -72,8 +72,13 @@ fuzz: setup  ## fuzz the requests for ten minutes; what is found lands in build/
 settings: setup  ## make docs/SETTINGS.md anew
 	$(BIN)/python -m rosacea_serving.settings_doc > docs/SETTINGS.md
 
-bench: setup  ## measure the service against the bare engine
+bench: bench-gateway bench-e2e bench-train  ## measure everything that is measured
+
+bench-gateway: setup  ## measure what the gateway costs over a bare call of TorchServe
 	$(BIN)/python tests/bench/bench_gateway.py
+
+bench-e2e: setup  ## measure the service against the bare engine
+	$(BIN)/python tests/bench/bench_e2e.py
 
 bench-train: setup  ## measure training against the same training written plainly
 	$(BIN)/python -m tests.bench.bench_train
@@ -82,4 +87,4 @@ clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup demo serve demo-model test test-fast lint lint-protos typecheck proto proto-freeze train-smoke settings \
-	fuzz bench bench-train clean
+	fuzz bench bench-gateway bench-e2e bench-train clean

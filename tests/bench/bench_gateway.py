@@ -1,86 +1,180 @@
-"""How much of the bare engine's speed reaches a client: `make bench`.
+"""What the gateway costs: `make bench-gateway`.
 
-Engine and service draw the same faces of the demo model in turn, in one run; the service is tried with each way to
-spread two cores. What counts is the ratio: seconds depend on the machine and on what else it does.
+Lone: one face at a time at an idle service. What the answer says it took to draw and encode is taken off the time that
+the client saw; what is left is everything else: gRPC twice, checks, queue, TorchServe, shared memory.
+
+Throughput: many clients through the gateway, and in turn the same TorchServe called with full jobs and nothing around
+them. The clients are a process of their own, as they would be.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
+import typer
 
+from rosacea.render.v1 import render_pb2
 from rosacea_client import FaceClient
-from rosacea_model import Engine, Sample
 from rosacea_model.fresh import demo_config, fresh_model
 from rosacea_serving.gateway import Gateway
+from rosacea_serving.segments import SegmentPool
 from rosacea_serving.settings import Settings
+from rosacea_serving.torchserve.supervisor import Supervisor
+from rosacea_serving.wire import ENCODINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from rosacea_client.spec import ImageFormat
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_serving.torchserve.options import TorchServeOptions
 
-ROUNDS = 5
-IMAGES = 32
-CLIENTS = (1, 16)
-FORMATS: tuple[ImageFormat, ...] = ("png", "raw")
-
-
-def main() -> None:
-    """Print one table."""
-    cores = os.cpu_count() or 1
-    print(f"torch {torch.__version__}, {cores} cores, {IMAGES} faces a round, medians of {ROUNDS} rounds in turn")
-    print(" workers x threads  clients  format  engine/s  service/s  ratio  p50 ms")
-    with tempfile.TemporaryDirectory() as folder:
-        file = fresh_model(Path(folder), demo_config(), seed=0, name="demo")
-        for workers, threads in {(1, cores), (cores, 1)}:
-            asyncio.run(compare(file, workers, threads))
+LONE = 40                   # calls a round, one after the other
+FULL = 24                   # full jobs a round
+CLIENTS = 16
+NAME = "bench"
 
 
-async def compare(file: ModelFile, workers: int, threads: int) -> None:
-    """The rows for one way to spread the cores."""
-    settings = Settings(address="127.0.0.1:0", workers=workers, worker_threads=threads)
-    engine = Engine.load(file.path)
-    async with Gateway([file], settings) as gateway:
-        await gateway.wait_until_ready(300)
-        for clients in CLIENTS:
-            for image_format in FORMATS:
-                await asyncio.to_thread(row, engine, gateway.address, f"{workers} x {threads}", clients, image_format)
+def main(
+    resolutions: Annotated[list[int], typer.Option("--resolution")] = [64, 128],  # noqa: B006
+    rounds: int = 7,
+    workers: int = 1,
+) -> None:
+    """Print one row for each resolution and format."""
+    cores = len(os.sched_getaffinity(0))
+    print(f"torch {torch.__version__}, {cores} cores, {workers} workers; medians of {rounds} rounds in turn")
+    print("  size  format  lone p50 ms  of it engine+encode  added p50 ms  bare img/s  gateway img/s  ratio")
+    for size in resolutions:
+        with tempfile.TemporaryDirectory() as folder:
+            file = fresh_model(Path(folder), replace(demo_config(), img_resolution=size), seed=0, name=NAME)
+            settings = Settings(address="127.0.0.1:0", workers=workers)
+            asyncio.run(Bench(Gateway([file], settings, supervise=keep), settings, rounds).rows(size))
 
 
-def row(engine: Engine, address: str, spread: str, clients: int, image_format: ImageFormat) -> None:
-    """One row: engine and service in turn."""
-    bare: list[float] = []
-    served: list[float] = []
-    latencies: list[float] = []
-    for _ in range(ROUNDS):
-        bare.append(timed(lambda: engine.render([Sample(seed=seed) for seed in range(IMAGES)])))
-        served.append(timed(lambda: latencies.extend(ask(address, clients, image_format))))
-    ours, theirs = IMAGES / statistics.median(served), IMAGES / statistics.median(bare)
-    p50 = statistics.median(latencies) * 1000
-    print(f"{spread:>18} {clients:>8} {image_format:>7} {theirs:9.1f} {ours:10.1f} {ours / theirs:6.2f} {p50:7.1f}")
+supervisors: list[Supervisor] = []
 
 
-def ask(address: str, clients: int, image_format: ImageFormat) -> Sequence[float]:
-    """Faces one by one from so many clients; the seconds that each took."""
-    with ThreadPoolExecutor(clients) as pool, FaceClient(address) as client:
-        return list(pool.map(lambda seed: timed(lambda: client.generate([seed], format=image_format)), range(IMAGES)))
+def keep(options: TorchServeOptions, on_state: Callable[[str], None]) -> Supervisor:
+    """The gateway's own supervisor, to be called past the gateway."""
+    supervisors[:] = [Supervisor(options, on_state)]
+    return supervisors[0]
 
 
-def timed(action: Callable[[], object]) -> float:
+class Bench:
+    """Both ways through one running service."""
+
+    def __init__(self, gateway: Gateway, settings: Settings, rounds: int) -> None:
+        self._gateway = gateway
+        self._settings = settings
+        self._rounds = rounds
+
+    async def rows(self, size: int) -> None:
+        formats: tuple[ImageFormat, ...] = ("raw", "png")
+        spawn = multiprocessing.get_context("spawn")
+        async with self._gateway:
+            await self._gateway.wait_until_ready(300)
+            with ProcessPoolExecutor(1, mp_context=spawn) as clients:
+                for image_format in formats:
+                    await self._row(size, image_format, clients)
+
+    async def _row(self, size: int, image_format: ImageFormat, clients: ProcessPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        images = FULL * self._settings.max_batch
+        seen: list[float] = []
+        drawn: list[float] = []
+        bare: list[float] = []
+        through: list[float] = []
+        ask = (self._gateway.address, image_format)
+        with SegmentPools(self._settings, size) as pools:
+            for number in range(self._rounds + 1):
+                alone = await loop.run_in_executor(clients, ask_alone, *ask, LONE)
+                took = await self._bare(pools, image_format)
+                wall = await loop.run_in_executor(clients, ask_together, *ask, images)
+                if number:                          # the first round warms up
+                    seen += [call for call, _ in alone]
+                    drawn += [work for _, work in alone]
+                    bare.append(images / took)
+                    through.append(images / wall)
+        added = statistics.median(call - work for call, work in zip(seen, drawn, strict=True))
+        direct, served = statistics.median(bare), statistics.median(through)
+        lone = f"{statistics.median(seen) * 1e3:12.1f} {statistics.median(drawn) * 1e3:20.1f}"
+        rates = f"{direct:11.1f} {served:14.1f} {served / direct:6.3f}"
+        print(f"{size:>6} {image_format:>7} {lone} {added * 1e3:13.2f} {rates}", flush=True)
+
+    async def _bare(self, pools: SegmentPools, image_format: ImageFormat) -> float:
+        """The seconds of all full jobs, as many at a time as the gateway sends."""
+        seeds = itertools.count()
+        left = itertools.count()
+
+        async def keep_one_going() -> None:
+            while next(left) < FULL:
+                job = render_pb2.RenderJob(items=[
+                    render_pb2.RenderItem(
+                        seed=next(seeds), truncation_psi=0.7, noise=render_pb2.NOISE_CONST,
+                        encoding=ENCODINGS[image_format][0],
+                    )
+                    for _ in range(self._settings.max_batch)
+                ])
+                await pools.render(job)
+
+        start = time.perf_counter()
+        await asyncio.gather(*(keep_one_going() for _ in range(self._settings.jobs_in_flight)))
+        return time.perf_counter() - start
+
+
+class SegmentPools:
+    """Shared memory for jobs that do not come from the gateway."""
+
+    def __init__(self, settings: Settings, size: int) -> None:
+        self._pool = SegmentPool(slots=settings.max_batch, slot_bytes=size * size * 3 + 65536)
+
+    def __enter__(self) -> SegmentPools:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    async def render(self, job: render_pb2.RenderJob) -> None:
+        segment = self._pool.acquire()
+        assert segment is not None
+        job.segment.path, job.segment.slot_bytes = segment.path, segment.slot_bytes
+        result = await supervisors[0].render(NAME, job, 300)
+        for slot, outcome in enumerate(result.outcomes):
+            assert segment.read(slot, outcome.slot_length)
+        self._pool.release(segment)
+
+
+def ask_alone(address: str, image_format: ImageFormat, calls: int) -> list[tuple[float, float]]:
+    """For each call, the seconds it took and the seconds of them that its face was drawn and encoded."""
+    with FaceClient(address) as client:
+        client.generate([0], format=image_format)
+        return [_timed(client, seed, image_format) for seed in range(calls)]
+
+
+def _timed(client: FaceClient, seed: int, image_format: ImageFormat) -> tuple[float, float]:
     start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
+    timings = client.generate([seed], format=image_format)[0].timings
+    return time.perf_counter() - start, timings.render_seconds + timings.encode_seconds
+
+
+def ask_together(address: str, image_format: ImageFormat, images: int) -> float:
+    """The seconds that so many clients take for all images, one a call."""
+    with FaceClient(address) as client, ThreadPoolExecutor(CLIENTS) as pool:
+        client.generate([0], format=image_format)
+        start = time.perf_counter()
+        list(pool.map(lambda seed: client.generate([seed], format=image_format), range(images)))
+        return time.perf_counter() - start
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
