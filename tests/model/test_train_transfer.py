@@ -136,6 +136,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_labels_added_to_a_source_without_change_nothing_at_first_and_can_be_learnt() -> None:
+    source, state = source_of(TINY, allow_partial=True), TrainState(replace(smoke(1), label_width=4))
+    source.apply(state)
+    known = Generator(TINY)
+    known.load_state_dict(dict(source.G))
+    z = torch.randn(8, TINY.z_dim, requires_grad=True)
+    labels = torch.eye(4).repeat(2, 1)
+
+    w = state.G.mapping(z, labels)
+
+    assert torch.allclose(w, known.mapping(z), rtol=1e-5, atol=1e-6)
+    state.G.requires_grad_(True)
+    state.G.mapping(z, labels).square().sum().backward()
+    gradient = state.G.get_parameter("mapping.fc0.weight").grad
+    assert gradient is not None
+    assert gradient[:, TINY.z_dim:].abs().max() > 0
+
+
 def test_another_run_is_a_full_source(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seen = {}
 

@@ -6,6 +6,7 @@ A source that does not fit to the last tensor is refused, with both sides named,
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ COMPARED = {
     "channel_max": "channel maximum",
 }
 SHOWN = 3
+EMBEDDING, FIRST_LAYER = "mapping.embed.weight", "mapping.fc0.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,9 +218,28 @@ def _status(theirs: tuple[int, ...] | None, ours: tuple[int, ...] | None) -> Sta
 
 @torch.no_grad()
 def _copy(module: nn.Module, source: Mapping[str, Tensor]) -> None:
-    for name, target in module.state_dict().items():
-        if name in source and source[name].ndim == target.ndim:
+    targets = module.state_dict()
+    learns_labels = EMBEDDING in targets and EMBEDDING not in source
+    for name, target in targets.items():
+        if name not in source or source[name].ndim != target.ndim:
+            continue
+        if name == FIRST_LAYER and learns_labels:
+            add_labels(source[name], target)
+        else:
             adapt(name, source[name], target)
+
+
+def add_labels(source: Tensor, target: Tensor) -> None:       # [out, z_dim] to [out, z_dim + embedding]
+    """Fill the first layer of a labelled mapping from one that knew no labels: it draws the same whatever the label.
+
+    Labels then gain their influence in training, from nothing. A generator that is given them at once on little data
+    may draw one picture for each (Shahbazi et al. 2022, "Collapse by Conditioning").
+    """
+    target.zero_()
+    # Weights are divided by the root of the width when they are used (equalised learning rate).
+    known = min(source.shape[1], target.shape[1])
+    rows = min(len(source), len(target))
+    target[:rows, :known] = source[:rows, :known] * math.sqrt(target.shape[1] / source.shape[1])
 
 
 def adapt(name: str, source: Tensor, target: Tensor) -> None:
