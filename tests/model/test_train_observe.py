@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -205,6 +206,34 @@ def test_a_dry_run_prints_the_config_and_makes_nothing(data: Path, tmp_path: Pat
     config = TrainConfig.from_json(result.stdout)
     assert (config.gamma, config.resolution, config.label_width, config.ada_interval) == (3, 16, 2, 2)
     assert not out.exists()
+
+
+# How the run begins and where it works; every other option is a setting.
+NO_SETTINGS = {
+    "data", "outdir", "preset", "cond", "precision", "subset", "resume", "init_from", "allow_partial", "dry_run",
+}    # fmt: skip
+STATED: dict[str, tuple[object, object]] = {
+    "mirror": ("--mirror", True), "kimg": (0.5, 0.5), "batch": (8, 8), "batch_gpu": (4, 4), "gamma": (3, 3),
+    "glr": (0.01, 0.01), "dlr": (0.02, 0.02), "map_depth": (3, 3), "cbase": (512, 512), "cmax": (16, 16),
+    "aug": ("fixed", "fixed"), "augpipe": ("bg", "bg"), "p": (0.25, 0.25), "target": (0.5, 0.5), "p_max": (0.75, 0.75),
+    "freezed": (1, 1), "seed": (7, 7), "tf32": ("--tf32", True), "tick_kimg": (0.125, 0.125),
+    "snap_kimg": (0.25, 0.25), "snap_minutes": (5, 5), "keep_last": (9, 9), "tensorboard": ("--tensorboard", True),
+    "device": ("cpu", "cpu"), "threads": (1, 1), "workers": (2, 2),
+}    # fmt: skip
+
+
+def test_every_option_reaches_its_setting(data: Path, tmp_path: Path) -> None:
+    flags: list[object] = []
+    for option, (told, _) in STATED.items():
+        flags += [told] if str(told).startswith("--") else [f"--{option.replace('_', '-')}", told]
+
+    result = invoke("--data", data, "--outdir", tmp_path / "run", "--preset", "smoke-16", *flags, "--dry-run")
+
+    assert result.exit_code == 0, result.output
+    config = TrainConfig.from_json(result.stdout)
+    settings = {option: getattr(config, cli.SETTINGS.get(option, option)) for option in STATED}
+    assert settings == {option: setting for option, (_, setting) in STATED.items()}
+    assert set(inspect.signature(cli.train).parameters) == set(STATED) | NO_SETTINGS
 
 
 def test_the_same_command_with_resume_goes_on(data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +12,16 @@ import typer
 from .config import AUGPIPES, CONFIG_NAME, PRESETS, TrainConfig, going_on, read_config, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..data.dataset import FaceDataset
     from .transfer import Source
 
+# Options that are shorter than the names of their settings; the others are called the same.
+SETTINGS = {
+    "kimg": "total_kimg", "map_depth": "mapping_layers", "cbase": "channel_base", "cmax": "channel_max",
+    "target": "ada_target", "freezed": "freeze_d",
+}
 UNSTEPPED_IN_FLOAT16 = 3     # float16 overflows now and then where float32 does not
 
 
@@ -82,14 +90,7 @@ def train(
     from .events import check_installed
     from .transfer import load_source
 
-    stated: dict[str, Any] = {
-        "mirror": mirror, "total_kimg": kimg, "batch": batch, "batch_gpu": batch_gpu, "gamma": gamma, "glr": glr,
-        "dlr": dlr, "mapping_layers": map_depth, "channel_base": cbase, "channel_max": cmax,
-        "aug": aug and aug.value, "augpipe": augpipe, "p": p, "ada_target": target, "p_max": p_max,
-        "freeze_d": freezed, "seed": seed, "tf32": tf32, "tick_kimg": tick_kimg, "snap_kimg": snap_kimg,
-        "snap_minutes": snap_minutes, "keep_last": keep_last, "threads": threads, "workers": workers,
-        "tensorboard": tensorboard,
-    }
+    stated = settings_of(locals())
     if tensorboard:
         check_installed()
     stated |= hardware(device, precision)
@@ -103,6 +104,15 @@ def train(
         typer.echo(config.to_json(), nl=False)
     else:
         start(config, outdir, images, source, resume=resume)
+
+
+def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that these options state, by their names in TrainConfig; None = not stated."""
+    named = {SETTINGS.get(name, name): value for name, value in options.items()}
+    known = {field.name for field in fields(TrainConfig)}
+    return {
+        name: value.value if isinstance(value, StrEnum) else value for name, value in named.items() if name in known
+    }
 
 
 def check_places(data: Path, outdir: Path) -> None:
