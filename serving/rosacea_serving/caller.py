@@ -21,9 +21,10 @@ def _never(callback: Callable[[], None]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """One call's caller. Fair shares are by `principal`."""
+    """One call's caller. Fair shares are by `principal`, which names one of its `kind`."""
 
     principal: str = ""
+    kind: str = "clientip"                                      # as the subject of a QuotaFailure
     deadline: float = math.inf                                  # on the clock of time.monotonic
     when_done: Callable[[Callable[[], None]], None] = _never    # calls back once the answer has left, or the caller has
 

@@ -22,6 +22,7 @@ SHORTEST_DIGEST_PREFIX = 8
 CODING_SLACK = 1.25
 CODING_HEADER_BYTES = 64 * 1024
 CODABLE_CHANNELS = (1, 3)
+SEED_BYTES = 5                  # of one below 2**32 in a list of seeds
 MAX_LISTED = 1000
 MAX_SHOWN = 160
 
@@ -35,6 +36,11 @@ class ServedModel:
     @property
     def short_name(self) -> str:
         return self.file.name
+
+    @property
+    def short_digest(self) -> str:
+        """Enough of it for metrics and logs."""
+        return self.file.digest[:12]
 
     @property
     def name(self) -> str:
@@ -60,8 +66,8 @@ class ServedModel:
 
     @property
     def most_latent_bytes(self) -> int:
-        """Bytes of one face's intermediate latents."""
-        return self.config.num_ws * self.config.w_dim * 4
+        """Room for one face's intermediate latents in an answer, and for the seed they come from."""
+        return self.config.num_ws * self.config.w_dim * 4 + SEED_BYTES
 
     def limits(self, max_images: int) -> ModelLimits:
         config = self.config

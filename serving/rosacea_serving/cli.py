@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .scratch import Scratch, sweep
 from .settings import CONFIG_VARIABLE, Settings, changed, unknown_variables
 from .shelf import Shelf
 
@@ -69,11 +69,12 @@ def serve(
     settings = Settings.read(flags, config)
     for name in unknown_variables(os.environ):
         log.warning("%s is no setting", name)
-    with tempfile.TemporaryDirectory(prefix="rosacea-models-") as scratch:
-        read = reader(Shelf(Path(scratch)), settings, lambda: Settings.read(flags, config))
+    with Scratch("rosacea-models-") as scratch:
+        read = reader(Shelf(scratch.path), settings, lambda: Settings.read(flags, config))
         if check:
             print(report(settings, read([])))
         else:
+            sweep()
             asyncio.run(run(read, settings))
 
 

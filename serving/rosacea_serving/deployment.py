@@ -26,14 +26,13 @@ if TYPE_CHECKING:
 
 SPARE_JOBS = 4                      # room in TorchServe's own queue for canaries
 WORKER_RESTART_SECONDS = 60.0       # a job may stand behind the restart of its worker
-REVISION_DIGITS = 12                # of a digest, in metrics
 
 
 class Workers(Backend, Protocol):
     """Those who draw: TorchServe under supervision, or a stand-in for tests."""
 
     async def start(self) -> None: ...
-    async def stop(self, grace_seconds: float) -> None: ...
+    async def stop(self) -> None: ...
     async def wait_ready(self, timeout_seconds: float) -> None: ...
 
 
@@ -51,32 +50,43 @@ class Deployment:
         self.model = ServedModel(file)
         self.state = "down"
         self.settled = False            # it has been ready, or has been given up for the time being
+        self._retired = False
         self._metrics = metrics
         self._on_change = on_change
         self.workers = supervise(torchserve_options(file, settings), self._on_state)
-        segments = SegmentPool(slots=settings.max_batch, slot_bytes=self.model.most_coded_bytes)
+        segments = SegmentPool(
+            slots=settings.max_batch, slot_bytes=self.model.most_coded_bytes, keep=settings.jobs_in_flight
+        )
         self.scheduler = Scheduler(self.model, self.workers, limits(settings), metrics, segments)
 
     @property
     def ready(self) -> bool:
         return self.state == "ready"
 
-    async def stop(self, grace_seconds: float) -> None:
-        """End it for good: jobs under way may finish within the grace, what still waits is refused."""
+    def retire(self) -> None:
+        """Show nothing of it any more: its revision may come back, as another deployment under the same labels."""
+        if not self._retired:
+            self._retired = True
+            for gauge in (self._metrics.model_ready, self._metrics.circuit_open):
+                gauge.remove(*self._labels)
+
+    async def stop(self) -> None:
+        """End it for good and at once: whoever still waits for an image is refused."""
+        self.retire()
         self.scheduler.close()
-        await self.workers.stop(grace_seconds)
+        await self.workers.stop()
         await self.scheduler.free()
-        for gauge in (self._metrics.model_ready, self._metrics.circuit_open):
-            gauge.remove(*self._labels)
 
     @property
     def _labels(self) -> tuple[str, str]:
-        return self.model.short_name, self.model.file.digest[:REVISION_DIGITS]
+        return self.model.short_name, self.model.short_digest
 
     def _on_state(self, state: str) -> None:
         self.state = state
         if state == "starting":
             self._metrics.starts.inc()
+        if self._retired:
+            return
         if state in ("ready", "open"):
             self.settled = True
             self._metrics.circuit_open.labels(*self._labels).set(state == "open")

@@ -3,7 +3,7 @@
 ServiceError
   InvalidRequest     the request can never succeed as written
   ModelNotFound      no such model or revision
-  Overloaded         try again later
+  Overloaded         try again later; with quotas where it is the caller's own share that is used up
   TooLate            the deadline comes before the answer can
   Unavailable        no worker can answer now
   FaceFailed         the model could not draw this face
@@ -18,7 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from rosacea_client.errors import InvalidSpec
-from rosacea_client.reasons import DOMAIN, Reason
+from rosacea_client.reasons import DOMAIN, Quota, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from rosacea_client.reasons import Violation
+
+    from .caller import Caller
 
 
 class ServiceError(Exception):
@@ -39,12 +41,14 @@ class ServiceError(Exception):
         limits: Mapping[str, str] | None = None,
         violations: Sequence[Violation] = (),
         retry_after_seconds: float | None = None,
+        quotas: Sequence[Quota] = (),
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.limits = dict(limits or {})
         self.violations = tuple(violations)
         self.retry_after_seconds = retry_after_seconds
+        self.quotas = tuple(quotas)
 
 
 class InvalidRequest(ServiceError):
@@ -61,7 +65,17 @@ class ModelNotFound(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The queue is full, or too long for the call's deadline; nothing was started. Travels with a QuotaFailure."""
+    """The queue is full, or too long for the call's deadline, or the caller has its share; nothing was started."""
+
+    @classmethod
+    def by_share(
+        cls, caller: Caller, message: str, *, limits: Mapping[str, str], retry_after_seconds: float
+    ) -> Overloaded:
+        """There would be room, but this caller has its share: others may still be let in."""
+        quota = Quota(caller.kind, message)
+        return cls(
+            Reason.QUOTA_EXCEEDED, message, limits=limits, retry_after_seconds=retry_after_seconds, quotas=[quota]
+        )
 
 
 class TooLate(ServiceError):
@@ -79,6 +93,11 @@ class FaceFailed(ServiceError):
 def shutting_down() -> Unavailable:
     """What callers hear while the service closes: another replica, or this one in a moment, may answer."""
     return Unavailable(Reason.SHUTTING_DOWN, "the service is shutting down", retry_after_seconds=1.0)
+
+
+def no_worker() -> Unavailable:
+    """What callers hear while nothing can draw. Why is for the log: it may tell of addresses that are not theirs."""
+    return Unavailable(Reason.BACKEND_UNAVAILABLE, "no worker can answer now", retry_after_seconds=1.0)
 
 
 STATUS: dict[type[ServiceError], int] = {
@@ -101,8 +120,8 @@ def to_status(error: Exception) -> status_pb2.Status:
     details: list[Message] = [info]
     if error.violations:
         details.append(_bad_request(error.violations))
-    if isinstance(error, Overloaded):
-        details.append(_quota_failure(error))
+    if error.quotas:
+        details.append(_quota_failure(error.quotas))
     if error.retry_after_seconds is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after_seconds)))
     return status_pb2.Status(code=STATUS[type(error)], message=str(error), details=[_pack(each) for each in details])
@@ -118,17 +137,17 @@ def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadReques
     return error_details_pb2.BadRequest(field_violations=fields)
 
 
-def _quota_failure(error: Overloaded) -> error_details_pb2.QuotaFailure:
-    # The subject is what the limit is on; no caller has a quota of its own.
-    violation = error_details_pb2.QuotaFailure.Violation(
-        subject=error.limits.get("model", "the service"), description=str(error)
-    )
-    return error_details_pb2.QuotaFailure(violations=[violation])
+def _quota_failure(quotas: Sequence[Quota]) -> error_details_pb2.QuotaFailure:
+    violations = [
+        error_details_pb2.QuotaFailure.Violation(subject=each.subject, description=each.description) for each in quotas
+    ]
+    return error_details_pb2.QuotaFailure(violations=violations)
 
 
 def _duration(seconds: float) -> Duration:
-    whole = int(seconds)
-    return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))
+    duration = Duration()
+    duration.FromMilliseconds(round(1000 * seconds))
+    return duration
 
 
 def _pack(message: Message) -> Any:

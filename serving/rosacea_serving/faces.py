@@ -3,53 +3,66 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rosacea.v1 import faces_pb2
 from rosacea_client.convert import MAX_MESSAGE_BYTES
 from rosacea_client.errors import InvalidSpec
-from rosacea_client.fields import MAX_ABS_PSI, SEEDS_END, in_field, model_name
+from rosacea_client.fields import MAX_PSI, MIN_PSI, SEEDS_END, in_field, model_name
 from rosacea_client.reasons import Reason, Violation
-from rosacea_client.spec import JPEG_QUALITIES, MAX_STYLE_MIXES, FaceSpec, LatentSpec
+from rosacea_client.spec import JPEG_QUALITIES, LATENT_SPACES, MAX_STYLE_MIXES, FaceSpec, LatentSpec, named_model
 
 from . import wire
 from .errors import Overloaded
-from .policy import Lane, Share
+from .policy import Lane, Share, places
+from .sizes import check_sizes, numbers
+from .window import Window, gather
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping
 
-    from rosacea_client.resolved import FaceItem, ResolvedSpec
+    from rosacea_client.resolved import ResolvedSpec
 
     from .caller import Caller
     from .catalog import Catalog, ServedModel
-    from .scheduler import Drawn, Scheduler
+    from .scheduler import Scheduler
     from .settings import RequestLimits
 
 MAX_PAGE = 100
 LARGE = 10_000              # numbers in a request that are not to be looked at on the event loop
 LARGE_BYTES = 2**20         # of an answer that is not to be serialised there
 NUMBER_BYTES = 40           # of a seed as Python holds it
+LATENTS_HEAD_BYTES = 2**12  # of an answer with latents, beside these
 WINDOW_MESSAGES = 4         # messages that a stream draws ahead of its reader
+
+P = TypeVar("P", faces_pb2.FaceSpec, faces_pb2.LatentSpec)
 
 
 class Faces:
-    """The service behind the servicer."""
+    """The service behind the servicer. `schedulers` are by revision; `ready` tells whether a model can be drawn now."""
 
-    def __init__(self, catalog: Catalog, schedulers: Mapping[str, Scheduler], limits: RequestLimits) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        schedulers: Mapping[str, Scheduler],
+        limits: RequestLimits,
+        ready: Callable[[ServedModel], bool] = lambda model: False,
+    ) -> None:
         self._catalog = catalog
         self._schedulers = schedulers
         self._limits = limits
+        self._ready = ready
         self._memory = Share(limits.answer_bytes)
         self._checker = ThreadPoolExecutor(1, "check")      # one at a time bounds what checking takes
-        self.ready: Callable[[ServedModel], bool] = lambda model: False
+
+    def close(self) -> None:
+        """Look at no further request."""
+        self._checker.shutdown(wait=False, cancel_futures=True)
 
     async def generate(self, spec: faces_pb2.FaceSpec, caller: Caller) -> faces_pb2.GenerateFacesResponse | bytes:
         """All faces of a request at once, already serialised where they are large; the first failure fails it."""
-        model, faces = await self._resolve(spec, self._max_images)
+        model, faces = await self._resolve(spec, FaceSpec.from_pb, self._max_images, caller)
         scheduler = self._schedulers[model.revision]
         scheduler.check_deadline(len(faces), Lane.INTERACTIVE, caller)
         self._hold(len(faces) * model.most_coded_bytes, caller)
@@ -63,17 +76,19 @@ class Faces:
         self, spec: faces_pb2.FaceSpec, start_index: int, caller: Caller
     ) -> AsyncIterator[faces_pb2.StreamFacesResponse]:
         """Faces in order from `start_index` on, drawn only some messages ahead of the reader."""
-        model, faces = await self._resolve(spec, lambda model: self._limits.max_images_per_stream)
+        most = self._limits.max_images_per_stream
+        model, faces = await self._resolve(spec, FaceSpec.from_pb, lambda model: most, caller)
         if start_index >= len(faces):
             raise InvalidSpec([_start_violation(start_index, len(faces))])
         scheduler = self._schedulers[model.revision]
         scheduler.check_deadline(1, Lane.BULK, caller)
-        in_message = max(1, self._limits.stream_message_bytes // model.image_bytes)
+        message_bytes = self._limits.stream_message_bytes
+        in_message = max(1, message_bytes // model.image_bytes)
         ahead = min(self._limits.stream_lookahead, max(WINDOW_MESSAGES * in_message, scheduler.max_batch))
-        self._hold((ahead + in_message) * model.most_coded_bytes + _numbers(spec) * NUMBER_BYTES, caller)
+        self._hold(ahead * model.most_coded_bytes + max(message_bytes, model.most_coded_bytes), caller)
         window = Window(faces, scheduler, ahead, start_index, caller)
         try:
-            while batch := await window.next(self._limits.stream_message_bytes):
+            while batch := await window.next(message_bytes):
                 drawn = [each for _, each in batch]
                 yield faces_pb2.StreamFacesResponse(
                     faces=[wire.face_message(item, each, model) for item, each in batch],
@@ -83,16 +98,16 @@ class Faces:
         finally:
             window.cancel()
 
-    async def map_latents(self, message: faces_pb2.LatentSpec, caller: Caller) -> faces_pb2.MapLatentsResponse:
+    async def map_latents(self, spec: faces_pb2.LatentSpec, caller: Caller) -> faces_pb2.MapLatentsResponse:
         """Intermediate latents of a request, all at once; they queue as images do."""
-        spec = LatentSpec.from_pb(message)
-        model, faces = self._fit(spec, self._max_latents)
+        model, faces = await self._resolve(spec, LatentSpec.from_pb, self._max_latents, caller)
+        space = LATENT_SPACES[spec.space]
         scheduler = self._schedulers[model.revision]
-        scheduler.check_deadline(len(faces), Lane.INTERACTIVE, caller)
+        scheduler.check_deadline(len(faces), Lane.INTERACTIVE, caller, pictures=False)
         self._hold(len(faces) * model.most_latent_bytes, caller)
-        items = [wire.render_item(face, spec.space) for face in faces]
+        items = [wire.render_item(face, space) for face in faces]
         drawn = await gather(scheduler.submit(items, Lane.INTERACTIVE, caller))
-        return wire.latents_message(faces, spec.space, drawn, model)
+        return wire.latents_message(faces, space, drawn, model)
 
     def model(self, name: str) -> faces_pb2.GetModelResponse:
         """One model by name."""
@@ -110,36 +125,42 @@ class Faces:
         return faces_pb2.ListModelsResponse(models=map(self._model_message, page), next_page_token=token)
 
     async def _resolve(
-        self, pb: faces_pb2.FaceSpec, max_images: Callable[[ServedModel], int]
+        self,
+        pb: P,
+        read: Callable[[P], FaceSpec | LatentSpec],
+        max_images: Callable[[ServedModel], int],
+        caller: Caller,
     ) -> tuple[ServedModel, ResolvedSpec]:
-        if _numbers(pb) <= LARGE:
-            return self._check(pb, max_images)
-        return await asyncio.get_running_loop().run_in_executor(self._checker, self._check, pb, max_images)
+        """The model and the faces of a request, once it is known to fit: sizes first, then each number in it.
 
-    def _check(
-        self, pb: faces_pb2.FaceSpec, max_images: Callable[[ServedModel], int]
-    ) -> tuple[ServedModel, ResolvedSpec]:
-        return self._fit(FaceSpec.from_pb(pb), max_images)
-
-    def _fit(
-        self, spec: FaceSpec | LatentSpec, max_images: Callable[[ServedModel], int]
-    ) -> tuple[ServedModel, ResolvedSpec]:
-        model = self._catalog.find(spec.model, "spec.model")
-        return model, spec.resolve(model.limits(max_images(model)))
+        What many numbers take is counted before they wait for the one thread that looks at them.
+        """
+        model = self._catalog.find(named_model(pb), "spec.model")
+        limits = model.limits(max_images(model))
+        check_sizes(pb, limits)
+        if (many := numbers(pb)) <= LARGE:
+            return model, read(pb).resolve(limits)
+        self._hold(many * NUMBER_BYTES, caller)
+        loop = asyncio.get_running_loop()
+        return model, await loop.run_in_executor(self._checker, lambda: read(pb).resolve(limits))
 
     def _hold(self, most_bytes: int, caller: Caller) -> None:
         """Count what an answer may take, from now until it has left; Overloaded where that is too much."""
-        free = self._memory.room(caller.principal)
-        if most_bytes > free:
-            limits = {"needed_bytes": str(most_bytes), "free_bytes": str(free)}
-            raise Overloaded(
-                Reason.QUEUE_FULL,
-                f"the answer may take {most_bytes} bytes, {free} are free for this caller",
-                limits=limits,
-                retry_after_seconds=1.0,
-            )
+        if most_bytes > self._memory.room(caller.principal):
+            raise self._no_memory(most_bytes, caller)
         self._memory.take(caller.principal, most_bytes)
         caller.when_done(lambda: self._memory.give(caller.principal, most_bytes))
+
+    def _no_memory(self, most_bytes: int, caller: Caller) -> Overloaded:
+        share = self._memory
+        room, held = share.room(caller.principal), share.held.get(caller.principal, 0)
+        limits = {"needed_bytes": str(most_bytes), "free_bytes": str(room), "max_bytes": str(share.most)}
+        if most_bytes <= share.free:
+            message = f"answers to this caller take {held} bytes, {most_bytes} more are beyond its share"
+            limits["held_bytes"] = str(held)
+            return Overloaded.by_share(caller, message, limits=limits, retry_after_seconds=1.0)
+        message = f"the answer may take {most_bytes} bytes, {share.free} of {share.most} are free"
+        return Overloaded(Reason.QUEUE_FULL, message, limits=limits, retry_after_seconds=1.0)
 
     def _max_images(self, model: ServedModel) -> int:
         """Faces in one answer: as set, but never more than a client can receive."""
@@ -147,7 +168,8 @@ class Faces:
 
     def _max_latents(self, model: ServedModel) -> int:
         """Latents in one answer: likewise."""
-        return min(self._limits.max_images_per_request, MAX_MESSAGE_BYTES // model.most_latent_bytes)
+        room = MAX_MESSAGE_BYTES - LATENTS_HEAD_BYTES
+        return min(self._limits.max_images_per_request, room // model.most_latent_bytes)
 
     def _model_message(self, model: ServedModel) -> faces_pb2.Model:
         limits = faces_pb2.Limits(
@@ -160,8 +182,8 @@ class Faces:
             stream_message_bytes=self._limits.stream_message_bytes,
             stream_lookahead=self._limits.stream_lookahead,
             max_seed=SEEDS_END - 1,
-            min_truncation_psi=-MAX_ABS_PSI,
-            max_truncation_psi=MAX_ABS_PSI,
+            min_truncation_psi=MIN_PSI,
+            max_truncation_psi=MAX_PSI,
             max_rows=model.config.num_ws,
             max_style_mixes=MAX_STYLE_MIXES,
             min_jpeg_quality=JPEG_QUALITIES[0],
@@ -169,92 +191,10 @@ class Faces:
             formats=[public for _, public in wire.ENCODINGS.values()],
             noise_modes=[mode for mode in faces_pb2.NoiseMode.values() if mode],
             max_page_size=MAX_PAGE,
+            max_queued_stream_images=places(Lane.BULK, self._limits.queue_images),
+            max_unsent_answer_bytes=self._limits.answer_bytes,
         )
-        return wire.model_message(model, limits, self.ready(model))
-
-
-class Window:
-    """The part of a stream that is under way: some images drawn ahead of the reader, no more."""
-
-    def __init__(
-        self, faces: ResolvedSpec, scheduler: Scheduler, lookahead: int, start: int, caller: Caller
-    ) -> None:
-        self._faces = faces
-        self._scheduler = scheduler
-        self._lookahead = lookahead
-        self._start = start
-        self._next = start
-        self._caller = caller
-        self._ahead: deque[tuple[FaceItem, asyncio.Future[Drawn]]] = deque()
-
-    async def next(self, most_bytes: int) -> list[tuple[FaceItem, Drawn]]:
-        """The next faces in order: one, and those that are drawn and fit into so many bytes with it.
-
-        None at the end of the stream.
-        """
-        await self._fill()
-        ready: list[tuple[FaceItem, Drawn]] = []
-        free = most_bytes
-        # A face that failed waits for its turn: those before it go out first.
-        while self._ahead and (not ready or self._next_fits(free)):
-            item, future = self._ahead[0]
-            drawn = await future
-            ready.append((item, drawn))
-            free -= len(drawn.image)
-            self._ahead.popleft()
-        return ready
-
-    def _next_fits(self, free_bytes: int) -> bool:
-        _, future = self._ahead[0]
-        return is_drawn(future) and len(future.result().image) <= free_bytes
-
-    async def _fill(self) -> None:
-        wanted = min(self._lookahead - len(self._ahead), len(self._faces) - self._next)
-        # Where there is no room, what is under way keeps the reader busy; a stream that has not begun is refused.
-        while wanted and not self._room() and self._next > self._start and not self._ahead:
-            await self._scheduler.wait_for_room()
-        # Half of the room, so that a stream that begins now finds some as well.
-        room = math.ceil(self._room() / 2)
-        count = min(wanted, room if room or self._ahead else 1)
-        items = [self._faces.item(index) for index in range(self._next, self._next + count)]
-        futures = self._scheduler.submit([wire.render_item(item) for item in items], Lane.BULK, self._caller)
-        self._ahead.extend(zip(items, futures, strict=True))
-        self._next += count
-
-    def _room(self) -> int:
-        return self._scheduler.room(Lane.BULK, self._caller)
-
-    def cancel(self) -> None:
-        """Drop what has not been sent to a worker yet."""
-        forget(future for _, future in self._ahead)
-
-
-async def gather(futures: Sequence[asyncio.Future[Drawn]]) -> list[Drawn]:
-    """Wait for all; where one fails or the caller goes away, take the others out of the queue."""
-    try:
-        return await asyncio.gather(*futures)
-    finally:
-        forget(futures)
-
-
-def is_drawn(future: asyncio.Future[Drawn]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
-
-
-def forget(futures: Iterable[asyncio.Future[Drawn]]) -> None:
-    """Nobody waits for these any more: cancel what is open, and look at what failed so that asyncio stays quiet."""
-    for future in futures:
-        if not future.cancel() and not future.cancelled():
-            future.exception()
-
-
-def _numbers(pb: faces_pb2.FaceSpec) -> int:
-    """Roughly how many numbers a request holds."""
-    source = pb.WhichOneof("source")
-    if source == "seeds":
-        return len(pb.seeds.values)
-    latents = getattr(pb, source) if source in {"z", "w", "ws"} else faces_pb2.Latents()
-    return len(latents.data) // 4 + len(latents.values) + len(pb.label.vector.values)
+        return wire.model_message(model, limits, self._ready(model))
 
 
 def _start_violation(start_index: int, count: int) -> Violation:

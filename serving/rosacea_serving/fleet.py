@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from .catalog import Catalog
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rosacea_model.modelfile import ModelFile
 
     from .calls import Calls
+    from .catalog import ServedModel
     from .deployment import Deployment
     from .scheduler import Scheduler
 
@@ -55,8 +57,9 @@ class Fleet:
         """What is still needed on disk: those in service, and those that calls are ending on."""
         return [each.model.file for each in [*self._serving.values(), *self._retiring]]
 
-    def is_ready(self, revision: str) -> bool:
-        deployment = self._serving.get(revision)
+    def is_ready(self, model: ServedModel) -> bool:
+        """Whether this revision is in service and can be drawn now."""
+        deployment = self._serving.get(model.revision)
         return deployment is not None and deployment.ready
 
     async def start(self) -> None:
@@ -66,9 +69,9 @@ class Fleet:
 
     async def wait_ready(self, timeout_seconds: float) -> None:
         """Return once every model has drawn; StartFailed where one does not."""
-        async with asyncio.timeout(timeout_seconds):
-            for each in self.serving:
-                await each.workers.wait_ready(timeout_seconds)
+        ready_by = time.monotonic() + timeout_seconds
+        for each in self.serving:
+            await each.workers.wait_ready(ready_by - time.monotonic())
 
     async def swap(self, files: Sequence[ModelFile]) -> bool:
         """Serve exactly these from now on; False where they are those that are served already.
@@ -84,7 +87,7 @@ class Fleet:
                 for each in added:
                     await each.workers.wait_ready(START_SECONDS)
             except BaseException:
-                await asyncio.gather(*(each.stop(0) for each in added))
+                await asyncio.gather(*(each.stop() for each in added))
                 raise
             return self._switch(files, wanted, added)
 
@@ -97,6 +100,7 @@ class Fleet:
             self._enter(each)
         for revision in [revision for revision in self._serving if revision not in keep]:
             old = self._serving.pop(revision)
+            old.retire()
             self._retiring[old] = asyncio.create_task(self._retire(old))
         return not unchanged
 
@@ -105,7 +109,7 @@ class Fleet:
         self.schedulers[deployment.model.revision] = deployment.scheduler
 
     async def _retire(self, old: Deployment) -> None:
-        name = f"{old.model.short_name} {old.model.file.digest[:12]}"
+        name = f"{old.model.short_name} {old.model.short_digest}"
         waits = [asyncio.ensure_future(self._calls.outlive(self._retire_seconds)), _when(self._stopping)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if waits[0].done() and not waits[0].result():
@@ -115,7 +119,7 @@ class Fleet:
         # The same revision may be back in service by now, with another scheduler.
         if self.schedulers.get(old.model.revision) is old.scheduler:
             del self.schedulers[old.model.revision]
-        await old.stop(0)
+        await old.stop()
         del self._retiring[old]
         log.info("%s is out of service", name)
 
@@ -124,10 +128,10 @@ class Fleet:
         for each in [*self._serving.values(), *self._retiring]:
             each.scheduler.close()
 
-    async def stop(self, grace_seconds: float) -> None:
-        """End all of them."""
+    async def stop(self) -> None:
+        """End all of them at once."""
         self._stopping.set()
-        await asyncio.gather(*(each.stop(grace_seconds) for each in self.serving), *self._retiring.values())
+        await asyncio.gather(*(each.stop() for each in self.serving), *self._retiring.values())
 
 
 def _when(event: asyncio.Event) -> asyncio.Future[bool]:

@@ -1,6 +1,6 @@
 """The one process people talk to: it starts TorchServe, opens the gRPC door, and closes both in order.
 
-Start: models verified -> port taken -> TorchServe started -> port open (health NOT_SERVING) -> a canary face of every
+Start: models verified -> ports taken -> TorchServe started -> port open (health NOT_SERVING) -> a canary face of every
 model -> SERVING. Swap, at SIGHUP: models read again -> the new ones started beside the old, each draws a canary ->
 calls find the new -> the old end with their last call. Stop: NOT_SERVING -> no new calls -> accepted calls finish ->
 TorchServe ends -> memory freed; all of it within the grace, or at once when asked a second time.
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
@@ -29,6 +28,7 @@ from .calls import Calls
 from .deployment import Deployment, Workers
 from .faces import Faces
 from .fleet import Fleet
+from .health import Health
 from .interceptor import CallInterceptor
 from .metrics import Metrics
 from .servicer import FaceServicer
@@ -49,8 +49,6 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 HANDSHAKE_TIMEOUT_MS = 5000         # idle sockets that never speak are dropped after this
 MAX_STREAMS_PER_CONNECTION = 128    # more wait at the client; bounds what a connection can make us hold
 LAST_WORDS_SECONDS = 0.5            # for the statuses that are still on their way out
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +64,7 @@ class Gateway:
     ) -> None:
         self._settings = settings
         self._supervise = supervise
-        self._health = HealthServicer()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._health = Health()
         self._stack = AsyncExitStack()
         self._hurry = asyncio.Event()
         self._stop_by = 0.0
@@ -75,15 +72,17 @@ class Gateway:
         self._calls = Calls(self.metrics.open_calls)
         self.port = 0
         self._fleet = Fleet(files, self._deploy, self._calls, settings.retire_seconds)
-        self._faces = Faces(self._fleet.catalog, self._fleet.schedulers, settings.request_limits())
-        self._faces.ready = lambda model: self._fleet.is_ready(model.revision)
+        self._faces = Faces(
+            self._fleet.catalog, self._fleet.schedulers, settings.request_limits(), self._fleet.is_ready
+        )
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             server = self._bind()
+            self._serve_metrics(stack)
+            stack.callback(self._faces.close)
             await stack.enter_async_context(self._drawing())
             await stack.enter_async_context(self._answering(server))
-            self._serve_metrics(stack)
             self._stack = stack.pop_all()
         return self
 
@@ -104,7 +103,7 @@ class Gateway:
         """
         changed = await self._fleet.swap(files)
         self.metrics.swaps.labels("done" if changed else "unchanged").inc()
-        self._tell_health()
+        self._show_health()
         for model in self._fleet.catalog.revisions:
             log.info("serving %s %s", model.short_name, model.file.digest)
 
@@ -145,35 +144,40 @@ class Gateway:
             raise ValueError(f"address must be free and of this machine, got {self._settings.address}") from error
         return server
 
+    def _serve_metrics(self, stack: AsyncExitStack) -> None:
+        address = self._settings.metrics_address
+        if address is None:
+            return
+        host, _, port = address.rpartition(":")
+        try:
+            server, thread = start_http_server(int(port), host.strip("[]"), self.metrics.registry)
+        except OSError as error:
+            raise ValueError(f"metrics_address must be free and of this machine, got {address}") from error
+        stack.callback(thread.join)
+        stack.callback(server.server_close)
+        stack.callback(server.shutdown)
+
     @asynccontextmanager
     async def _drawing(self) -> AsyncIterator[None]:
         try:
             await self._fleet.start()
             yield
         finally:
-            await self._fleet.stop(self._seconds_left())
+            # Every call has ended or is told that its time is over: nobody waits for what workers may still be drawing.
+            await self._fleet.stop()
 
     @asynccontextmanager
     async def _answering(self, server: grpc.aio.Server) -> AsyncIterator[None]:
-        await self._set_health()
+        self._show_health()
         await server.start()
         log.info("listening on %s", self.address)
         try:
             yield
         finally:
-            await self._health.enter_graceful_shutdown()
+            self._health.close()
             await self._calls.drain(self._seconds_left(), self._hurry)
             self._fleet.close()
             await server.stop(LAST_WORDS_SECONDS)
-
-    def _serve_metrics(self, stack: AsyncExitStack) -> None:
-        if self._settings.metrics_address is None:
-            return
-        host, _, port = self._settings.metrics_address.rpartition(":")
-        server, thread = start_http_server(int(port), host, self.metrics.registry)
-        stack.callback(thread.join)
-        stack.callback(server.server_close)
-        stack.callback(server.shutdown)
 
     def _seconds_left(self) -> float:
         return 0.0 if self._hurry.is_set() else max(0.0, self._stop_by - time.monotonic())
@@ -181,14 +185,9 @@ class Gateway:
     # What the state of the models means for callers.
 
     def _deploy(self, file: ModelFile) -> Deployment:
-        return Deployment(file, self._settings, self.metrics, self._supervise, self._tell_health)
+        return Deployment(file, self._settings, self.metrics, self._supervise, self._show_health)
 
-    def _tell_health(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._set_health())
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
-
-    async def _set_health(self) -> None:
+    def _show_health(self) -> None:
         """The service is there while it can draw anything, but not before every model has had its chance to start.
 
         Each model has a name of its own in the health service, as in the API: `models/NAME`.
@@ -196,11 +195,8 @@ class Gateway:
         serving = self._fleet.serving
         up = all(each.settled for each in serving) and any(each.ready for each in serving)
         self.metrics.ready.set(up)
-        for service in ("", SERVICE):
-            await self._health.set(service, SERVING if up else NOT_SERVING)
-        for model in self._fleet.catalog.models:
-            ready = self._fleet.is_ready(model.revision)
-            await self._health.set(model.name, SERVING if ready else NOT_SERVING)
+        models = {model.name: self._fleet.is_ready(model) for model in self._fleet.catalog.models}
+        self._health.show({"": up, SERVICE: up, **models})
 
 
 async def serve(read: Callable[[Sequence[ModelFile]], Sequence[ModelFile]], settings: Settings) -> None:
@@ -219,8 +215,8 @@ async def serve(read: Callable[[Sequence[ModelFile]], Sequence[ModelFile]], sett
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, gateway.hurry)
         log.info("draining")
-        swapping.cancel()
-        await asyncio.gather(swapping, return_exceptions=True)
+        swapping.cancel()       # what it has started it takes down beside the drain
+    await asyncio.gather(swapping, return_exceptions=True)
     log.info("stopped")
 
 

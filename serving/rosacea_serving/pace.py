@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 PAST = 0.9                      # what the jobs before count for, each time one ends
-FORGET_SECONDS = 10.0           # without a job for so long, nothing is known any more
+FORGET_SECONDS = 10.0           # after so long without a job, nothing is known any more
 
 
 class Pace:
@@ -21,11 +21,21 @@ class Pace:
         # Weighted sums of 1, n, t, n * n and n * t, over jobs of n images that took t seconds.
         self._sums = np.zeros(5)
         self._last = -math.inf
+        self._under_way = 0
+
+    def began(self, now: float) -> None:
+        """A job begins."""
+        self._forget(now)
+        self._under_way += 1
+
+    def ended(self, now: float) -> None:
+        """It has ended, well or badly."""
+        self._last = now
+        self._under_way -= 1
 
     def note(self, images: int, seconds: float, now: float) -> None:
-        """A job of so many images took so long, and ended now."""
-        if self._stale(now):
-            self._sums[:] = 0
+        """A job of so many images took so long, and ends now."""
+        self._forget(now)
         self._last = now
         self._sums = self._sums * PAST + (1, images, seconds, images * images, images * seconds)
 
@@ -36,11 +46,15 @@ class Pace:
         return math.ceil(jobs / jobs_in_flight) * fixed + each * images / max(1, min(jobs, jobs_in_flight))
 
     def _stale(self, now: float) -> bool:
-        return now - self._last > FORGET_SECONDS
+        return not self._under_way and now - self._last > FORGET_SECONDS
+
+    def _forget(self, now: float) -> None:
+        if self._stale(now):
+            self._sums[:] = 0
 
     def _fit(self, now: float) -> tuple[float, float]:
         """Least squares, with neither part below 0."""
-        if self._stale(now):
+        if self._stale(now) or not self._sums[0]:
             return 0.0, 0.0
         images, seconds, squares, products = (self._sums[1:] / self._sums[0]).tolist()
         variance = squares - images * images

@@ -43,6 +43,11 @@ class Ticket:
 T = TypeVar("T", bound=Ticket)
 
 
+def places(lane: Lane, queue_images: int) -> int:
+    """How many images may wait in a lane."""
+    return max(1, int(queue_images * ROOM[lane]))
+
+
 class Share:
     """So much of something, shared by principals."""
 
@@ -51,9 +56,14 @@ class Share:
         self.total = 0
         self.held: dict[str, int] = {}
 
+    @property
+    def free(self) -> int:
+        """What nobody holds; not everybody may take it."""
+        return self.most - self.total
+
     def room(self, principal: str) -> int:
         """How much more this principal may take. One that holds nothing may take all there is."""
-        free = self.most - self.total
+        free = self.free
         held = self.held.get(principal, 0)
         if not held:
             return max(0, free)
@@ -76,7 +86,7 @@ class _Line(Generic[T]):
 
     def __init__(self, lane: Lane, queue_images: int) -> None:
         self.weight = WEIGHTS[lane]
-        self.share = Share(max(1, int(queue_images * ROOM[lane])))
+        self.share = Share(places(lane, queue_images))
         self.served = 0.0           # images that went, over the weight: the lane that has had less goes first
         self._turns: OrderedDict[str, OrderedDict[T, None]] = OrderedDict()
 
@@ -122,13 +132,9 @@ class Queue(Generic[T]):
     def __len__(self) -> int:
         return len(self._again) + sum(line.share.total for line in self._lines.values())
 
-    def waiting(self, lane: Lane) -> int:
-        """Images that wait in a lane."""
-        return self._lines[lane].share.total
-
-    def most(self, lane: Lane) -> int:
-        """Images that may wait in a lane."""
-        return self._lines[lane].share.most
+    def share(self, lane: Lane) -> Share:
+        """The places of a lane, and who holds them."""
+        return self._lines[lane].share
 
     def room(self, lane: Lane, principal: str) -> int:
         """How many more images of this principal may wait."""

@@ -20,17 +20,18 @@ from rosacea.render.v1 import render_pb2
 from rosacea_client.reasons import Reason
 
 from .caller import Caller
-from .errors import FaceFailed, Overloaded, TooLate, Unavailable, shutting_down
+from .errors import FaceFailed, Overloaded, TooLate, no_worker, shutting_down
+from .job import JobFacts, JobRunner
 from .pace import Pace
 from .policy import Lane, Queue, Ticket
-from .torchserve.errors import BackendDown, BackendFailed, WorkerDied
+from .torchserve.errors import BackendDown, WorkerDied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .catalog import ServedModel
     from .metrics import Metrics
-    from .segments import Segment, SegmentPool
+    from .segments import SegmentPool
     from .torchserve.backend import Backend
 
 NOBODY = Caller()
@@ -60,15 +61,6 @@ class Drawn:
     job: JobFacts
 
 
-@dataclass(frozen=True, eq=False)
-class JobFacts:
-    """What a job took, shared by its images."""
-
-    render_seconds: float
-    encode_seconds: float
-    fingerprint: str
-
-
 @dataclass(eq=False, kw_only=True)
 class Waiting(Ticket):
     """An image in the queue."""
@@ -79,6 +71,11 @@ class Waiting(Ticket):
     arrived: float
     started: float = 0.0
     retried: bool = False
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is drawn; what is only mapped takes next to nothing."""
+        return self.item.output == render_pb2.OUTPUT_UNSPECIFIED
 
 
 class Scheduler:
@@ -93,11 +90,11 @@ class Scheduler:
         segments: SegmentPool | None = None,
     ) -> None:
         self._model = model
-        self._backend = backend
+        self._runner = JobRunner(model, backend, limits.job_timeout_seconds, metrics, segments)
         self._limits = limits
         self._metrics = metrics
-        self._segments = segments
         self._queue: Queue[Waiting] = Queue(limits.queue_images)
+        self._hide_queue = metrics.queues.add(model.short_name, lambda: self.queued)
         self._pace = Pace()
         self._jobs: dict[asyncio.Task[None], list[Waiting]] = {}
         self._room = asyncio.Event()
@@ -128,22 +125,26 @@ class Scheduler:
         if self._closed:
             raise shutting_down()
         if self.room(lane, caller) < len(items):
-            raise self._overloaded(lane, len(items))
+            raise self._overloaded(lane, caller, len(items))
         futures = [self._put(item, lane, caller) for item in items]
         self._dispatch()
         return futures
 
-    def check_deadline(self, images: int, lane: Lane, caller: Caller) -> None:
-        """Raise Overloaded, or TooLate if waiting is of no use, where so many images will not be ready in time."""
+    def check_deadline(self, images: int, lane: Lane, caller: Caller, *, pictures: bool = True) -> None:
+        """Raise Overloaded, or TooLate if waiting is of no use, where so many images will not be ready in time.
+
+        Where they are no `pictures` but latents, they take next to nothing, and only what is before them counts.
+        """
         left = caller.seconds_left
-        alone = SAFETY * self._seconds(images)
+        own = images if pictures else 0
+        alone = SAFETY * self._seconds(own)
         if alone > left:
             raise TooLate(
                 Reason.DEADLINE_EXPIRED,
                 f"drawing takes about {alone:.3f} s, the deadline is in {left:.3f} s",
                 limits={"needed_seconds": f"{alone:.3f}", "left_seconds": f"{left:.3f}"},
             )
-        ahead = self._queue.ahead(lane, caller.principal, images)
+        ahead = self._queue.ahead(lane, caller.principal, images) - images + own
         needed = SAFETY * (self._seconds_until_idle() + self._seconds(ahead))
         if needed > left:
             raise Overloaded(
@@ -167,9 +168,9 @@ class Scheduler:
 
     async def free(self) -> None:
         """Give the shared memory back. The workers have been stopped, so no job is left for long."""
+        self._hide_queue()
         await asyncio.gather(*self._jobs)
-        if self._segments:
-            self._segments.close()
+        self._runner.close()
 
     def _put(self, item: render_pb2.RenderItem, lane: Lane, caller: Caller) -> asyncio.Future[Drawn]:
         waiting = Waiting(
@@ -188,17 +189,19 @@ class Scheduler:
         """Whoever waited for this image has gone, or has got it."""
         if self._queue.remove(waiting):
             self._count("cancelled")
-            self._show_queue()
             self._room.set()
 
-    def _overloaded(self, lane: Lane, images: int) -> Overloaded:
-        queued, most = self._queue.waiting(lane), self._queue.most(lane)
-        return Overloaded(
-            Reason.QUEUE_FULL,
-            f"the queue holds {queued} of at most {most} images, {images} more are too many",
-            limits={"model": self._model.name, "queued": str(queued), "max_queued": str(most)},
-            retry_after_seconds=_retry_seconds(self._seconds(queued) / 2),
-        )
+    def _overloaded(self, lane: Lane, caller: Caller, images: int) -> Overloaded:
+        share = self._queue.share(lane)
+        queued, most, held = share.total, share.most, share.held.get(caller.principal, 0)
+        limits = {"model": self._model.name, "queued": str(queued), "max_queued": str(most)}
+        retry_after_seconds = _retry_seconds(self._seconds(queued) / 2)
+        if images <= share.free:
+            message = f"this caller holds {held} of the queue's {most} places, {images} more are beyond its share"
+            limits["held"] = str(held)
+            return Overloaded.by_share(caller, message, limits=limits, retry_after_seconds=retry_after_seconds)
+        message = f"the queue holds {queued} of at most {most} images, {images} more are too many"
+        return Overloaded(Reason.QUEUE_FULL, message, limits=limits, retry_after_seconds=retry_after_seconds)
 
     # How long things take.
 
@@ -213,17 +216,17 @@ class Scheduler:
         if len(self._jobs) < self._limits.jobs_in_flight:
             return 0.0
         now = time.monotonic()
-        left = [batch[0].started + self._seconds(len(batch)) - now for batch in self._jobs.values()]
+        left = [batch[0].started + self._seconds(_pictures(batch)) - now for batch in self._jobs.values()]
         return max(0.0, min(left))
 
     # Forming jobs.
 
     def _dispatch(self) -> None:
         while len(self._jobs) < self._limits.jobs_in_flight and (batch := self._next_batch()):
+            self._pace.began(time.monotonic())
             task = asyncio.create_task(self._run(batch))
             self._jobs[task] = batch
             task.add_done_callback(self._job_ended)
-        self._show_queue()
 
     def _next_batch(self) -> list[Waiting]:
         batch: list[Waiting] = []
@@ -246,7 +249,7 @@ class Scheduler:
         if waiting.future.done():
             self._count("cancelled")
             return False
-        if waiting.deadline < ready_at:
+        if waiting.deadline < (ready_at if waiting.is_picture else time.monotonic()):
             self._count("expired")
             _fail(waiting, TooLate(Reason.DEADLINE_EXPIRED, "no worker was free in time for the deadline"))
             return False
@@ -254,78 +257,37 @@ class Scheduler:
 
     def _job_ended(self, task: asyncio.Task[None]) -> None:
         del self._jobs[task]
+        self._pace.ended(time.monotonic())
         self._dispatch()
 
-    def _show_queue(self) -> None:
-        self._metrics.queued.labels(self._model.short_name).set(len(self._queue))
-
-    # Running one job.
+    # What becomes of jobs.
 
     async def _run(self, batch: list[Waiting]) -> None:
-        self._metrics.batch_size.labels(self._model.short_name).observe(len(batch))
-        segment = self._segment()
         try:
-            result = await self._ask(batch, segment)
-            self._settle(batch, result, segment)
+            facts, made = await self._runner.run([waiting.item for waiting in batch])
+            self._settle(batch, facts, made)
         except WorkerDied:
-            self._discard(segment)
             self._retry(batch)
         except BackendDown as error:
-            self._discard(segment)
-            self._fail_all(batch, Unavailable(Reason.BACKEND_UNAVAILABLE, str(error), retry_after_seconds=1.0))
+            log.debug("no answer to a job of %d images: %s", len(batch), error)
+            self._fail_all(batch, no_worker())
         except Exception as error:
-            self._discard(segment)
             self._fail_all(batch, error)
-        else:
-            if self._segments and segment:
-                self._segments.release(segment)
 
-    def _segment(self) -> Segment | None:
-        # Without one the images travel in the answer, which is slower and no worse.
-        try:
-            return self._segments.acquire() if self._segments else None
-        except OSError as error:
-            log.warning("no shared memory for a job: %s", error)
-            return None
-
-    async def _ask(self, batch: list[Waiting], segment: Segment | None) -> render_pb2.RenderResult:
-        job = render_pb2.RenderJob(items=[waiting.item for waiting in batch])
-        if segment:
-            job.segment.path = segment.path
-            job.segment.slot_bytes = segment.slot_bytes
-        model = self._model
-        result = await self._backend.render(model.short_name, job, self._limits.job_timeout_seconds)
-        if result.digest != model.file.digest:
-            raise BackendFailed(f"the worker draws with {result.digest[:12]}, not with {model.file.digest[:12]}")
-        return result
-
-    def _settle(self, batch: list[Waiting], result: render_pb2.RenderResult, segment: Segment | None) -> None:
-        facts = JobFacts(result.render_seconds, result.encode_seconds, result.fingerprint)
-        self._observe(batch, facts)
-        for slot, (waiting, outcome) in enumerate(zip(batch, result.outcomes, strict=True)):
-            kind = outcome.WhichOneof("result")
-            if kind == "slot_length" and segment is not None:
-                image = segment.read(slot, outcome.slot_length)
-            elif kind == "image":
-                image = outcome.image
-                self._metrics.inline.labels(self._model.short_name).inc()
-            else:
+    def _settle(self, batch: list[Waiting], facts: JobFacts, made: list[bytes | FaceFailed]) -> None:
+        now = time.monotonic()
+        if _pictures(batch) == len(batch):
+            self._pace.note(len(batch), now - batch[0].started, now)
+        for waiting, image in zip(batch, made, strict=True):
+            queue_seconds = waiting.started - waiting.arrived
+            self._metrics.stage.labels(self._model.short_name, "queue").observe(queue_seconds)
+            if isinstance(image, FaceFailed):
                 self._count("failed")
-                _fail(waiting, _face_failed(outcome.failure))
+                _fail(waiting, image)
                 continue
             self._count("ok")
-            queued = waiting.started - waiting.arrived
             if not waiting.future.done():
-                waiting.future.set_result(Drawn(image=image, queue_seconds=queued, job=facts))
-
-    def _observe(self, batch: list[Waiting], facts: JobFacts) -> None:
-        name = self._model.short_name
-        now = time.monotonic()
-        self._pace.note(len(batch), now - batch[0].started, now)
-        self._metrics.stage.labels(name, "render").observe(facts.render_seconds)
-        self._metrics.stage.labels(name, "encode").observe(facts.encode_seconds)
-        for waiting in batch:
-            self._metrics.stage.labels(name, "queue").observe(waiting.started - waiting.arrived)
+                waiting.future.set_result(Drawn(image=image, queue_seconds=queue_seconds, job=facts))
 
     def _retry(self, batch: list[Waiting]) -> None:
         for waiting in reversed(batch):
@@ -344,13 +306,12 @@ class Scheduler:
             self._count("failed")
             _fail(waiting, error)
 
-    def _discard(self, segment: Segment | None) -> None:
-        # A job that did not end well may still be written by a worker: its memory is never used again.
-        if self._segments and segment:
-            self._segments.discard(segment)
-
     def _count(self, outcome: str) -> None:
         self._metrics.images.labels(self._model.short_name, outcome).inc()
+
+
+def _pictures(batch: Sequence[Waiting]) -> int:
+    return sum(waiting.is_picture for waiting in batch)
 
 
 def _fail(waiting: Waiting, error: Exception) -> None:
@@ -361,9 +322,3 @@ def _fail(waiting: Waiting, error: Exception) -> None:
 def _retry_seconds(seconds: float) -> float:
     """A hint in whole milliseconds, never absurd."""
     return round(min(max(seconds, SHORTEST_RETRY_SECONDS), LONGEST_RETRY_SECONDS), 3)
-
-
-def _face_failed(failure: render_pb2.RenderFailure) -> FaceFailed:
-    known = failure.reason in Reason.__members__
-    reason = Reason[failure.reason] if known else Reason.RENDER_FAILED
-    return FaceFailed(reason, failure.message or "the face could not be drawn")

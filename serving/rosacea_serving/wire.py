@@ -30,8 +30,6 @@ NOISES = {
     "none": render_pb2.NOISE_NONE,
     "random": render_pb2.NOISE_RANDOM,
 }
-
-
 SPACES = {
     "w": (render_pb2.OUTPUT_W, faces_pb2.LATENT_SPACE_W),
     "ws": (render_pb2.OUTPUT_WS, faces_pb2.LATENT_SPACE_WS),

@@ -6,7 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from rosacea_client import FaceClient, errors
-from rosacea_client.reasons import DOMAIN, Reason, Violation, show
+from rosacea_client.reasons import DOMAIN, Quota, Reason, Violation, show
 
 from .fakes import FakeFaces, failure
 
@@ -71,6 +71,24 @@ def test_retry_info_tells_when_to_come_back(service: FakeFaces, address: str) ->
         client.generate(seeds=1)
 
     assert caught.value.retry_after_seconds == 1.5
+
+
+def test_a_share_that_is_used_up_is_told_apart_from_a_full_service(service: FakeFaces, address: str) -> None:
+    violation = error_details_pb2.QuotaFailure.Violation(subject="clientip", description="you have your share")
+    details = error_details_pb2.QuotaFailure(violations=[violation])
+    service.failures = [
+        failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "not now", details),
+        failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "not now"),
+    ]
+
+    with FaceClient(address) as client:
+        with pytest.raises(errors.Overloaded) as own:
+            client.generate(seeds=1)
+        with pytest.raises(errors.Overloaded) as full:
+            client.generate(seeds=1)
+
+    assert own.value.quotas == (Quota("clientip", "you have your share"),)
+    assert full.value.quotas == ()
 
 
 def test_details_of_another_domain_are_not_ours(service: FakeFaces, address: str) -> None:

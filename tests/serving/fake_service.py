@@ -1,12 +1,14 @@
 """The real gateway over fake workers, in a process of its own so that its memory and its sockets can be watched.
 
     python -m tests.serving.fake_service            prints its port, runs until its standard input closes
+    python -m tests.serving.fake_service large      the same, with faces of 1 MiB
     python -m tests.serving.fake_service bare       a server with grpc's defaults, for comparison
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import subprocess
 import sys
 import time
@@ -24,18 +26,26 @@ from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, channel_base=256)
+LARGE = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=512, channel_base=512)
+LARGE_BYTES = 2**20
 ROOT = Path(__file__).resolve().parents[2]
 METHOD = "/rosacea.v1.FaceService/GenerateFaces"
+STREAM = "/rosacea.v1.FaceService/StreamFaces"
 
 
-async def gateway() -> None:
+async def gateway(config: GeneratorConfig = CONFIG, image_bytes: int = 0) -> None:
     from .fakes import FakeWorkers
 
-    file = ModelFile(name="demo", path=ROOT / "none", digest="ab" * 32, config=CONFIG)
-    async with Gateway([file], Settings(address="127.0.0.1:0"), FakeWorkers) as running:
+    def supervise(options: Any, on_state: Any) -> FakeWorkers:
+        workers = FakeWorkers(options, on_state)
+        workers.image_bytes = image_bytes
+        return workers
+
+    file = ModelFile(name="demo", path=ROOT / "none", digest="ab" * 32, config=config)
+    async with Gateway([file], Settings(address="127.0.0.1:0"), supervise) as running:
         print(running.port, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
@@ -44,10 +54,16 @@ async def bare() -> None:
     async def answer(data: bytes, context: Any) -> bytes:
         return b""
 
+    async def eager(data: bytes, context: Any) -> AsyncIterator[bytes]:
+        for message in [random.randbytes(LARGE_BYTES) for _ in range(100)]:
+            yield message
+
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
-    method: Any = grpc.unary_unary_rpc_method_handler(answer)
-    service, name = METHOD.strip("/").split("/")
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: method}),))
+    methods: Any = {
+        METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(answer),
+        STREAM.rpartition("/")[2]: grpc.unary_stream_rpc_method_handler(eager),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(METHOD.split("/")[1], methods),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(port, flush=True)
@@ -96,13 +112,14 @@ class Victim:
             stub: Any = faces_pb2_grpc.FaceServiceStub(channel)
             request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=pb.Seeds(values=[seed])))
             answer = stub.GenerateFaces(request, timeout=20)
-        assert [face.image for face in answer.faces] == [str(seed).encode()]
+        assert [face.image.rstrip() for face in answer.faces] == [str(seed).encode()]
         return time.perf_counter() - began
 
     def call(self, data: bytes, **options: Any) -> grpc.StatusCode:
         """The status of a call with these bytes."""
-        sending = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-        with grpc.insecure_channel(self.address, options=sending) as channel:
+        own = ("grpc.use_local_subchannel_pool", 1)
+        unlimited = [own, ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        with grpc.insecure_channel(self.address, options=unlimited) as channel:
             method: Any = channel.unary_unary(METHOD)
             try:
                 method(data, timeout=60, **options)
@@ -122,4 +139,9 @@ def wait_until(holds: Callable[[], bool], seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    asyncio.run(bare() if sys.argv[1:] == ["bare"] else gateway())
+    if sys.argv[1:] == ["bare"]:
+        asyncio.run(bare())
+    elif sys.argv[1:] == ["large"]:
+        asyncio.run(gateway(LARGE, LARGE_BYTES))
+    else:
+        asyncio.run(gateway())

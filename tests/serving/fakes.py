@@ -44,7 +44,7 @@ class FakeWorkers:
         self.on_state("starting")
         self.on_state("ready")
 
-    async def stop(self, grace_seconds: float) -> None:
+    async def stop(self) -> None:
         self.on_state("down")
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:

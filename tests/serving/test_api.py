@@ -11,7 +11,7 @@ import pytest
 from rosacea.render.v1 import render_pb2
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import FaceClient, InvalidRequest, NotFound, Overloaded
-from rosacea_client.reasons import Reason
+from rosacea_client.reasons import Quota, Reason
 
 from .hosted import CONFIG, DIGEST, MAX_IMAGES, SETTINGS, Hosted, hosted, read_error
 
@@ -182,26 +182,44 @@ def test_an_answer_tells_that_it_is_complete_and_where_its_time_went(client: Fac
     assert face.timings.queue_seconds > 0
 
 
-def test_a_full_queue_says_what_is_full_and_when_to_come_back(service: Hosted, client: FaceClient) -> None:
-    service.workers.seconds = 1.0
-    request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seed_range=pb.SeedRange(count=MAX_IMAGES)))
-    waiting = [service.stub.GenerateFaces.future(request, timeout=30) for _ in range(10)]
+def refused_by_a_queue_of(places: int) -> tuple[tuple[grpc.StatusCode, str, dict[str, Any]], Overloaded]:
+    """How a caller who has filled such a queue is refused: the status as it is, and as the client tells it."""
+    with hosted(SETTINGS.model_copy(update={"queue_images": places})) as service:
+        service.workers.seconds = 1.0
+        request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seed_range=pb.SeedRange(count=MAX_IMAGES)))
+        waiting = [service.stub.GenerateFaces.future(request, timeout=30) for _ in range(10)]
 
-    with pytest.raises(grpc.RpcError) as error:
-        service.stub.GenerateFaces(request, timeout=30)
-    with pytest.raises(Overloaded) as refusal:
-        client.map_latents(range(MAX_IMAGES))
-    for call in waiting:
-        call.cancel()
+        with pytest.raises(grpc.RpcError) as error:
+            service.stub.GenerateFaces(request, timeout=30)
+        with pytest.raises(Overloaded) as refusal:
+            FaceClient(channel=service.channel).map_latents(range(MAX_IMAGES))
+        for call in waiting:
+            call.cancel()
+    return read_error(error.value), refusal.value
 
-    code, message, details = read_error(error.value)
+
+def test_a_full_queue_says_what_is_full_and_when_to_come_back() -> None:
+    (code, _, details), refusal = refused_by_a_queue_of(MAX_IMAGES)
+
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert details["ErrorInfo"].reason == Reason.QUEUE_FULL
-    assert details["ErrorInfo"].metadata["max_queued"] == str(SETTINGS.queue_images)
-    (violation,) = details["QuotaFailure"].violations
-    assert (violation.subject, violation.description) == ("models/demo", message)
+    assert details["ErrorInfo"].reason == refusal.reason == Reason.QUEUE_FULL
+    assert details["ErrorInfo"].metadata["max_queued"] == str(MAX_IMAGES)
     assert details["RetryInfo"].retry_delay.ToTimedelta().total_seconds() > 0
-    assert refusal.value.retry_after_seconds
+    assert refusal.retry_after_seconds
+    assert "QuotaFailure" not in details and refusal.quotas == (), "nobody else would have been let in either"
+
+
+def test_who_has_its_share_hears_that_it_is_its_own_and_when_to_come_back() -> None:
+    (code, message, details), refusal = refused_by_a_queue_of(5 * MAX_IMAGES)
+
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert details["ErrorInfo"].reason == refusal.reason == Reason.QUOTA_EXCEEDED
+    assert int(details["ErrorInfo"].metadata["queued"]) + MAX_IMAGES <= 5 * MAX_IMAGES, "there was room for others"
+    (violation,) = details["QuotaFailure"].violations
+    assert (violation.subject, violation.description) == ("clientip", message)
+    assert details["RetryInfo"].retry_delay.ToTimedelta().total_seconds() > 0
+    assert refusal.quotas == (Quota("clientip", str(refusal)),)
+    assert refusal.retry_after_seconds and "share" in str(refusal)
 
 
 def test_a_message_of_a_stream_holds_as_many_images_as_fit_its_bytes() -> None:

@@ -6,9 +6,7 @@ otherwise the attack proves nothing.
 
 from __future__ import annotations
 
-import random
 import socket
-import ssl
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ import h2.exceptions
 import pytest
 
 from rosacea.v1 import faces_pb2 as pb
+from tests.faults.garbage import garbage
 
 from .fake_service import METHOD, Victim, wait_until
 
@@ -33,7 +32,6 @@ SOCKETS = 500
 RESETS = 10_000
 LET_GO_SECONDS = 15.0
 MIB = 2**20
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +50,6 @@ def bare() -> Iterator[Victim]:
 
 def connected(victim: Victim, stack: ExitStack) -> socket.socket:
     return stack.enter_context(socket.create_connection(("127.0.0.1", victim.port), timeout=5))
-
-
-def client_hello() -> bytes:
-    outgoing = ssl.MemoryBIO()
-    tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
-    with pytest.raises(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
-
-
-def garbage() -> list[bytes]:
-    """What is no gRPC: noise, other protocols, HTTP/2 that goes wrong after its beginning."""
-    rng = random.Random(0)
-    noise = [rng.randbytes(rng.randint(1, 4096)) for _ in range(20)]
-    broken = [PREFACE + rng.randbytes(rng.randint(9, 2048)) for _ in range(20)]
-    huge_frame = PREFACE + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01"
-    return [client_hello(), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", PREFACE[:11], PREFACE, huge_frame, *noise, *broken]
 
 
 def test_garbage_on_500_sockets_is_let_go_and_costs_nobody_an_answer(victim: Victim) -> None:

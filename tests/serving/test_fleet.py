@@ -42,6 +42,8 @@ class DigestWorkers(FakeWorkers):
         self.stopped = False
         self.gate = asyncio.Event()
         self.gate.set()
+        self.hold = asyncio.Event()     # jobs wait for it
+        self.hold.set()
 
     async def start(self) -> None:
         self.on_state("starting")
@@ -52,13 +54,14 @@ class DigestWorkers(FakeWorkers):
         if self.digest == "f" * 64:
             raise StartFailed("a worker ended while it loaded its model")
 
-    async def stop(self, grace_seconds: float) -> None:
+    async def stop(self) -> None:
         self.stopped = True
         self.on_state("down")
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
         if self.stopped or self.digest == "f" * 64:
             raise BackendDown("there is nobody")
+        await self.hold.wait()
         return await super().render(model, job, timeout_seconds)
 
     def _outcome(
@@ -195,6 +198,33 @@ async def test_a_model_that_is_refused_when_it_is_read_changes_nothing(
     assert "the models stay as they are: models/demo: SHA-256 must be 1, got 2" in caplog.text
 
 
+async def test_health_knows_nothing_of_a_model_that_is_no_longer_served(make: Callable[..., ModelFile]) -> None:
+    async with serving(make("a", "1"), make("b", "1")) as world:
+        assert await world.health("models/b") == SERVING
+        await world.gateway.swap([make("a", "1")])
+
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await world.health("models/b")
+        assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_waiting_for_a_model_that_never_gets_ready_ends_with_its_trouble(
+    make: Callable[..., ModelFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(seconds: float) -> None:
+        await asyncio.sleep(0.2)
+
+    async def never(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        raise StartFailed("there is no Java")
+
+    async with serving(make("a", "1"), make("b", "2")) as world:
+        monkeypatch.setattr(world.workers[0], "wait_ready", slow)
+        monkeypatch.setattr(world.workers[1], "wait_ready", never)
+        with pytest.raises(StartFailed, match="there is no Java"):
+            await world.gateway.wait_until_ready(0.4)
+
+
 async def test_one_bad_model_of_two_refuses_the_whole_swap(make: Callable[..., ModelFile]) -> None:
     async with serving(make("a", "1"), make("b", "1")) as world:
         with pytest.raises(StartFailed):
@@ -258,6 +288,30 @@ async def test_back_to_the_one_that_is_just_going(make: Callable[..., ModelFile]
 
         answer = await world.generate(8)
         assert (revision(answer), fits(answer)) == ("1", True)
+        assert world.sample("rosacea_model_ready", model="demo", revision="1" * 12) == 1, "the old one did not say so"
+
+
+async def test_the_queue_of_a_model_is_that_of_all_its_revisions_together(make: Callable[..., ModelFile]) -> None:
+    async with serving(make("demo", "1")) as world:
+
+        async def queue_is(images: int) -> None:
+            await eventually(lambda: world.sample("rosacea_queue_images", model="demo") == images)
+
+        world.workers[0].hold.clear()
+        old = [asyncio.ensure_future(world.generate(seed)) for seed in range(6)]
+        await queue_is(5)
+        await world.gateway.swap([make("demo", "2")])
+        world.workers[1].hold.clear()
+        new = [asyncio.ensure_future(world.generate(seed)) for seed in range(4)]
+        await queue_is(5 + 3)
+
+        world.workers[0].hold.set()
+        await queue_is(3)
+        await eventually(lambda: world.workers[0].stopped)
+        assert world.sample("rosacea_queue_images", model="demo") == 3
+        world.workers[1].hold.set()
+        await queue_is(0)
+        assert "".join(map(revision, await asyncio.gather(*old, *new))) == "1" * 6 + "2" * 4
 
 
 async def test_stopping_during_a_swap_stops_everything(make: Callable[..., ModelFile]) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import socket
+import time
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -20,9 +24,11 @@ from rosacea_client.convert import MAX_MESSAGE_BYTES
 from rosacea_client.reasons import Reason
 from rosacea_model import GeneratorConfig
 from rosacea_model.modelfile import ModelFile
-from rosacea_serving.errors import STATUS, ServiceError, to_status
+from rosacea_serving import faces
+from rosacea_serving.errors import STATUS, Overloaded, ServiceError, to_status
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings
+from rosacea_serving.torchserve.errors import BackendDown
 
 from .fakes import FakeWorkers
 
@@ -287,6 +293,22 @@ async def test_an_answer_is_never_larger_than_a_client_takes(tmp_path: Path) -> 
     assert answer.model.limits.max_images_per_request * 1024 * 1024 * 3 < MAX_MESSAGE_BYTES
 
 
+async def test_the_most_latents_that_may_be_asked_for_fit_into_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faces, "MAX_MESSAGE_BYTES", 2**18)
+    file = ModelFile(name="demo", path=tmp_path, digest=DIGEST, config=CONFIG)
+    settings = SETTINGS.model_copy(update={"max_images_per_request": 2**12, "queue_images": 2**12})
+    async with Gateway([file], settings, FakeWorkers) as gateway, grpc.aio.insecure_channel(gateway.address) as channel:
+        stub: Any = faces_pb2_grpc.FaceServiceStub(channel)
+        most = (await stub.GetModel(pb.GetModelRequest())).model.limits.max_latents_per_request
+        spec = pb.LatentSpec(seed_range=pb.SeedRange(start=2**32 - most, count=most), space=pb.LATENT_SPACE_WS)
+        answer = await stub.MapLatents(pb.MapLatentsRequest(spec=spec), timeout=30)
+
+    assert most < 2**12, "as many as fit"
+    assert 2**17 < answer.ByteSize() <= 2**18
+
+
 def test_a_queue_that_cannot_hold_a_request_is_refused() -> None:
     with pytest.raises(ValueError, match="queue_images must be at least max_images_per_request"):
         Settings(queue_images=8, max_images_per_request=9)
@@ -312,6 +334,10 @@ async def test_a_taken_port_is_named(tmp_path: Path, service: Service) -> None:
     file = ModelFile(name="demo", path=tmp_path, digest=DIGEST, config=CONFIG)
 
     with pytest.raises(ValueError, match=f"address must be free.*{service.gateway.address}"):
+        await Gateway([file], taken, FakeWorkers).__aenter__()
+
+    taken = SETTINGS.model_copy(update={"metrics_address": service.gateway.address})
+    with pytest.raises(ValueError, match=f"metrics_address must be free.*{service.gateway.address}"):
         await Gateway([file], taken, FakeWorkers).__aenter__()
 
 
@@ -355,6 +381,48 @@ async def test_latents_reach_the_worker_as_they_were_sent(service: Service) -> N
     assert {(item.truncation_psi, item.truncation_cutoff) for item in items} == {(0.5, 2)}
 
 
+async def test_what_is_wrong_with_the_workers_is_not_told_to_callers(service: Service) -> None:
+    def fail(job: object) -> None:
+        raise BackendDown("TorchServe is not reachable: ipv4:127.0.0.1:43567: Connection refused")
+
+    service.workers.fail = fail
+
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await service.generate(seeds=seeds(1))
+
+    assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert failure.value.details() == "no worker can answer now"
+    assert details_of(failure.value)["RetryInfo"].HasField("retry_delay")
+
+
+async def test_latents_are_not_judged_by_how_long_pictures_take(service: Service) -> None:
+    service.gateway._fleet.serving[0].scheduler._pace.note(1, 60.0, time.monotonic())
+    spec = pb.LatentSpec(seeds=pb.Seeds(values=range(8)))
+
+    with pytest.raises(grpc.aio.AioRpcError):
+        await service.generate(seeds=seeds(1))
+    answer = await service.stub.MapLatents(pb.MapLatentsRequest(spec=spec), timeout=20)
+
+    assert answer.shape == [8, CONFIG.w_dim]
+
+
+async def test_metrics_can_be_scraped_over_ipv6(tmp_path: Path) -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
+            port = free.getsockname()[1]
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    file = ModelFile(name="demo", path=tmp_path, digest=DIGEST, config=CONFIG)
+    settings = SETTINGS.model_copy(update={"metrics_address": f"[::1]:{port}"})
+
+    async with Gateway([file], settings, FakeWorkers):
+        answer = await asyncio.to_thread(urllib.request.urlopen, f"http://[::1]:{port}/metrics", timeout=10)
+        with answer:
+            page = answer.read()
+
+    assert b"rosacea_ready 1.0" in page
+
+
 async def test_health_follows_the_workers(service: Service) -> None:
     health: Any = health_pb2_grpc.HealthStub(service.channel)
 
@@ -367,6 +435,24 @@ async def test_health_follows_the_workers(service: Service) -> None:
     service.workers.on_state("down")
     await asyncio.sleep(0.01)
     assert await status("") == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_a_client_that_watches_health_sends_calls_only_while_the_service_is_serving(service: Service) -> None:
+    health = {"healthCheckConfig": {"serviceName": "rosacea.v1.FaceService"}}
+    options = [("grpc.service_config", json.dumps(health | {"loadBalancingConfig": [{"round_robin": {}}]}))]
+    request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=seeds(1)))
+    async with grpc.aio.insecure_channel(service.gateway.address, options=options) as channel:
+        stub: Any = faces_pb2_grpc.FaceServiceStub(channel)
+        await stub.GenerateFaces(request, timeout=20, wait_for_ready=True)
+        service.workers.on_state("down")
+        while channel.get_state() is grpc.ChannelConnectivity.READY:
+            await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        drawn = len(service.workers.drawn)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.GenerateFaces(request, timeout=20)
+        assert len(service.workers.drawn) == drawn
+        service.workers.on_state("ready")
+        await stub.GenerateFaces(request, timeout=20, wait_for_ready=True)
 
 
 async def test_reflection_lists_the_services(service: Service) -> None:
@@ -397,6 +483,15 @@ def test_every_error_of_ours_has_its_status(kind: type[ServiceError]) -> None:
     status = to_status(kind(Reason.INVALID_FIELD, "text", limits={"max": "1"}))
 
     assert (status.code, status.message) == (STATUS[kind], "text")
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 1.0, 2.3, 29.999])
+def test_when_to_come_back_is_told_in_whole_milliseconds(seconds: float) -> None:
+    status = to_status(Overloaded(Reason.QUEUE_FULL, "text", retry_after_seconds=seconds))
+    retry = error_details_pb2.RetryInfo()
+
+    assert status.details[-1].Unpack(retry)
+    assert retry.retry_delay.ToNanoseconds() == round(seconds * 1000) * 10**6
 
 
 def test_every_kind_of_error_is_in_the_table() -> None:

@@ -190,16 +190,33 @@ def test_a_bad_field_is_named_and_never_reaches_a_worker(service: Hosted, method
     @MANY
     @given(bad_requests(method, name))
     def check(request: Message) -> None:
-        refusal = service.refusal(method, request.SerializeToString())
-        assert refusal, f"this was answered: {request}"
-        code, message, details = refusal
-        assert code in REFUSALS
-        check_refusal(code, message, details, name)
+        check_refused(service, method, name, request)
 
     jobs = len(service.workers.jobs)
     check()
 
     assert len(service.workers.jobs) == jobs
+
+
+def check_refused(service: Hosted, method: str, name: str, request: Message) -> None:
+    refusal = service.refusal(method, request.SerializeToString())
+    assert refusal, f"this was answered: {request}"
+    code, message, details = refusal
+    assert code in REFUSALS
+    check_refusal(code, message, details, name)
+
+
+def test_without_the_check_a_bad_field_is_answered_and_that_is_found(
+    service: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FaceSpec, "from_pb", lambda message: FaceSpec(seeds=[1]))
+    bad = pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=SEEDS, truncation_psi=math.nan))
+    jobs = len(service.workers.jobs)
+
+    with pytest.raises(AssertionError, match="this was answered"):
+        check_refused(service, "GenerateFaces", "truncation_psi", bad)
+
+    assert len(service.workers.jobs) == jobs + 1, "the count of jobs does not tell what reaches a worker"
 
 
 def check_refusal(code: grpc.StatusCode, message: str, details: dict[str, Any], name: str) -> None:
@@ -259,6 +276,27 @@ def malformed(source: random.Random, method: str) -> bytes:
             REQUESTS[method].FromString(data)
         except DecodeError:
             return data
+
+
+async def test_a_server_that_leaves_parsing_to_grpc_tells_of_its_classes() -> None:
+    """Why the service parses for itself."""
+    parsing: Any = grpc.unary_unary_rpc_method_handler(
+        lambda request, context: request, request_deserializer=pb.GenerateFacesRequest.FromString
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("rosacea.v1.FaceService", {"GenerateFaces": parsing}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call: Any = channel.unary_unary("/rosacea.v1.FaceService/GenerateFaces")
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call(b"\xff\xff\xff", timeout=30)
+    await server.stop(0)
+
+    assert error.value.code() is grpc.StatusCode.UNKNOWN
+    assert PRIVATE.search(error.value.details() or "")
 
 
 def send_malformed(service: Hosted, count: int, source: random.Random) -> None:

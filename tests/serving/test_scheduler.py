@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -122,6 +123,37 @@ async def test_a_full_queue_refuses_the_whole_call_with_a_hint() -> None:
     assert refusal.value.retry_after_seconds is not None
     await asyncio.gather(*futures)
     assert 10 not in bench.workers.drawn
+
+
+async def test_the_queue_is_shown_for_as_long_as_there_is_one() -> None:
+    bench = Bench()
+    sample = bench.metrics.registry.get_sample_value
+    assert sample("rosacea_queue_images", {"model": "demo"}) == 0
+
+    bench.scheduler.close()
+    await bench.scheduler.free()
+
+    assert sample("rosacea_queue_images", {"model": "demo"}) is None
+
+
+async def test_who_has_its_share_is_refused_as_such_while_others_are_let_in() -> None:
+    bench = Bench(queue_images=16, max_batch=1)
+    bench.workers.seconds = 0.01
+    futures = bench.submit(range(14), principal="greedy")
+    await asyncio.sleep(0)
+    futures += bench.submit([14], principal="greedy")
+
+    with pytest.raises(Overloaded) as own:
+        bench.submit([20, 21], principal="greedy")
+    futures += bench.submit([15, 16], principal="modest")
+    with pytest.raises(Overloaded) as full:
+        bench.submit([20, 21], principal="modest")
+
+    assert own.value.reason is Reason.QUOTA_EXCEEDED
+    assert [quota.subject for quota in own.value.quotas] == ["clientip"]
+    assert (own.value.limits["held"], own.value.limits["max_queued"]) == ("14", "16")
+    assert (full.value.reason, full.value.quotas) == (Reason.QUEUE_FULL, ())
+    await asyncio.gather(*futures)
 
 
 async def test_a_cancelled_image_leaves_the_queue_and_never_reaches_a_worker() -> None:
@@ -361,11 +393,50 @@ async def test_a_hopeless_deadline_is_refused_and_a_feasible_one_is_not() -> Non
         future.cancel()
 
 
+async def test_mapping_is_judged_by_the_pictures_before_it_and_tells_nothing_of_how_long_those_take() -> None:
+    bench = Bench(max_batch=1)
+    bench.scheduler._pace.note(1, 60.0, time.monotonic())
+    caller = Caller(principal="other", deadline=time.monotonic() + 30.0)
+    item = render_pb2.RenderItem(seed=1, output=render_pb2.OUTPUT_W)
+
+    bench.scheduler.check_deadline(20, Lane.INTERACTIVE, caller, pictures=False)
+    await asyncio.gather(*bench.scheduler.submit([item] * 20, Lane.INTERACTIVE, caller))
+    with pytest.raises(TooLate):
+        bench.scheduler.check_deadline(1, Lane.INTERACTIVE, caller)
+    bench.workers.seconds = 0.05
+    futures = bench.submit(range(3))
+    with pytest.raises(Overloaded):
+        bench.scheduler.check_deadline(1, Lane.INTERACTIVE, caller, pictures=False)
+    await asyncio.gather(*futures)
+
+
 async def test_a_service_that_was_slow_is_tried_again() -> None:
     bench = Bench()
     bench.scheduler._pace.note(1, 60.0, time.monotonic() - FORGET_SECONDS - 1)
 
     bench.scheduler.check_deadline(1, Lane.INTERACTIVE, Caller(deadline=time.monotonic() + 1.0))
+
+
+async def test_how_long_jobs_take_is_not_forgotten_while_one_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    for module in ("scheduler", "caller"):
+        monkeypatch.setattr(f"rosacea_serving.{module}.time", SimpleNamespace(monotonic=lambda: now))
+    bench = Bench(max_batch=1)
+
+    def slow(job: render_pb2.RenderJob) -> None:
+        nonlocal now
+        now += 2 * FORGET_SECONDS
+
+    bench.workers.fail = slow
+    await bench.submit([1])[0]
+    bench.workers.seconds = 60.0
+    (running,) = bench.submit([2])
+    await asyncio.sleep(0)
+    now += 1.5 * FORGET_SECONDS
+
+    with pytest.raises(TooLate):
+        bench.scheduler.check_deadline(1, Lane.INTERACTIVE, Caller(deadline=now + 1.0))
+    running.cancel()
 
 
 async def test_the_hint_of_a_refusal_is_about_when_there_will_be_room() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,12 +17,13 @@ from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1 import faces_pb2_grpc
 from rosacea_model import GeneratorConfig
 from rosacea_model.modelfile import ModelFile
-from rosacea_serving.gateway import Gateway
+from rosacea_serving.gateway import Gateway, serve
 from rosacea_serving.settings import Settings
 
 from .fakes import FakeWorkers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, channel_base=256)
@@ -32,7 +37,12 @@ class Ending:
         self.workers: list[FakeWorkers] = []
         self._seconds = seconds
         file = ModelFile(name="demo", path=folder, digest="ab" * 32, config=CONFIG)
-        settings = Settings(address="127.0.0.1:0", max_batch=8, grace_seconds=grace_seconds)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            metrics = f"127.0.0.1:{free.getsockname()[1]}"
+        self.metrics_url = f"http://{metrics}/metrics"
+        settings = Settings(
+            address="127.0.0.1:0", metrics_address=metrics, max_batch=8, grace_seconds=grace_seconds
+        )
         self.gateway = Gateway([file], settings, self._supervise)
 
     def _supervise(self, options: Any, on_state: Any) -> FakeWorkers:
@@ -76,6 +86,15 @@ async def test_accepted_calls_finish_while_health_says_no_and_new_ones_are_refus
         assert await asyncio.gather(*ending.calls) == [str(seed).encode() for seed in range(CALLS)]
 
 
+async def test_metrics_can_be_scraped_until_the_last_call_has_ended(tmp_path: Path) -> None:
+    async with Ending(tmp_path, grace_seconds=20, seconds=1.0) as ending:
+        with await asyncio.to_thread(urllib.request.urlopen, ending.metrics_url, timeout=10) as answer:
+            page = answer.read()
+
+        assert not ending.end.done(), "the drain was over already"
+        assert b"rosacea_open_calls" in page
+
+
 async def test_calls_that_outlast_the_grace_are_told_unavailable(tmp_path: Path) -> None:
     async with Ending(tmp_path, grace_seconds=1.5, seconds=1.0) as ending:
         await ending.end
@@ -84,6 +103,55 @@ async def test_calls_that_outlast_the_grace_are_told_unavailable(tmp_path: Path)
     failed = [end for end in ends if isinstance(end, grpc.aio.AioRpcError)]
     assert 0 < len(failed) < CALLS, "some finish within the grace"
     assert {end.code() for end in failed} == {grpc.StatusCode.UNAVAILABLE}
+
+
+async def test_a_signal_during_a_swap_ends_serving_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though what the swap has started takes its time to go."""
+    may_go = asyncio.Event()
+    started: list[SlowWorkers] = []
+
+    class SlowWorkers(FakeWorkers):
+        async def wait_ready(self, timeout_seconds: float) -> None:
+            if len(started) > 1:
+                await asyncio.sleep(timeout_seconds)
+
+        async def stop(self) -> None:
+            if self is not started[0]:
+                await may_go.wait()
+
+    def supervise(options: Any, on_state: Any) -> FakeWorkers:
+        started.append(SlowWorkers(options, on_state))
+        return started[-1]
+
+    made: list[Gateway] = []
+    monkeypatch.setattr(
+        "rosacea_serving.gateway.Gateway",
+        lambda files, settings: made.append(Gateway(files, settings, supervise)) or made[0],  # type: ignore[func-returns-value]
+    )
+
+    def read(in_use: Sequence[ModelFile]) -> list[ModelFile]:
+        return [ModelFile(name="demo", path=tmp_path, digest=("cd" if in_use else "ab") * 32, config=CONFIG)]
+
+    running = asyncio.create_task(serve(read, Settings(address="127.0.0.1:0")))
+    await eventually(lambda: made and made[0].port)
+    async with grpc.aio.insecure_channel(made[0].address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watching = health.Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
+        os.kill(os.getpid(), signal.SIGHUP)
+        await eventually(lambda: len(started) == 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert not running.done(), "what the swap has started is still there"
+    may_go.set()
+    async with asyncio.timeout(10):
+        await running
+
+
+async def eventually(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():      # noqa: ASYNC110 -- what is waited for has no event
+            await asyncio.sleep(0.01)
 
 
 async def test_a_second_signal_ends_the_wait(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from rosacea.render.v1 import render_pb2
 from rosacea_model import GeneratorConfig
 from rosacea_model.modelfile import ModelFile
-from rosacea_serving.torchserve import StartFailed, Supervisor, TorchServeOptions, circuit, supervisor
+from rosacea_serving.torchserve import BackendDown, StartFailed, Supervisor, TorchServeOptions, circuit, supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -37,6 +37,7 @@ class FakeTorchServe:
         self.answers = 0
         self.answering = True
         self.in_flight = 0
+        self.asked = 0          # since it has been silent
         self.oldest_call_seconds = 0.0
         self.stopped = asyncio.Event()
 
@@ -46,7 +47,7 @@ class FakeTorchServe:
         await self.stopped.wait()
         return 0
 
-    async def stop(self, grace_seconds: float) -> None:
+    async def stop(self) -> None:
         self.stopped.set()
 
     async def drain(self, seconds: float) -> None: ...
@@ -58,6 +59,7 @@ class FakeTorchServe:
         return FakeTorchServe.script(self.ticks)
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
+        self.asked += not self.answering
         while not self.answering:       # noqa: ASYNC110
             await asyncio.sleep(TICK)
         self.answers += 1
@@ -93,7 +95,7 @@ async def supervised(script: Callable[[int], list[int]], **options: Any) -> Asyn
     try:
         yield running
     finally:
-        await running.stop(0)
+        await running.stop()
 
 
 async def eventually(holds: Callable[[], object]) -> None:
@@ -107,6 +109,28 @@ async def silent(running: Supervisor) -> FakeTorchServe:
     await running.wait_ready(10)
     FakeTorchServe.starts[-1].answering = False
     return FakeTorchServe.starts[-1]
+
+
+async def test_it_is_ready_when_every_model_has_drawn_and_the_warm_up_is_over_and_not_before(
+    killed: list[list[int]],
+) -> None:
+    answers_when_ready: list[int] = []
+
+    def note(state: str) -> None:
+        if state == "ready":
+            answers_when_ready.append(FakeTorchServe.starts[-1].answers)
+
+    FakeTorchServe.script = staticmethod(lambda tick: [1])
+    running = Supervisor(TorchServeOptions(models=[MODEL], warmup_jobs=20), note)
+    await running.start()
+    try:
+        with pytest.raises(BackendDown, match="TorchServe is starting"):
+            await running.render("demo", render_pb2.RenderJob(), 1)
+        await running.wait_ready(10)
+        assert answers_when_ready == [1 + 20]
+        await running.render("demo", render_pb2.RenderJob(), 1)
+    finally:
+        await running.stop()
 
 
 async def test_a_worker_that_dies_while_it_loads_opens_the_circuit_at_the_third_start(killed: list[list[int]]) -> None:
@@ -177,6 +201,59 @@ async def test_a_job_that_is_out_too_long_gets_its_worker_killed(killed: list[li
         await eventually(lambda: killed)
         assert killed[0] == [7, 8]
         assert len(FakeTorchServe.starts) == 1, "TorchServe itself stays"
+
+
+async def test_a_job_behind_a_worker_that_hung_while_idle_waits_no_longer_than_others(
+    killed: list[list[int]],
+) -> None:
+    options = {"response_timeout_seconds": 0.2, "canary_every_seconds": TICK, "canary_timeout_seconds": 60.0}
+    async with supervised(lambda tick: [7], **options) as running:
+        torchserve = await silent(running)
+        await eventually(lambda: torchserve.asked)      # the canary has no answer, and is given another minute
+        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 0.3
+
+        await eventually(lambda: killed)
+        assert len(FakeTorchServe.starts) == 1
+
+
+async def test_a_new_only_worker_that_takes_long_to_load_is_left_alone(killed: list[list[int]]) -> None:
+    pids = [7]
+    options = {"response_timeout_seconds": 10 * TICK, "canary_timeout_seconds": 60.0}
+    async with supervised(lambda tick: list(pids), **options) as running:
+        torchserve = await silent(running)
+        pids.clear()
+        await eventually(lambda: running.state == "down")
+        pids.append(8)
+        await eventually(lambda: torchserve.asked)
+        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 20 * TICK
+        await asyncio.sleep(40 * TICK)
+        assert killed == []
+
+        torchserve.answering, torchserve.oldest_call_seconds = True, 0.0
+        await eventually(lambda: running.state == "ready")
+        assert len(FakeTorchServe.starts) == 1
+
+
+async def test_a_stop_while_a_dead_torchserve_is_cleared_away_waits_for_that(killed: list[list[int]]) -> None:
+    done: list[str] = []
+
+    async def stop(self: FakeTorchServe) -> None:
+        done.append("begun")
+        await asyncio.sleep(5 * TICK)
+        done.append("stopped")
+
+    async def close(self: FakeTorchServe) -> None:
+        done.append("closed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeTorchServe, "stop", stop)
+        patch.setattr(FakeTorchServe, "close", close)
+        async with supervised(lambda tick: [1]) as running:
+            await running.wait_ready(10)
+            FakeTorchServe.starts[-1].stopped.set()
+            await eventually(lambda: done)
+
+    assert done == ["begun", "stopped", "closed"]
 
 
 async def test_a_job_in_time_and_one_that_waits_for_a_new_worker_get_nobody_killed(killed: list[list[int]]) -> None:

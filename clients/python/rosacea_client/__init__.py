@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rosacea_client.latents import Latents
     from rosacea_client.modelinfo import Limits, ModelInfo
     from rosacea_client.provenance import Timings
-    from rosacea_client.reasons import Reason, Violation
+    from rosacea_client.reasons import Quota, Reason, Violation
     from rosacea_client.spec import FaceSpec, LatentSpec, ModelLimits, SeedRange, StyleMix
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "ModelLimits",
     "NotFound",
     "Overloaded",
+    "Quota",
     "Reason",
     "SeedRange",
     "ServerError",
@@ -75,6 +76,7 @@ _HOMES = {
     "Limits": "modelinfo",
     "ModelInfo": "modelinfo",
     "ModelLimits": "spec",
+    "Quota": "reasons",
     "Reason": "reasons",
     "SeedRange": "spec",
     "StyleMix": "spec",

@@ -51,6 +51,7 @@ class LatentOptions(MappingOptions, total=False):
 
     space: LatentSpace
 
+
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
@@ -72,6 +73,9 @@ _SERVICE_CONFIG = {
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A service that was away is found again within a second or so; by default it may take two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
 

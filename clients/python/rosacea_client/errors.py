@@ -5,7 +5,7 @@ FaceError
     InvalidSpec          the same, found before anything was sent
   NotFound             no model of that name
   Denied               the service wants credentials, or does not accept these
-  Overloaded           the service has its hands full: try again after `retry_after_seconds`
+  Overloaded           the service has its hands full, or this caller its share (`quotas`): try again later
   Unavailable          the service cannot be reached, or is not ready yet
   DeadlineExceeded     the answer did not come in time
   Cancelled            the call was given up
@@ -15,6 +15,7 @@ FaceError
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -22,7 +23,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from rosacea_client.reasons import DOMAIN, Reason, Violation
+from rosacea_client.reasons import DOMAIN, Quota, Reason, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,12 +42,14 @@ class FaceError(Exception):
         metadata: Mapping[str, str] | None = None,
         violations: Sequence[Violation] = (),
         retry_after_seconds: float | None = None,
+        quotas: Sequence[Quota] = (),
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.metadata = dict(metadata or {})
         self.violations = tuple(violations)
         self.retry_after_seconds = retry_after_seconds
+        self.quotas = tuple(quotas)
 
 
 class InvalidRequest(FaceError, ValueError):
@@ -79,7 +82,10 @@ class Denied(FaceError):
 
 
 class Overloaded(FaceError):
-    """The service has its hands full; `retry_after_seconds` tells when to ask again."""
+    """The service has its hands full; `retry_after_seconds` tells when to ask again.
+
+    Where it could have taken the call but for what this caller has under way, `quotas` says so.
+    """
 
 
 class Unavailable(FaceError):
@@ -126,36 +132,44 @@ def from_rpc(error: grpc.RpcError, target: str = "the service") -> FaceError:
     """The error of our own that a failed call stands for, with the details that the service sent along."""
     assert isinstance(error, grpc.Call), error
     code, message = error.code(), error.details() or ""
-    info, bad_request, retry = _details(error)
+    found = _details(error)
+    info = found.info if found.info.domain == DOMAIN else error_details_pb2.ErrorInfo()
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not info.reason and "larger than max" in message:
         hint = "the answer is too large, ask for fewer faces at a time or stream them"
         return InvalidRequest(f"{hint}: {message}")
     if code is grpc.StatusCode.UNAVAILABLE and not info.reason:
         message = f"no answer from {target}: {message}"
+    delay = found.retry.retry_delay.ToTimedelta().total_seconds() if found.retry.HasField("retry_delay") else None
     return STATUS.get(code, ServerError)(
         message or f"{target} answered {code.name}",
         reason=info.reason,
         metadata=info.metadata,
-        violations=[_violation(violation) for violation in bad_request.field_violations],
-        retry_after_seconds=retry.retry_delay.ToTimedelta().total_seconds() if retry else None,
+        violations=[_violation(violation) for violation in found.bad_request.field_violations],
+        retry_after_seconds=delay,
+        quotas=[Quota(violation.subject, violation.description) for violation in found.quota.violations],
     )
 
 
-def _details(
-    call: grpc.Call,
-) -> tuple[error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo | None]:
-    info, bad_request, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), None
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Details:
+    """The google.rpc details of a failed call; what did not come is empty."""
+
+    info: error_details_pb2.ErrorInfo = dataclasses.field(default_factory=error_details_pb2.ErrorInfo)
+    bad_request: error_details_pb2.BadRequest = dataclasses.field(default_factory=error_details_pb2.BadRequest)
+    quota: error_details_pb2.QuotaFailure = dataclasses.field(default_factory=error_details_pb2.QuotaFailure)
+    retry: error_details_pb2.RetryInfo = dataclasses.field(default_factory=error_details_pb2.RetryInfo)
+
+
+def _details(call: grpc.Call) -> _Details:
+    found = _Details()
     try:
         status = rpc_status.from_call(call)
         for detail in status.details if status else ():
-            if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
-                retry = error_details_pb2.RetryInfo()
-                detail.Unpack(retry)
-            detail.Unpack(info)
-            detail.Unpack(bad_request)
+            for message in vars(found).values():
+                detail.Unpack(message)      # does nothing where it is of another type
     except (ValueError, DecodeError):    # details that contradict the status say nothing reliable
-        return error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), None
-    return (info if info.domain == DOMAIN else error_details_pb2.ErrorInfo()), bad_request, retry
+        return _Details()
+    return found
 
 
 def _violation(pb: error_details_pb2.BadRequest.FieldViolation) -> Violation:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,8 @@ from rosacea_client.errors import MAX_VIOLATIONS, InvalidSpec
 from rosacea_client.reasons import Reason, Violation, show
 
 SEEDS_END = 2**32
-MAX_ABS_PSI = 2.0
+PORTION = 10_000        # numbers looked at in one go; between two, other threads have their turn
+MIN_PSI, MAX_PSI = -2, 2
 
 Floats = npt.NDArray[np.float32]
 
@@ -62,14 +65,22 @@ def seeds(value: object) -> tuple[int, ...]:
         value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise refuse(f"must be a list of whole numbers, got {show(value)}")
-    try:
-        numbers = tuple(map(operator.index, value))
-    except TypeError:
-        raise InvalidSpec(_each(value, _index)) from None
+    numbers: list[int] = []
+    given = iter(value)
+    while portion := list(islice(given, PORTION)):
+        numbers += _seeds(portion, start=len(numbers))
     if not numbers:
         raise refuse("must name at least one face, got none", Reason.SOURCE_REQUIRED)
-    if min(numbers) < 0 or max(numbers) >= SEEDS_END:    # quick, even for a million seeds
-        raise InvalidSpec(_each(numbers, whole(0, SEEDS_END - 1, Reason.SEED_OUT_OF_RANGE)))
+    return tuple(numbers)
+
+
+def _seeds(portion: Sequence[Any], start: int) -> list[int]:
+    try:
+        numbers = list(map(operator.index, portion))
+    except TypeError:
+        raise InvalidSpec(_each(portion, _index, start)) from None
+    if min(numbers) < 0 or max(numbers) >= SEEDS_END:    # far quicker than one by one
+        raise InvalidSpec(_each(numbers, whole(0, SEEDS_END - 1, Reason.SEED_OUT_OF_RANGE), start))
     return numbers
 
 
@@ -98,9 +109,9 @@ def truncation_psi(value: object) -> float:
     """A finite number from -2 to 2."""
     if not isinstance(value, (float, int, np.floating, np.integer)) or isinstance(value, bool):
         raise refuse(f"must be a number, got {show(value)}", Reason.TRUNCATION_OUT_OF_RANGE)
-    if not -MAX_ABS_PSI <= value <= MAX_ABS_PSI:    # NaN fails both
-        rule = f"must be from -2 to 2, got {show(value)}"
-        raise refuse(rule, Reason.TRUNCATION_OUT_OF_RANGE, min=-2, max=2, value=show(value))
+    if not MIN_PSI <= value <= MAX_PSI:    # NaN fails both
+        rule = f"must be from {MIN_PSI} to {MAX_PSI}, got {show(value)}"
+        raise refuse(rule, Reason.TRUNCATION_OUT_OF_RANGE, min=MIN_PSI, max=MAX_PSI, value=show(value))
     return float(value)
 
 
@@ -133,10 +144,10 @@ def _index(value: object) -> int:
         raise refuse(f"must be a whole number, got {show(value)}") from None
 
 
-def _each(values: Iterable[object], convert: Callable[[object], int]) -> list[Violation]:
-    """The violations of the elements, as many as can be told."""
+def _each(values: Iterable[object], convert: Callable[[object], int], start: int) -> list[Violation]:
+    """The violations of the elements, as many as can be told; the first is at place `start`."""
     found: list[Violation] = []
-    for place, value in enumerate(values):
+    for place, value in enumerate(values, start):
         try:
             convert(value)
         except InvalidSpec as error:

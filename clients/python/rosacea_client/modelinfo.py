@@ -34,6 +34,8 @@ class Limits:
     formats: tuple[str, ...]
     noise_modes: tuple[str, ...]
     max_page_size: int
+    max_queued_stream_images: int
+    max_unsent_answer_bytes: int
 
     @classmethod
     def from_pb(cls, limits: pb.Limits) -> Limits:

@@ -1,4 +1,4 @@
-"""Why a request failed, as data: the `reason` of google.rpc.ErrorInfo, and violations of single fields."""
+"""Why a request failed, as data: the `reason` of google.rpc.ErrorInfo, violations of single fields, used up shares."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class Reason(StrEnum):
     # The same request may succeed later.
     MODEL_NOT_READY = "MODEL_NOT_READY"
     QUEUE_FULL = "QUEUE_FULL"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
     DEADLINE_EXPIRED = "DEADLINE_EXPIRED"
     BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
     SHUTTING_DOWN = "SHUTTING_DOWN"
@@ -67,6 +68,14 @@ class Violation:
         separator = "" if self.field.startswith("[") else "." if self.field else " "
         path = (parent + separator + self.field).rstrip()
         return dataclasses.replace(self, field=path, description=parent + separator + self.description)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quota:
+    """A share that its holder has used up. `subject` is the kind of caller that has it, such as `clientip`."""
+
+    subject: str
+    description: str
 
 
 def show(value: object) -> str:

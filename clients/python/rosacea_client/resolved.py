@@ -102,34 +102,29 @@ class ResolvedSpec:
 
 def resolve(spec: FaceSpec, limits: ModelLimits) -> ResolvedSpec:
     """Check what depends on the model, and be ready to go through the faces."""
-    found = [*_count_rules(spec, limits), *_row_rules(spec, limits), *_label_rules(spec, limits)]
+    size = spec.seed_range.count if spec.seed_range else len(getattr(spec, spec.source))
+    found = [*size_rules(spec.source, size, limits), *_row_rules(spec, limits), *_label_rules(spec, limits)]
     if found:
         raise InvalidSpec(found)
-    return ResolvedSpec(spec=spec, limits=limits, count=_count(spec, limits), label=_label(spec, limits))
-
-
-def _count(spec: FaceSpec, limits: ModelLimits) -> int:
-    if spec.seed_list is not None:
-        return spec.seed_range.count if spec.seed_range else len(spec.seed_list)
-    latents = getattr(spec, spec.source)
-    return int(latents.size) // _numbers_per_face(spec.source, limits)
+    count = size // _numbers_per_face(spec.source, limits)
+    return ResolvedSpec(spec=spec, limits=limits, count=count, label=_label(spec, limits))
 
 
 def _numbers_per_face(source: str, limits: ModelLimits) -> int:
-    return {"z": limits.z_dim, "w": limits.w_dim, "ws": limits.num_ws * limits.w_dim}[source]
+    """Seeds or numbers of a source that make one face."""
+    return {"z": limits.z_dim, "w": limits.w_dim, "ws": limits.num_ws * limits.w_dim}.get(source, 1)
 
 
-def _count_rules(spec: FaceSpec, limits: ModelLimits) -> Iterator[Violation]:
-    path = f"spec.{spec.source}"
-    if spec.seed_list is None:
-        expected, actual = _numbers_per_face(spec.source, limits), getattr(spec, spec.source).size
-        if actual % expected:
-            rule = f"{spec.source} must hold a multiple of {expected} numbers for {limits.name}, got {actual}"
-            numbers = {"expected": str(expected), "actual": str(actual)}
-            yield Violation(path, Reason.LATENT_LENGTH_MISMATCH, rule, numbers)
-            return
-    count = _count(spec, limits)
-    if count > limits.max_images:
+def size_rules(source: str, size: int, limits: ModelLimits) -> Iterator[Violation]:
+    """What is wrong with so many seeds or numbers in a source, whatever they are."""
+    path = f"spec.{source}"
+    expected = _numbers_per_face(source, limits)
+    count, rest = divmod(size, expected)
+    if rest:
+        rule = f"{source} must hold a multiple of {expected} numbers for {limits.name}, got {size}"
+        numbers = {"expected": str(expected), "actual": str(size)}
+        yield Violation(path, Reason.LATENT_LENGTH_MISMATCH, rule, numbers)
+    elif count > limits.max_images:
         rule = f"the request must ask for at most {limits.max_images} at once, got {count}"
         numbers = {"max": str(limits.max_images), "actual": str(count)}
         yield Violation(path, Reason.BATCH_TOO_LARGE, rule, numbers)
@@ -149,18 +144,29 @@ def _row_rules(spec: FaceSpec, limits: ModelLimits) -> Iterator[Violation]:
 
 
 def _label_rules(spec: FaceSpec, limits: ModelLimits) -> Iterator[Violation]:
-    numbers = {"label_dim": str(limits.label_dim)}
-    if spec.class_index is None and spec.label_vector is None:
-        return
-    if limits.label_dim == 0:
-        rule = f"label does not go with {limits.name}, which is unconditional"
-        yield Violation("spec.label", Reason.LABEL_UNSUPPORTED, rule, numbers)
+    if spec.label_vector is not None:
+        yield from vector_rules(spec.label_vector.size, limits)
+    elif spec.class_index is not None and limits.label_dim == 0:
+        yield _no_label(limits)
     elif spec.class_index is not None and spec.class_index >= limits.label_dim:
         rule = f"label.class_index must be below {limits.label_dim} for {limits.name}, got {spec.class_index}"
+        numbers = {"label_dim": str(limits.label_dim)}
         yield Violation("spec.label.class_index", Reason.LABEL_OUT_OF_RANGE, rule, numbers)
-    elif spec.label_vector is not None and (size := spec.label_vector.size) != limits.label_dim:
+
+
+def vector_rules(size: int, limits: ModelLimits) -> Iterator[Violation]:
+    """What is wrong with a label vector of so many numbers, whatever they are."""
+    if limits.label_dim == 0:
+        yield _no_label(limits)
+    elif size != limits.label_dim:
         rule = f"label.vector must hold {limits.label_dim} numbers for {limits.name}, got {size}"
+        numbers = {"label_dim": str(limits.label_dim)}
         yield Violation("spec.label.vector.values", Reason.LABEL_LENGTH_MISMATCH, rule, numbers)
+
+
+def _no_label(limits: ModelLimits) -> Violation:
+    rule = f"label does not go with {limits.name}, which is unconditional"
+    return Violation("spec.label", Reason.LABEL_UNSUPPORTED, rule, {"label_dim": str(limits.label_dim)})
 
 
 def _label(spec: FaceSpec, limits: ModelLimits) -> Floats | None:

@@ -31,7 +31,7 @@ LatentSpace = Literal["w", "ws"]
 
 FORMATS: Mapping[int, str] = {0: "png", 1: "png", 2: "jpeg", 3: "raw"}
 NOISE_MODES: Mapping[int, str] = {0: "const", 1: "const", 2: "none", 3: "random"}
-LATENT_SPACES: Mapping[int, str] = {0: "w", 1: "w", 2: "ws"}
+LATENT_SPACES: Mapping[int, LatentSpace] = {0: "w", 1: "w", 2: "ws"}
 UINT32_MAX = 2**32 - 1
 MAX_STYLE_MIXES = 64
 JPEG_QUALITIES = (1, 100)
@@ -260,6 +260,14 @@ class LatentSpec(_Spec):
             yield from _rows_are_given(data, "goes with space ws only", "truncation_cutoff")
 
 
+def named_model(message: pb.FaceSpec | pb.LatentSpec) -> str:
+    """The name of the model in a request, checked by itself: what else there is may be long."""
+    try:
+        return fields.in_field("model", fields.model_name, message.model)
+    except InvalidSpec as error:
+        raise in_spec(error.violations) from None
+
+
 def _rows_are_given(data: Mapping[str, Any], rule: str, *truncations: str) -> Iterator[Violation]:
     """What works on rows has no place where rows are given, or are all alike."""
     for name in truncations:
@@ -273,7 +281,7 @@ def _read_source(message: pb.FaceSpec | pb.LatentSpec, data: dict[str, Any]) -> 
     """Put the source into `data`; yield what cannot be read."""
     source = message.WhichOneof("source")
     if source == "seeds":
-        data["seeds"] = tuple(message.seeds.values)
+        data["seeds"] = message.seeds.values
     elif source == "seed_range":
         data["seed_range"] = _plain(message.seed_range, "start", "count")
     elif source is not None:
@@ -302,7 +310,10 @@ def _read_label(label: pb.Label, given: bool, data: dict[str, Any]) -> Iterator[
 
 
 def _array(values: Any) -> fields.Floats:
-    return np.fromiter(values, dtype=np.float32, count=len(values))
+    array = np.empty(len(values), dtype=np.float32)
+    for start in range(0, len(values), fields.PORTION):
+        array[start : start + fields.PORTION] = values[start : start + fields.PORTION]
+    return array
 
 
 def _plain(message: Any, *names: str) -> dict[str, int]:

@@ -79,12 +79,6 @@ class TorchServeBackend:
             raise BackendDown("TorchServe is being stopped")
         return parse_result(task.result(), len(job.items))
 
-    async def drain(self, timeout_seconds: float) -> None:
-        """Wait for the answers to all calls, for so long; new calls are refused from now on."""
-        self._closed = True
-        if self._calls:
-            await asyncio.wait(set(self._calls), timeout=timeout_seconds)
-
     async def close(self) -> None:
         """End every call at once; for a TorchServe that is gone or about to be."""
         self._closed = True

@@ -11,6 +11,7 @@ library and no threads make it safe to run code between fork and exec, and becau
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import select
 import shutil
@@ -19,16 +20,20 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+LOCK_NAME = ".rosacea-held"     # as in scratch.py, which this process cannot import
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(directory: str, command: list[str]) -> int:
     """Run the command to its end; its exit code, or 128 and the number of the signal that ended it."""
+    hold(directory)
     prctl(PR_SET_CHILD_SUBREAPER, 1)        # what the program leaves behind becomes a child of this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])      # until there is somebody to pass it on to
     program = start(command)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(program, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     wait_for_end(program)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     kill_quietly(program)
@@ -37,6 +42,12 @@ def main(directory: str, command: list[str]) -> int:
     shutil.rmtree(directory, ignore_errors=True)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def hold(directory: str) -> None:
+    """Share the lock on the directory, if it has one: nobody is to tidy up before this process has."""
+    with suppress(OSError):
+        fcntl.flock(os.open(Path(directory) / LOCK_NAME, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def prctl(option: int, value: int) -> None:
@@ -55,6 +66,7 @@ def start(command: list[str]) -> int:
         if os.getppid() != guard:
             os._exit(127)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.execv(command[0], command)       # noqa: S606 -- no shell, by intent
     except OSError as error:

@@ -6,17 +6,17 @@ port, on the loopback address.
 
 from __future__ import annotations
 
-import shutil
 import socket
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rosacea_model.archive import write_store_folder
 
+from ..scratch import Scratch
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from rosacea_model.archive import WorkerOptions
     from rosacea_model.modelfile import ModelFile
@@ -54,9 +54,13 @@ LOG_CONFIG = """<?xml version="1.0" encoding="UTF-8"?>
 class Layout:
     """Where everything of one TorchServe lies, and its two ports."""
 
-    root: Path
+    scratch: Scratch
     inference_port: int
     management_port: int
+
+    @property
+    def root(self) -> Path:
+        return self.scratch.path
 
     @property
     def store(self) -> Path:
@@ -111,14 +115,14 @@ class Layout:
         }
 
     def remove(self) -> None:
-        shutil.rmtree(self.root, ignore_errors=True)
+        self.scratch.remove()
 
 
 def prepare(models: Sequence[ModelFile], options: WorkerOptions) -> Layout:
     """Make the directory with everything TorchServe needs to start."""
     inference_port, management_port = free_ports(2)
     layout = Layout(
-        root=make_private_directory(), inference_port=inference_port, management_port=management_port
+        scratch=make_private_directory(), inference_port=inference_port, management_port=management_port
     )
     try:
         layout.temporary.mkdir()
@@ -133,14 +137,14 @@ def prepare(models: Sequence[ModelFile], options: WorkerOptions) -> Layout:
     return layout
 
 
-def make_private_directory() -> Path:
+def make_private_directory() -> Scratch:
     """A new directory, mode 0700, whose path leaves room for the names of UNIX sockets."""
     for parent in (None, "/tmp"):     # noqa: S108 -- mkdtemp makes a name of its own there
-        root = Path(tempfile.mkdtemp(prefix="rosacea-", dir=parent)).resolve()
-        if len(bytes(root / "t" / ".ts.sock.99999")) <= MAX_SOCKET_PATH:
-            return root
-        root.rmdir()
-    raise ValueError(f"a temporary directory for UNIX sockets must be short, got {root}")
+        scratch = Scratch(parent=parent)
+        if len(bytes(scratch.path / "t" / ".ts.sock.99999")) <= MAX_SOCKET_PATH:
+            return scratch
+        scratch.remove()
+    raise ValueError(f"a temporary directory for UNIX sockets must be short, got {scratch.path}")
 
 
 def free_ports(count: int) -> list[int]:

@@ -4,7 +4,7 @@
     await supervisor.start()                            # returns at once
     await supervisor.wait_ready(timeout_seconds=600)
     result = await supervisor.render("demo", job, timeout_seconds=60)
-    await supervisor.stop(grace_seconds=20)
+    await supervisor.stop()
 
 Ready means that a worker of every model has drawn a face with the very weights that were asked for, and that there
 still is a worker. TorchServe's own health is not asked: it calls itself healthy with every worker gone. Open is the
@@ -31,7 +31,7 @@ from .process import TorchServeProcess, child_environment
 from .proof import prove, warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from .options import TorchServeOptions
 
@@ -56,7 +56,6 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._proven = False            # whether every model has drawn its first face with the TorchServe that runs
         self._stopping = False
-        self._grace_seconds = 0.0
         self._load_seconds = 0.0        # from Java's start to the first face, as measured
         self._circuit = Circuit(options.circuit_seconds)
 
@@ -82,9 +81,8 @@ class Supervisor:
             trouble = f"; last error: {self.last_error}" if self.last_error else ""
             raise StartFailed(f"TorchServe must be ready within {timeout_seconds:g} s{trouble}") from None
 
-    async def stop(self, grace_seconds: float) -> None:
-        """End TorchServe; jobs that it has may finish within the grace."""
-        self._grace_seconds = grace_seconds
+    async def stop(self) -> None:
+        """End TorchServe at once, with whatever jobs it has."""
         self._stopping = True
         if self._task is not None:
             self._task.cancel()
@@ -149,7 +147,7 @@ class Supervisor:
             self._backend = TorchServeBackend(process.layout.address, process.token)
             await while_running(process, self._serve(process, self._backend))
         finally:
-            await self._end(process)
+            await undisturbed(self._end(process))
 
     async def _serve(self, process: TorchServeProcess, backend: TorchServeBackend) -> None:
         started = time.monotonic()
@@ -168,17 +166,13 @@ class Supervisor:
 
     async def _prove(self, process: TorchServeProcess, backend: TorchServeBackend, census: Census) -> None:
         """Have every model draw a face; StartFailed as soon as a worker ends, for the next one would as well."""
-        proving = asyncio.create_task(self._ask_for_proof(backend))
-        try:
-            while not proving.done():
-                await asyncio.wait({proving}, timeout=WATCH_SECONDS)
-                census.count(await asyncio.to_thread(process.worker_pids))
-                if census.lost:
-                    raise StartFailed(f"a worker ended while it loaded its model; it said: {process.last_words}")
-            await proving
-        finally:
-            proving.cancel()
-            await asyncio.gather(proving, return_exceptions=True)
+
+        async def look() -> None:
+            census.count(await asyncio.to_thread(process.worker_pids))
+            if census.lost:
+                raise StartFailed(f"a worker ended while it loaded its model; it said: {process.last_words}")
+
+        await looking_on(self._ask_for_proof(backend), look)
 
     async def _ask_for_proof(self, backend: TorchServeBackend) -> None:
         for model in self.options.models:
@@ -186,25 +180,20 @@ class Supervisor:
         await warm_up(backend, self.options)
 
     async def _end(self, process: TorchServeProcess) -> None:
-        backend, self._backend, self._process = self._backend, None, None
-        was_proven, self._proven = self._proven, False
+        backend, self._backend, self._process, self._proven = self._backend, None, None, False
         self._become("down")
-        try:
-            if backend is not None and was_proven and self._grace_seconds > 0:
-                await backend.drain(self._grace_seconds)
-        finally:
-            # Nothing is left to finish: killing it is 2 s faster than asking, and as clean.
-            await process.stop(0)
-            if backend is not None:
-                await backend.close()
+        await process.stop()
+        if backend is not None:
+            await backend.close()
 
     async def _watch(self, process: TorchServeProcess, backend: TorchServeBackend, census: Census) -> None:
         """Raise BackendDown when TorchServe hangs, or has lost a worker and cannot replace it."""
-        idle_since = complete_at = time.monotonic()
+        complete_at = time.monotonic()
         answers = backend.answers
         expected = self.options.workers * len(self.options.models)
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
+
+        async def look() -> None:
+            nonlocal complete_at, answers
             census.count(await asyncio.to_thread(process.worker_pids))
             if not census.pids:
                 self._become("down")
@@ -219,8 +208,16 @@ class Supervisor:
             if census.lost >= LOST_WORKERS:
                 raise BackendDown(f"{census.lost} workers ended without an answer; one said: {process.last_words}")
             self._replace_hung(backend, census)
+
+        await looking_on(self._send_canaries(backend, census), look)
+
+    async def _send_canaries(self, backend: TorchServeBackend, census: Census) -> None:
+        """Have the workers answer when one is there again, and from time to time while they have nothing to do."""
+        idle_since = time.monotonic()
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
             healed = bool(census.pids) and self.state == "down"
-            idle = not backend.in_flight and now - idle_since >= self.options.canary_every_seconds
+            idle = not backend.in_flight and time.monotonic() - idle_since >= self.options.canary_every_seconds
             if healed or idle:
                 await self._check_answers(backend)
             if healed or idle or backend.in_flight:
@@ -230,6 +227,8 @@ class Supervisor:
         """Kill workers that are too long at a job; BackendDown where even that has brought no answer."""
         if backend.oldest_call_seconds > self.options.longest_call_seconds:
             raise BackendDown(f"TorchServe must answer within {self.options.longest_call_seconds:g} s")
+        if self.state != "ready":
+            return      # the only worker is new: how long it may take to answer is for the canary to tell
         # A job that waits for a new worker to load its model is not stuck.
         settled = time.monotonic() - census.changed_at - self._load_seconds
         overdue = min(backend.oldest_call_seconds, settled) > self.options.hang_seconds
@@ -264,3 +263,26 @@ async def while_running(process: TorchServeProcess, work: Coroutine[Any, Any, No
         end.cancel()
         task.cancel()
         await asyncio.gather(end, task, return_exceptions=True)
+
+
+async def looking_on(work: Coroutine[Any, Any, None], look: Callable[[], Awaitable[None]]) -> None:
+    """Do the work, and look twice a second meanwhile; what either raises ends both."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=WATCH_SECONDS)
+            await look()
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work to its end, even where whoever waits for it is cancelled; that is told afterwards."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

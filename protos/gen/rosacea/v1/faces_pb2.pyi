@@ -17,7 +17,8 @@ model, any of these will do, and the answer states which revision it came from:
 
 A call that fails ends with a google.rpc.Status that carries an ErrorInfo (domain `rosacea.v1`, reason out of
 ErrorReason), a BadRequest with every field at fault where the request is to blame, a RetryInfo where asking again
-will do, and a QuotaFailure where a limit on what is under way was reached.
+will do, and a QuotaFailure where it is the caller's own share that is used up, and not the whole of what there is.
+A violation in it has the kind of caller that shares are for as its subject: `clientip` for machines.
 """
 
 from collections import abc as _abc
@@ -822,7 +823,11 @@ Global___MapLatentsResponse: _TypeAlias = MapLatentsResponse  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
-    """What a request for a model must keep to. What exceeds these is refused before anything is drawn."""
+    """What a request for a model must keep to. What exceeds these is refused before anything is drawn.
+
+    Callers share what may wait and what is not yet sent. The last eighth of each is kept for those who hold less than an
+    equal share of it: the others end as QUOTA_EXCEEDED where there would be room, and as QUEUE_FULL where there is none.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -844,6 +849,8 @@ class Limits(_message.Message):
     FORMATS_FIELD_NUMBER: _builtins.int
     NOISE_MODES_FIELD_NUMBER: _builtins.int
     MAX_PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    MAX_QUEUED_STREAM_IMAGES_FIELD_NUMBER: _builtins.int
+    MAX_UNSENT_ANSWER_BYTES_FIELD_NUMBER: _builtins.int
     max_images_per_request: _builtins.int
     """The most faces that one GenerateFaces call may ask for."""
     max_images_per_stream: _builtins.int
@@ -851,7 +858,9 @@ class Limits(_message.Message):
     max_latents_per_request: _builtins.int
     """The most latents that one MapLatents call may ask for."""
     max_queued_images: _builtins.int
-    """The most images and latents that may wait for this model at one time; beyond it calls end as QUEUE_FULL."""
+    """The most images and latents of GenerateFaces and MapLatents that may wait for this model at one time; beyond it
+    calls end as QUEUE_FULL.
+    """
     max_request_bytes: _builtins.int
     """Bytes in one request message."""
     max_answer_bytes: _builtins.int
@@ -876,6 +885,14 @@ class Limits(_message.Message):
     """The highest JPEG quality."""
     max_page_size: _builtins.int
     """The most models on a page of ListModels; more are not refused, they make the page this long."""
+    max_queued_stream_images: _builtins.int
+    """The most images of streams that may wait for this model at one time; a stream that begins beyond it ends as
+    QUEUE_FULL.
+    """
+    max_unsent_answer_bytes: _builtins.int
+    """The most bytes that answers not yet sent may take, all callers and models together; beyond it calls end as
+    QUEUE_FULL. A call counts with the most that its answer may come to.
+    """
     @_builtins.property
     def formats(self) -> _containers.RepeatedScalarFieldContainer[Global___ImageFormat.ValueType]:
         """The image formats that can be asked for."""
@@ -905,10 +922,12 @@ class Limits(_message.Message):
         formats: _abc.Iterable[Global___ImageFormat.ValueType] | None = ...,
         noise_modes: _abc.Iterable[Global___NoiseMode.ValueType] | None = ...,
         max_page_size: _builtins.int = ...,
+        max_queued_stream_images: _builtins.int = ...,
+        max_unsent_answer_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["formats", b"formats", "max_answer_bytes", b"max_answer_bytes", "max_images_per_request", b"max_images_per_request", "max_images_per_stream", b"max_images_per_stream", "max_jpeg_quality", b"max_jpeg_quality", "max_latents_per_request", b"max_latents_per_request", "max_page_size", b"max_page_size", "max_queued_images", b"max_queued_images", "max_request_bytes", b"max_request_bytes", "max_rows", b"max_rows", "max_seed", b"max_seed", "max_style_mixes", b"max_style_mixes", "max_truncation_psi", b"max_truncation_psi", "min_jpeg_quality", b"min_jpeg_quality", "min_truncation_psi", b"min_truncation_psi", "noise_modes", b"noise_modes", "stream_lookahead", b"stream_lookahead", "stream_message_bytes", b"stream_message_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["formats", b"formats", "max_answer_bytes", b"max_answer_bytes", "max_images_per_request", b"max_images_per_request", "max_images_per_stream", b"max_images_per_stream", "max_jpeg_quality", b"max_jpeg_quality", "max_latents_per_request", b"max_latents_per_request", "max_page_size", b"max_page_size", "max_queued_images", b"max_queued_images", "max_queued_stream_images", b"max_queued_stream_images", "max_request_bytes", b"max_request_bytes", "max_rows", b"max_rows", "max_seed", b"max_seed", "max_style_mixes", b"max_style_mixes", "max_truncation_psi", b"max_truncation_psi", "max_unsent_answer_bytes", b"max_unsent_answer_bytes", "min_jpeg_quality", b"min_jpeg_quality", "min_truncation_psi", b"min_truncation_psi", "noise_modes", b"noise_modes", "stream_lookahead", b"stream_lookahead", "stream_message_bytes", b"stream_message_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

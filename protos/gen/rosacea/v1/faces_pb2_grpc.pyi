@@ -17,7 +17,8 @@ model, any of these will do, and the answer states which revision it came from:
 
 A call that fails ends with a google.rpc.Status that carries an ErrorInfo (domain `rosacea.v1`, reason out of
 ErrorReason), a BadRequest with every field at fault where the request is to blame, a RetryInfo where asking again
-will do, and a QuotaFailure where a limit on what is under way was reached.
+will do, and a QuotaFailure where it is the caller's own share that is used up, and not the whole of what there is.
+A violation in it has the kind of caller that shares are for as its subject: `clientip` for machines.
 """
 
 from collections import abc as _abc

@@ -68,8 +68,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: the model is not ready yet."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 22
     """RESOURCE_EXHAUSTED: too much is waiting already; nothing of the request was started."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 29
+    """RESOURCE_EXHAUSTED: this caller has its share of what may wait already; nothing of the request was started."""
     ERROR_REASON_DEADLINE_EXPIRED: _ErrorReason.ValueType  # 23
-    """DEADLINE_EXCEEDED: the answer could not have come in time."""
+    """DEADLINE_EXCEEDED: the answer could not have come in time. RESOURCE_EXHAUSTED: it could, but for those before it."""
     ERROR_REASON_BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 24
     """UNAVAILABLE: no worker can answer."""
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 25
@@ -132,8 +134,10 @@ ERROR_REASON_MODEL_NOT_READY: ErrorReason.ValueType  # 21
 """UNAVAILABLE: the model is not ready yet."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 22
 """RESOURCE_EXHAUSTED: too much is waiting already; nothing of the request was started."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 29
+"""RESOURCE_EXHAUSTED: this caller has its share of what may wait already; nothing of the request was started."""
 ERROR_REASON_DEADLINE_EXPIRED: ErrorReason.ValueType  # 23
-"""DEADLINE_EXCEEDED: the answer could not have come in time."""
+"""DEADLINE_EXCEEDED: the answer could not have come in time. RESOURCE_EXHAUSTED: it could, but for those before it."""
 ERROR_REASON_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 24
 """UNAVAILABLE: no worker can answer."""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 25

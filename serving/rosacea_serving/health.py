@@ -1,0 +1,72 @@
+"""grpc.health.v1: what can be drawn now, told to whoever asks and to whoever watches.
+
+Not grpc's own servicer, which writes to a watcher under a lock that every change of the same service needs: one watcher
+that does not read would hold up all others, and the shutdown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Status = health_pb2.HealthCheckResponse.ServingStatus
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """The health of services by name; a service that is not shown is unknown."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, Status] = {}
+        self._changed = asyncio.Event()         # set at the next change, when another takes its place
+        self._closed = False
+
+    def show(self, serving: Mapping[str, bool]) -> None:
+        """What holds for every service from now on. After `close` nothing changes any more."""
+        if not self._closed:
+            self._change({name: SERVING if up else NOT_SERVING for name, up in serving.items()})
+
+    def close(self) -> None:
+        """Nothing is serving any more, for good."""
+        self._closed = True
+        self._change(dict.fromkeys(self._statuses, NOT_SERVING))
+
+    async def Check(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        if request.service not in self._statuses:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
+        return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
+
+    async def List(  # noqa: N802
+        self, request: health_pb2.HealthListRequest, context: Context
+    ) -> health_pb2.HealthListResponse:
+        statuses = {name: health_pb2.HealthCheckResponse(status=each) for name, each in self._statuses.items()}
+        return health_pb2.HealthListResponse(statuses=statuses)
+
+    async def Watch(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        told = None
+        while True:
+            changed = self._changed             # before looking: what changes while the watcher reads is not missed
+            status = self._statuses.get(request.service, UNKNOWN)
+            if status != told:
+                yield health_pb2.HealthCheckResponse(status=status)
+                told = status
+            await changed.wait()
+
+    def _change(self, statuses: dict[str, Status]) -> None:
+        self._statuses = statuses
+        self._changed.set()
+        self._changed = asyncio.Event()

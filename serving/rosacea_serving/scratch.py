@@ -1,0 +1,107 @@
+"""Folders for temporary files that go with the processes that use them, however those end.
+
+Who is killed cannot tidy up, so whoever starts next does. Each folder has a file on which everybody who uses the folder
+has a shared lock: the kernel takes a lock back when its holder is gone, so whoever gets it alone knows that nobody is
+left. Process ids would not do: folders are shared between containers, which do not see each other's processes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+PREFIX = "rosacea-"
+LOCK_NAME = ".rosacea-held"     # the guard of TorchServe knows it, too
+
+log = logging.getLogger(__name__)
+
+
+class Scratch:
+    """A new folder that only this user can enter. `with Scratch("rosacea-models-") as scratch: scratch.path`."""
+
+    def __init__(self, prefix: str = PREFIX, parent: str | None = None) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
+        self._lock: int | None = None
+        with suppress(OSError):     # a file system without locks: nobody will ever take this folder for a dead one's
+            self._lock = new_lock(self.path / LOCK_NAME)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove it with everything in it."""
+        remove(self.path)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def new_lock(path: Path) -> int:
+    """A file that is locked before it has its name: nobody ever finds it unlocked while its maker lives."""
+    nameless = path.with_name(path.name + ".new")
+    descriptor = os.open(nameless, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        nameless.rename(path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def sweep(parents: Iterable[Path] | None = None) -> list[Path]:
+    """Remove the folders of this user's that nobody uses any more; those that were removed."""
+    if parents is None:
+        parents = {Path(tempfile.gettempdir()).resolve(), Path("/tmp")}     # noqa: S108 -- nothing is made here
+    gone = [folder for parent in parents for folder in sorted(parent.glob(f"{PREFIX}*")) if remove_unused(folder)]
+    if gone:
+        log.info("removed what processes that were killed had left: %s", ", ".join(map(str, gone)))
+    return gone
+
+
+def remove_unused(folder: Path) -> bool:
+    """Remove a folder if it is one of these and nobody uses it; whether that was so."""
+    try:
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            return False
+        with alone(folder / LOCK_NAME):
+            remove(folder)
+    except OSError:     # it is used, or is none of these, or has just been removed by another
+        return False
+    return True
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Hold a lock that nobody else holds; OSError where somebody does, or where there is none."""
+    descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: Path) -> None:
+    """The lock goes last: what an interrupted removal leaves can be told from what is in use."""
+    with suppress(FileNotFoundError):
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != LOCK_NAME:
+                entry.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

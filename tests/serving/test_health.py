@@ -1,0 +1,136 @@
+"""grpc.health.v1 over a real connection: who asks and who watches hears what can be drawn."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from rosacea_serving.calls import Calls
+from rosacea_serving.health import Health
+from rosacea_serving.interceptor import CallInterceptor
+from rosacea_serving.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+class Told:
+    """A health service, its port, and a stub for it."""
+
+    def __init__(self, health: Health, port: int, stub: Any) -> None:
+        self.health = health
+        self.port = port
+        self.stub = stub
+
+    async def check(self, service: str) -> int:
+        return int((await self.stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)).status)
+
+    def watch(self, service: str) -> Any:
+        return self.stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=20)
+
+
+@asynccontextmanager
+async def told() -> AsyncIterator[Told]:
+    """Behind the interceptor, as in the gateway."""
+    metrics = Metrics()
+    server = grpc.aio.server(interceptors=[CallInterceptor(Calls(metrics.open_calls), metrics.rejected)])
+    health = Health()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Told(health, port, health_pb2_grpc.HealthStub(channel))
+    finally:
+        async with asyncio.timeout(10):
+            await server.stop(0)
+
+
+async def status_of(call: Any) -> int:
+    return int((await call.read()).status)
+
+
+async def test_a_watcher_is_told_at_once_and_at_every_change() -> None:
+    async with told() as service:
+        service.health.show({"": False})
+        watching = service.watch("")
+        assert await status_of(watching) == NOT_SERVING
+        service.health.show({"": True})
+        assert await status_of(watching) == SERVING
+        service.health.show({"": True})
+        service.health.close()
+        assert await status_of(watching) == NOT_SERVING, "what stays as it is is not told again"
+
+
+async def test_a_service_can_be_watched_before_it_is_there_and_after_it_has_gone() -> None:
+    async with told() as service:
+        watching = service.watch("models/new")
+        assert await status_of(watching) == UNKNOWN
+        service.health.show({"models/new": True})
+        assert await status_of(watching) == SERVING
+        service.health.show({})
+        assert await status_of(watching) == UNKNOWN
+
+
+async def test_asking_for_one_service_or_all() -> None:
+    async with told() as service:
+        service.health.show({"": True, "models/a": False})
+        assert (await service.check(""), await service.check("models/a")) == (SERVING, NOT_SERVING)
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await service.check("models/b")
+        assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+        listed = (await service.stub.List(health_pb2.HealthListRequest())).statuses
+        assert {name: each.status for name, each in listed.items()} == {"": SERVING, "models/a": NOT_SERVING}
+
+
+async def test_after_the_end_nothing_is_serving_whatever_is_shown() -> None:
+    async with told() as service:
+        service.health.show({"": True})
+        service.health.close()
+        service.health.show({"": True})
+        assert await service.check("") == NOT_SERVING
+
+
+async def test_a_watcher_that_never_reads_holds_up_neither_the_others_nor_the_end() -> None:
+    async with told() as service:
+        service.health.show({"": False})
+        with await asyncio.to_thread(watch_without_reading, service.port):
+            watching = service.watch("")
+            for up in (False, True, False):
+                service.health.show({"": up})
+                assert await status_of(watching) == (SERVING if up else NOT_SERVING)
+
+
+def watch_without_reading(port: int) -> socket.socket:
+    """The connection of a client whose window is closed, once the service has begun to answer it."""
+    raw = socket.create_connection(("127.0.0.1", port), timeout=10)
+    http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    http.local_settings = h2.settings.Settings(
+        client=True, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0}
+    )
+    http.initiate_connection()
+    pseudo = [(":method", "POST"), (":scheme", "http"), (":path", "/grpc.health.v1.Health/Watch"), (":authority", "x")]
+    http.send_headers(1, [*pseudo, ("content-type", "application/grpc"), ("te", "trailers")])
+    message = health_pb2.HealthCheckRequest().SerializeToString()
+    http.send_data(1, b"\0" + struct.pack(">I", len(message)) + message, end_stream=True)
+    raw.sendall(http.data_to_send())
+    answered = False
+    while not answered:
+        answered = any(isinstance(event, h2.events.ResponseReceived) for event in http.receive_data(raw.recv(4096)))
+        raw.sendall(http.data_to_send())
+    return raw
