@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SUITES := model serving clients/python tests
 BUF := npx --yes @bufbuild/buf@1.75.0
+MINUTES ?= 30
+STEPS ?=
 
 .DEFAULT_GOAL := help
 
@@ -69,6 +71,10 @@ fuzz: setup  ## fuzz the requests for ten minutes; what is found lands in build/
 	mkdir -p build/fuzz/corpus
 	$(BIN)/python -m tests.fuzz.fuzz_requests -max_total_time=600 -artifact_prefix=build/fuzz/ build/fuzz/corpus
 
+# The mixed load takes MINUTES and some five more. STEPS are any of mixed memory oom network; oom and network need root.
+soak: setup  ## try the real service for half an hour: mixed load, kills, swaps, memory, network; STEPS=memory runs one
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(STEPS)
+
 settings: setup  ## make docs/SETTINGS.md anew
 	$(BIN)/python -m rosacea_serving.settings_doc > docs/SETTINGS.md
 
@@ -87,4 +93,4 @@ clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup demo serve demo-model test test-fast lint lint-protos typecheck proto proto-freeze train-smoke settings \
-	fuzz bench bench-gateway bench-e2e bench-train clean
+	fuzz soak bench bench-gateway bench-e2e bench-train clean

@@ -1,15 +1,15 @@
-"""What happens to processes: they are killed, they are paused."""
+"""What happens to processes: they are killed, they are paused, they are forgotten."""
 
 from __future__ import annotations
 
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import psutil
 
 
 def kill(process: psutil.Process, seconds: float = 10.0) -> None:
@@ -27,3 +27,13 @@ def paused(process: psutil.Process) -> Iterator[None]:
     finally:
         if process.is_running():
             process.send_signal(signal.SIGCONT)
+
+
+def carriers(variable: str, value: str) -> list[psutil.Process]:
+    """Processes of this machine with that in their environment: it is inherited, whoever their parent is by now."""
+    found = []
+    for each in psutil.process_iter():
+        with suppress(psutil.Error):
+            if each.environ().get(variable) == value and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return found

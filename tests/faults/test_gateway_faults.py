@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from rosacea_serving.settings import Settings
 from tests.serving.fakes import FakeWorkers
 
 from .history import History, digest, violations
-from .leaks import Holdings, settled
+from .leaks import settled
 from .load import ask
 from .proxy import Proxy
 
@@ -197,6 +198,29 @@ async def test_answers_beyond_the_memory_for_them_are_refused_with_a_hint(tmp_pa
     assert all(call.retry_after_seconds for call in history.calls if call.error)
 
 
+async def test_large_requests_beyond_the_memory_are_refused_while_others_wait_to_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, look = FaceSpec.from_pb, threading.Event()
+    monkeypatch.setattr(FaceSpec, "from_pb", lambda message: read(message) if look.wait(60) else None)
+    spec = pb.FaceSpec(seeds=pb.Seeds(values=range(100_000)))
+    most = 20 * 2**20
+    async with serving(tmp_path, answer_bytes=most) as served, stub_for(served.gateway.address) as stub:
+        calls = [stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=60) for _ in range(8)]
+        reads = [asyncio.ensure_future(call.read()) for call in calls]
+        await served.until(lambda: sum(task.done() for task in reads) >= 4)
+        assert 0 < served.held_bytes <= most
+        look.set()
+        ends = await asyncio.gather(*reads, return_exceptions=True)
+        for call in calls:
+            call.cancel()
+        await served.until(lambda: served.held_bytes == 0)
+
+    refused = [end for end in ends if isinstance(end, grpc.aio.AioRpcError)]
+    assert 4 <= len(refused) < 8
+    assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
 @pytest.mark.parametrize("kind", ["delay", "cut", "reset"])
 async def test_no_network_trouble_brings_a_wrong_face(tmp_path: Path, kind: str) -> None:
     rng = random.Random(3)
@@ -257,7 +281,7 @@ async def test_two_thousand_mixed_calls_leave_no_task_descriptor_or_thread(tmp_p
     async with serving(tmp_path) as served, stub_for(served.gateway.address) as stub:
         served.workers.seconds = 0.001
         await mixed_calls(served, stub, 200)
-        before = await settled(Holdings(0, 0, 0), seconds=1.0)
+        before = await settled(Counter(), seconds=1.0)
         await mixed_calls(served, stub, 2000 if leak == "nothing" else 50)
         if leak == "task":
             kept.append(asyncio.create_task(asyncio.sleep(60)))
@@ -271,8 +295,7 @@ async def test_two_thousand_mixed_calls_leave_no_task_descriptor_or_thread(tmp_p
     stop.set()
     for each in kept:
         each.cancel() if isinstance(each, asyncio.Task) else each.close()
-    grown = [name for name in ("tasks", "descriptors", "threads") if getattr(after, name) > getattr(before, name)]
-    assert grown == ([] if leak == "nothing" else [f"{leak}s"])
+    assert [name.partition(":")[0] for name in after - before] == ([] if leak == "nothing" else [leak])
     assert (held, queued) == (0, 0)
 
 
@@ -333,6 +356,22 @@ async def test_a_large_request_is_checked_and_a_large_answer_coded_off_the_event
     assert small == {"check": here}
     assert here not in {threads["check"], threads["code"]}
     assert [seed for seed, _ in history.calls[0].got] == list(range(32))
+
+
+async def test_the_thread_that_looks_at_large_requests_ends_with_the_gateway(tmp_path: Path) -> None:
+    def lookers() -> set[str]:
+        return {thread.name for thread in threading.enumerate() if thread.name.startswith("check")}
+
+    before = lookers()
+    spec = pb.FaceSpec(seeds=pb.Seeds(values=range(2**16)))
+    async with serving(tmp_path) as served:
+        async with stub_for(served.gateway.address) as stub:
+            call = stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=60)
+            await call.read()
+            call.cancel()
+        assert lookers() > before
+
+    await served.until(lambda: lookers() == before)
 
 
 async def test_a_large_answer_is_the_same_message_as_a_small_one(

@@ -14,10 +14,10 @@ import pytest
 from rosacea.render.v1 import render_pb2
 from rosacea_serving.caller import Caller
 from rosacea_serving.errors import Overloaded, ServiceError, TooLate
-from rosacea_serving.faces import gather
 from rosacea_serving.policy import Lane
 from rosacea_serving.scheduler import Scheduler
 from rosacea_serving.torchserve.errors import WorkerDied
+from rosacea_serving.window import gather
 from tests.serving.test_scheduler import Bench
 
 from .history import History, digest, percentile, violations
@@ -48,7 +48,7 @@ class Careless(Scheduler):
     def room(self, lane: Lane, caller: Caller) -> int:
         return 10**9
 
-    def check_deadline(self, images: int, lane: Lane, caller: Caller) -> None:
+    def check_deadline(self, images: int, lane: Lane, caller: Caller, *, pictures: bool = True) -> None:
         pass
 
     def submit(

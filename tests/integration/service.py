@@ -129,6 +129,12 @@ class RunningService:
         return sorted(str(path.relative_to(self.temporary)) for path in self.temporary.rglob("*"))
 
 
+def put(revision: Path, served: Path) -> None:
+    """Write over a served folder in place, as `cp` does."""
+    for file in revision.iterdir():
+        (served / file.name).write_bytes(file.read_bytes())
+
+
 def cmdline(process: psutil.Process) -> list[str]:
     try:
         return list(process.cmdline())

@@ -90,19 +90,48 @@ def test_sigkill_leaves_no_process_and_no_file(service: RunningService) -> None:
     assert [name for name in service.leftovers() if not name.startswith("rosacea-models-")] == []
 
 
-def test_the_calls_of_a_killed_worker_and_those_queued_behind_them_are_answered(service: RunningService) -> None:
+def test_the_next_start_removes_what_killed_ones_left_and_nothing_of_those_that_live(
+    service: RunningService, model: Path
+) -> None:
+    place = {"TMPDIR": str(service.temporary)}
+    living = set(service.temporary.iterdir())
+    with RunningService([model], environment=place) as killed:
+        (guard,) = psutil.Process(killed.process.pid).children()
+        for each in (guard, killed.process):
+            each.kill()
+        killed.process.wait()
+        left = set(service.temporary.iterdir()) - living
+        assert len(left) == 2, "copies of models, and the folder of a TorchServe"
+
+        with RunningService([model], environment=place) as following:
+            assert not any(folder.exists() for folder in left)
+            assert all(folder.exists() for folder in living)
+            assert "removed what processes that were killed had left" in following.log()
+            assert draw(following, 1) == draw(service, 1)
+
+
+def test_without_its_only_worker_it_is_not_ready_and_every_call_is_answered_by_the_next_one(
+    service: RunningService,
+) -> None:
     want = {seed: draw(service, seed) for seed in range(8)}
     (worker,) = service.workers()
 
     # A channel of its own, so that nothing is asked again on the way.
-    with ThreadPoolExecutor(20) as pool, grpc.insecure_channel(service.address) as channel:
+    with ThreadPoolExecutor(25) as pool, grpc.insecure_channel(service.address) as channel:
         client = FaceClient(service.address, timeout_seconds=120, channel=channel)
         calls = [pool.submit(client.generate, list(range(8))) for _ in range(20)]
         service.wait_for_metric("rosacea_open_calls", 20)
         worker.kill()
+        began = time.monotonic()
+        service.wait_for_metric("rosacea_ready", 0)
+        health = service.health()
+        calls += [pool.submit(client.generate, list(range(8))) for _ in range(5)]
         answers = [call.result() for call in calls]
+        service.wait_for_health(HEAL_SECONDS)
+        print(f"S5: {len(answers)} calls OK, ready again {time.monotonic() - began:.1f} s after the kill")
 
-    assert [{face.seed: face.image for face in faces} for faces in answers] == [want] * 20
+    assert health == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert [{face.seed: face.image for face in faces} for faces in answers] == [want] * 25
     assert service.metric('rosacea_images_total{model="demo",outcome="retried"}') > 0, "nothing was under way"
     (replacement,) = service.workers()
     assert replacement.pid != worker.pid
@@ -114,10 +143,11 @@ def test_a_killed_torchserve_is_started_again(service: RunningService) -> None:
     java.kill()
     service.wait_for_metric("rosacea_ready", 0)
 
-    with grpc.insecure_channel(service.address) as channel, pytest.raises(Unavailable):
+    with grpc.insecure_channel(service.address) as channel, pytest.raises(Unavailable) as refusal:
         FaceClient(service.address, timeout_seconds=10, channel=channel).generate([5])
     service.wait_for_health(HEAL_SECONDS)
 
+    assert refusal.value.retry_after_seconds
     assert draw(service, 5) == want
     assert service.java().pid != java.pid
 

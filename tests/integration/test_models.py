@@ -22,7 +22,8 @@ from rosacea_model.fresh import fresh_model
 from rosacea_model.modelfile import verify
 from rosacea_model.networks import Generator
 
-from .service import RunningService, gone
+from .service import RunningService, gone, put
+from .threads import torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,7 @@ CALLERS = 4
 SECONDS_BETWEEN_CALLS = 0.2         # of each caller: 20 calls a second in all
 SWAP_SECONDS = 120.0
 SEEDS = 8
+THREADS = 2                         # of the workers and of the engine they are compared with
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +60,13 @@ def served(folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "demo"
 
 
-def put(revision: Path, served: Path) -> None:
-    """Write over the served folder in place, as `cp` does."""
-    for file in revision.iterdir():
-        (served / file.name).write_bytes(file.read_bytes())
-
-
 def pictures(folder: Path) -> dict[str, list[bytes]]:
     """For each revision, by its digest, the pixels of every seed."""
-    engines = [Engine.load(folder / name) for name in ("v1", "v2")]
-    return {
-        engine.digest: [engine.render([Sample(seed=seed)]).tobytes() for seed in range(SEEDS)] for engine in engines
-    }
+    with torch_threads(THREADS):
+        engines = [Engine.load(folder / name) for name in ("v1", "v2")]
+        return {
+            engine.digest: [engine.render([Sample(seed=seed)]).tobytes() for seed in range(SEEDS)] for engine in engines
+        }
 
 
 class Load:
@@ -120,7 +117,7 @@ def health(service: RunningService, name: str) -> int:
 
 @pytest.fixture
 def service(served: Path) -> Iterator[RunningService]:
-    with RunningService([served]) as running:
+    with RunningService([served], "--worker-threads", str(THREADS)) as running:
         yield running
 
 
@@ -179,7 +176,8 @@ def test_a_model_that_cannot_load_opens_its_circuit_and_leaves_the_other_in_serv
 ) -> None:
     want = pictures(folder)
     broken = verify(folder / "broken").digest
-    service = RunningService([served, folder / "broken"], "--circuit-seconds", "1000")
+    threads = ("--worker-threads", str(THREADS))
+    service = RunningService([served, folder / "broken"], *threads, "--circuit-seconds", "1000")
     try:
         until = time.monotonic() + SWAP_SECONDS
         while health(service, "models/demo") != health_pb2.HealthCheckResponse.SERVING:

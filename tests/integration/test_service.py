@@ -24,6 +24,7 @@ from rosacea_model.legacy.importer import import_checkpoint
 from rosacea_model.modelfile import verify
 
 from .service import RunningService
+from .threads import torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,7 @@ SETS = ("unconditional", "conditional")
 TINY = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=64, mapping_layers=2, channel_base=1024, channel_max=32)
 CLIENTS = 64
 ANSWERS = 1000
+THREADS = 2         # of the worker and of the engine it is compared with
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def archives(golden: Path, folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def service(tiny: Path) -> Iterator[RunningService]:
-    with RunningService([tiny]) as running:
+    with RunningService([tiny], "--worker-threads", str(THREADS)) as running:
         yield running
 
 
@@ -133,9 +135,10 @@ def test_golden_latents_are_mapped_over_grpc(golden: Path, golden_service: Runni
 def test_the_same_seed_gives_the_same_bytes_alone_in_a_batch_and_64_at_once(
     service: RunningService, tiny: Path
 ) -> None:
-    engine = Engine.load(tiny)
     seeds = range(50)
-    want = {seed: digest(engine.render([Sample(seed=seed)]).tobytes()) for seed in seeds}
+    with torch_threads(THREADS):
+        engine = Engine.load(tiny)
+        want = {seed: digest(engine.render([Sample(seed=seed)]).tobytes()) for seed in seeds}
 
     with FaceClient(service.address) as client:
         alone = [client.generate([seed])[0] for seed in seeds]
@@ -156,6 +159,8 @@ def test_concurrent_requests_become_batches_and_a_poisoned_one_fails_alone(servi
     # Finite latents that overflow inside the network: a face that only the model can find bad.
     poison = np.full((1, TINY.num_ws, TINY.w_dim), 1e38, np.float32)
     before = {most: jobs(service, most) for most in ("4.0", "+Inf")}
+    rejected = 'rosacea_rejected_total{reason="OUTPUT_NOT_FINITE"}'
+    rejected_before = service.metric(rejected)
 
     with ThreadPoolExecutor(CLIENTS) as pool, FaceClient(service.address) as client:
 
@@ -171,6 +176,7 @@ def test_concurrent_requests_become_batches_and_a_poisoned_one_fails_alone(servi
     assert list(failures) == [40]
     assert isinstance(failures[40], ServerError)
     assert failures[40].reason == Reason.OUTPUT_NOT_FINITE
+    assert service.metric(rejected) == rejected_before + 1
     sent, small = (jobs(service, most) - before[most] for most in ("+Inf", "4.0"))
     assert sent <= CLIENTS / 2, f"{CLIENTS} requests went out in {sent} jobs"
     assert small < sent, "no job held more than four images"

@@ -1,0 +1,50 @@
+"""What the right answers are: the bytes of faces, drawn by the engine alone before anything is asked of a service."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+from rosacea.render.v1 import render_pb2
+from rosacea_model import Sample
+from rosacea_model.engine import Engine
+from rosacea_serving.encode import encode
+from tests.integration.threads import torch_threads
+
+from .history import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from rosacea_model.modelfile import ModelFile
+
+ENCODINGS = {"png": render_pb2.ENCODING_PNG, "raw": render_pb2.ENCODING_RAW}
+
+
+class Want(NamedTuple):
+    """One face, by everything that its bytes depend on."""
+
+    revision: str           # models/NAME/revisions/DIGEST
+    seed: int
+    psi: float
+    format: str
+
+
+def goldens(
+    folder: Path, seeds: Iterable[int], psis: Sequence[float], formats: Sequence[str] = ("raw",)
+) -> dict[Want, str]:
+    """The digest of every face of one revision."""
+    found: dict[Want, str] = {}
+    with torch_threads(1):      # as the workers
+        engine = Engine.load(folder)
+        revision = revision_name(engine.model.file)
+        for seed, psi in itertools.product(seeds, psis):
+            (pixels,) = engine.render([Sample(seed=seed, truncation_psi=psi)])
+            for name in formats:
+                found[Want(revision, seed, psi, name)] = digest(encode(pixels, ENCODINGS[name], 0))
+    return found
+
+
+def revision_name(file: ModelFile) -> str:
+    return f"models/{file.name}/revisions/{file.digest}"

@@ -1,0 +1,80 @@
+"""While a large answer is being coded, probes are answered: that is why it happens on a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from rosacea.v1 import faces_pb2 as pb
+from rosacea_serving import wire
+from tests.serving.hosted import MAX_IMAGES, hosted
+
+from .history import percentile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+BUSY_SECONDS = 0.5
+IMAGE_BYTES = 2**18         # a full answer is coded off the event loop
+
+
+class BusyEncoder:
+    """Codes answers as ever, and is busy for half a second at it, in Python: it shares the interpreter's lock."""
+
+    def __init__(self) -> None:
+        self.code = wire.coded_answer
+        self.busy = threading.Event()
+        self.rounds = 0
+
+    def __call__(self, *arguments: Any) -> bytes:
+        self.busy.set()
+        until = time.monotonic() + BUSY_SECONDS
+        while time.monotonic() < until:
+            self.rounds += 1
+        self.busy.clear()
+        return self.code(*arguments)
+
+
+async def on_the_loop(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The negative control: what should happen on a thread happens where all the calls are answered."""
+    return function(*arguments)
+
+
+def probe_while_coding(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds of each health probe that was asked and answered while the encoder was busy."""
+    encoder = BusyEncoder()
+    monkeypatch.setattr(wire, "coded_answer", encoder)
+    request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seed_range=pb.SeedRange(count=MAX_IMAGES)))
+    answered = []
+    with hosted() as service:
+        service.workers.image_bytes = IMAGE_BYTES
+        health: Any = health_pb2_grpc.HealthStub(service.channel)
+        health.Check(health_pb2.HealthCheckRequest())
+        call = service.stub.GenerateFaces.future(request, timeout=30)
+        assert encoder.busy.wait(30), "the answer was not coded by itself"
+        while encoder.busy.is_set():
+            began = time.monotonic()
+            assert health.Check(health_pb2.HealthCheckRequest(), timeout=30).status
+            if encoder.busy.is_set():
+                answered.append(time.monotonic() - began)
+        assert len(call.result().faces) == MAX_IMAGES
+    return answered
+
+
+def test_probes_are_answered_while_a_large_answer_is_coded(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = probe_while_coding(monkeypatch)
+
+    assert answered, "as if it were coded on the event loop"
+    print(f"S27: {len(answered)} probes in {BUSY_SECONDS} s, p99 {percentile(answered, 0.99) * 1000:.0f} ms")
+
+
+def test_coded_on_the_event_loop_the_same_answer_stops_every_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio, "to_thread", on_the_loop)
+
+    assert probe_while_coding(monkeypatch) == []

@@ -1,0 +1,61 @@
+"""docs/RELIABILITY.md is true in what can be checked without running it: every row is there, and leads to its tests."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+PAGE = (ROOT / "docs" / "RELIABILITY.md").read_text()
+CELLS = 6           # row, fault, promise, measured, control, command
+ROWS = [line.strip("|").split(" | ") for line in PAGE.splitlines() if re.match(r"\| S\d+ \|", line)]
+COMMANDS = sorted({command for row in ROWS for command in re.findall(r"`([^`]+)`", row[-1])})
+
+
+def test_every_row_is_there_in_its_place() -> None:
+    numbers = [int(row[0].strip().removeprefix("S")) for row in ROWS]
+
+    assert sorted(set(numbers)) == list(range(1, 33))
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip())
+def test_every_row_tells_what_was_promised_and_measured_and_how_to_see_it(row: list[str]) -> None:
+    assert len(row) == CELLS
+    assert all(cell.strip() for cell in row)
+    assert "`" in row[-1]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_leads_somewhere(command: str) -> None:
+    program, *arguments = command.split(maxsplit=1)
+    if program == "make":
+        assert re.search(rf"^{arguments[0].split()[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    elif program == "python":
+        assert (ROOT / arguments[0].split()[0]).is_file()
+    else:
+        assert program == "pytest"
+        assert selected(*arguments)
+
+
+def selected(arguments: str) -> list[str]:
+    """Tests that pytest would run: those in the files named whose names fit the words behind `-k`."""
+    files, _, words = arguments.partition(" -k ")
+    names = [
+        node.name
+        for file in files.split()
+        for node in ast.walk(ast.parse((ROOT / file).read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
+    return [name for name in names if not words or any(word in name for word in words.strip('"').split(" or "))]
+
+
+def test_words_that_fit_no_test_are_noticed() -> None:
+    here = Path(__file__).relative_to(ROOT)
+
+    assert selected(f"{here} -k noticed") == ["test_words_that_fit_no_test_are_noticed"]
+    assert selected(f'{here} -k "{"no" + "where"} or {"els" + "where"}"') == []
