@@ -42,11 +42,11 @@ def figures() -> dict[str, Any]:
     return found
 
 
-def run_ship(out: Path, found: dict[str, Any], least: float = -1) -> None:
+def run_ship(out: Path, found: dict[str, Any], least: float = -1, least_variety: float = 0) -> None:
     out.mkdir()
     (out / "figures.json").write_text(json.dumps(found))
     arguments = [demo.folder(), "--figures", out / "figures.json", "--command", "rosacea train --cond",
-                 "--least", least, "--out", out / "model"]
+                 "--least", least, "--least-variety", least_variety, "--out", out / "model"]
     CliRunner().invoke(SHIP, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
@@ -76,6 +76,7 @@ def test_the_documented_figures_are_of_these_weights(manifest: dict[str, str]) -
     assert found["model"]["digest"] == manifest["digest"]
     assert found["data"] == manifest["data"]
     assert found["generated"]["severity"]["contrast"] >= float(manifest["severity_spearman_at_least"])
+    assert found["generated"]["variety"] >= float(manifest["variety_at_least"]) * found["fresh_phantoms"]["variety"]
     page = (DOCS / "README.md").read_text()
     assert all((DOCS / name).exists() and name in page for name in ("seeds.png", "severities.png", "nearest.png"))
 
@@ -125,6 +126,15 @@ def test_ship_refuses_a_model_that_does_not_follow_severity(tmp_path: Path) -> N
     assert not (tmp_path / "out" / "model").exists()
 
 
+def test_ship_refuses_a_model_whose_faces_are_alike(tmp_path: Path) -> None:
+    found = figures()
+    found["generated"]["variety"] = 0.4 * found["fresh_phantoms"]["variety"]
+
+    with pytest.raises(ValueError, match=r"at least 0\.5 times as much as phantoms, got 0\.400"):
+        run_ship(tmp_path / "out", found, least_variety=0.5)
+    assert not (tmp_path / "out" / "model").exists()
+
+
 def test_what_ship_writes_is_the_model_and_a_card_with_its_figures(tmp_path: Path) -> None:
     found = figures()
     found["generated"]["severity"]["contrast"] = 0.77
@@ -142,7 +152,7 @@ def test_the_script_makes_a_model_from_nothing(tmp_path: Path) -> None:
     environment = {
         **os.environ, "WORK": str(tmp_path), "MODEL": str(tmp_path / "model"), "DOCS": str(tmp_path / "docs"),
         "PICTURE": str(tmp_path / "demo.png"), "COUNT": "24", "SIZE": "16", "KIMG_FIRST": "0.05",
-        "KIMG_SECOND": "0.04", "KIMG": "0.06", "SAMPLES": "16", "LEAST": "-1", "OMP_NUM_THREADS": "1",
+        "KIMG": "0.06", "SAMPLES": "16", "LEAST": "-1", "LEAST_VARIETY": "0", "OMP_NUM_THREADS": "1",
     }
 
     subprocess.run([SCRIPT], env=environment, check=True, timeout=250)
@@ -154,7 +164,7 @@ def test_the_script_makes_a_model_from_nothing(tmp_path: Path) -> None:
     card = (tmp_path / "model" / demo.CARD_NAME).read_text()
     assert "rosacea data phantom --count 24 --resolution 16 --seed 0 --labels severity --no-confounders" in card
     assert "--kimg 0.05" in card
-    assert "--init-from run-1 --preset demo-64 --cond --kimg 0.04" in card
+    assert "--init-from run-1 --allow-partial --preset demo-64 --cond" in card
 
 
 def test_the_script_says_how_it_is_used() -> None:

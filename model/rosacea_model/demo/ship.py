@@ -24,14 +24,17 @@ def ship(
     command: Annotated[list[str], typer.Option(help="A training command, for the card; again for the next.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where it goes.")] = SOURCE,
     least: Annotated[float, typer.Option(help="Refuse a model that follows severity less than this.")] = 0.7,
+    least_variety: Annotated[
+        float, typer.Option(help="Refuse a model whose faces differ less than this part of what phantoms do.")
+    ] = 0.5,
 ) -> None:
     """Write the demo model's folder, if the model follows severity well enough to be shown."""
     file = verify(snapshot)
     found = json.loads(figures.read_bytes())
-    check(file, found, least)
+    check(file, found, least, least_variety)
     kimg = read_manifest(file.path.with_name("model.json")).get("kimg", "0")
     facts = {"note": NOTE, "kimg": f"{float(kimg):g}", "data": found["data"], "training": " && ".join(command),
-             "severity_spearman_at_least": f"{least:g}"}
+             "severity_spearman_at_least": f"{least:g}", "variety_at_least": f"{least_variety:g}"}
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / WEIGHTS_NAME, file.path.read_bytes())
     write_manifest(out, name="demo", digest=file.digest, **facts)
@@ -39,8 +42,8 @@ def ship(
     typer.echo(f"{out}: {file.digest}")
 
 
-def check(file: ModelFile, figures: dict[str, Any], least: float) -> None:
-    """Raise ValueError unless the figures are those of this model, and it is small and good enough."""
+def check(file: ModelFile, figures: dict[str, Any], least: float, least_variety: float) -> None:
+    """Raise ValueError unless the figures are those of this model, and it is small, good and varied enough."""
     measured = figures["model"]["digest"]
     if measured != file.digest:
         raise ValueError(f"the figures must be of the model {file.digest}, got those of {measured}")
@@ -48,6 +51,10 @@ def check(file: ModelFile, figures: dict[str, Any], least: float) -> None:
         raise ValueError(f"the demo model must have at most {MAX_BYTES} bytes, got {size}")
     if (spearman := figures["generated"]["severity"]["contrast"]) < least:
         raise ValueError(f"the demo model must follow severity with a Spearman of at least {least}, got {spearman:.3f}")
+    variety = figures["generated"]["variety"] / figures["fresh_phantoms"]["variety"]
+    if variety < least_variety:
+        raise ValueError(f"the demo model's faces must differ at least {least_variety} times as much as phantoms, "
+                         f"got {variety:.3f}")
 
 
 def card(file: ModelFile, facts: dict[str, str], figures: dict[str, Any]) -> str:
@@ -89,8 +96,8 @@ on any machine and with nobody's leave to ask for.
   that renderer simplifies, it simplifies too; at {size} px fine vessels and single papules are beyond it.
 - **Nobody is in it.** Its training set was drawn by a program; no photograph was used, and no other network was it
   started from. Weights and data are under the package's licence, Apache-2.0.
-- **Its people resemble one another.** The fourth row below says how much: training was short, and the network shows a
-  part of the faces, hair and skin tones that it was shown. Do not train a classifier on it.
+- **Its people resemble one another a little more than phantoms do**, as the fourth row below says, and neither are
+  people's photographs. Do not train a classifier on it.
 - **A label is expected.** Without one the generator sees a zero vector, which it never saw in training: what it
   draws then means nothing.
 
@@ -118,8 +125,8 @@ sheets and the rest):
 | faces nearer to the training set than 1 % of it is to itself | {near:.1%} | {near_control:.1%} |
 | faces that are far nearer to one training face than to any other | {copies:.1%} | {copies_control:.1%} |
 
-The first figure is at least {severity_spearman_at_least} for whatever ships here: a test draws a hundred faces and
-measures.
+For whatever ships here the first figure is at least {severity_spearman_at_least} (a test draws a hundred faces and
+measures), and the fourth at least {variety_at_least} times the phantoms'.
 """
 
 
