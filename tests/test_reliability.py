@@ -36,7 +36,9 @@ def test_every_command_leads_somewhere(command: str) -> None:
     if program == "make":
         assert re.search(rf"^{arguments[0].split()[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
     elif program == "python":
-        assert (ROOT / arguments[0].split()[0]).is_file()
+        module = re.match(r"-m ([\w.]+)", arguments[0])
+        script = module[1].replace(".", "/") + "/__main__.py" if module else arguments[0].split()[0]
+        assert (ROOT / script).is_file()
     else:
         assert program == "pytest"
         assert selected(*arguments)
