@@ -22,7 +22,7 @@ from .window import Window, gather
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from rosacea_client.resolved import ResolvedSpec
+    from rosacea_client.resolved import ModelLimits, ResolvedSpec
 
     from .caller import Caller
     from .catalog import Catalog, ServedModel
@@ -142,7 +142,7 @@ class Faces:
             return model, read(pb).resolve(limits)
         self._hold(many * NUMBER_BYTES, caller)
         loop = asyncio.get_running_loop()
-        return model, await loop.run_in_executor(self._checker, lambda: read(pb).resolve(limits))
+        return model, await loop.run_in_executor(self._checker, _resolved, read, pb, limits)
 
     def _hold(self, most_bytes: int, caller: Caller) -> None:
         """Count what an answer may take, from now until it has left; Overloaded where that is too much."""
@@ -195,6 +195,11 @@ class Faces:
             max_unsent_answer_bytes=self._limits.answer_bytes,
         )
         return wire.model_message(model, limits, self._ready(model))
+
+
+def _resolved(read: Callable[[P], FaceSpec | LatentSpec], pb: P, limits: ModelLimits) -> ResolvedSpec:
+    # No closure: where the request is refused, that would stay with the error's traceback, and the request with it.
+    return read(pb).resolve(limits)
 
 
 def _start_violation(start_index: int, count: int) -> Violation:

@@ -70,6 +70,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 with door():
                     return await handler.unary_unary(parse(handler, data), context)
             except Exception as error:
+                data = b""      # the frame that holds it stays with the error's traceback
                 await self._abort(context, error)
 
         return answer
@@ -81,6 +82,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     async for message in handler.unary_stream(parse(handler, data), context):
                         yield message
             except Exception as error:
+                data = b""      # the frame that holds it stays with the error's traceback
                 await self._abort(context, error)
 
         return answer

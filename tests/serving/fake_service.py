@@ -115,12 +115,12 @@ class Victim:
         assert [face.image.rstrip() for face in answer.faces] == [str(seed).encode()]
         return time.perf_counter() - began
 
-    def call(self, data: bytes, **options: Any) -> grpc.StatusCode:
+    def call(self, data: bytes, path: str = METHOD, **options: Any) -> grpc.StatusCode:
         """The status of a call with these bytes."""
         own = ("grpc.use_local_subchannel_pool", 1)
         unlimited = [own, ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         with grpc.insecure_channel(self.address, options=unlimited) as channel:
-            method: Any = channel.unary_unary(METHOD)
+            method: Any = channel.unary_unary(path)
             try:
                 method(data, timeout=60, **options)
             except grpc.RpcError as error:
