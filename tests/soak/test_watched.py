@@ -105,6 +105,8 @@ def test_an_orphan_is_known_by_what_it_inherited(tmp_path: Path) -> None:
 
 def test_processes_are_told_apart_by_what_they_run() -> None:
     for script, what in (("model_service_worker.py", "worker"), ("guard.py", "guard")):
-        command = [sys.executable, "-c", "import sys; sys.stdin.read()", f"/x/{script}"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", f"/x/{script}"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            process.stdout.readline()       # a process that is only just being made has no arguments yet
             assert role(psutil.Process(process.pid)) == what
