@@ -21,7 +21,7 @@ from tests.faults.leaks import descriptors, settled
 from .clients import PATIENCE_SECONDS, Crowd, connection
 from .growth import Samples
 from .orders import Order
-from .report import Row, held
+from .report import POOLS, Row, held
 from .scene import FLAGS, Models
 from .watched import Watched, role, rss
 
@@ -124,7 +124,7 @@ async def measure(service: Watched, models: Models, calls: int) -> Measured:
     await load(service.address, history, WARM_UP_CALLS)
     before = await settled(Counter(), 5.0, look)
     await load(service.address, history, WARM_UP_CALLS + calls, sample, calls // SAMPLES)
-    after = await settled(before, SETTLE_SECONDS, look)
+    after = await settled(before | POOLS, SETTLE_SECONDS, look)
     growth = {name: each.growth() for name, each in samples.items()}
     return Measured(growth, violations(history, models.golden), before, after)
 

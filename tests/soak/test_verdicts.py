@@ -15,7 +15,7 @@ from tests.faults.history import Call, History, violations
 from .growth import Growth, Samples
 from .network import CLIENTS, Spell, crawled, lost, silent, waited
 from .orders import Order, stale
-from .report import Row, exit_code, held, table, troubles
+from .report import POOLS, Row, exit_code, held, table, troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,6 +177,13 @@ def test_one_more_of_anything_is_found(planted: str) -> None:
     assert held("S31", before, before).broken == []
     assert held("S31", before, before - Counter({"process: worker": 1})).broken == []
     assert held("S31", before, before + Counter([planted])).broken == [f"1 more of {planted}"]
+
+
+def test_a_pool_may_fill_up_to_its_bound_and_no_further() -> None:
+    ((name, most), *_) = POOLS.items()
+
+    assert held("S31", Counter({name: 1}), Counter({name: most})).broken == []
+    assert held("S31", Counter({name: 1}), Counter({name: most + 1})).broken == [f"1 more of {name}"]
 
 
 # Networks that are not bad after all.
