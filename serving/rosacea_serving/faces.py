@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .catalog import Catalog, ServedModel
     from .scheduler import Drawn, Scheduler
     from .settings import RequestLimits
+    from .signing import Signer
 
 MAX_PAGE = 100
 LARGE = 10_000              # numbers in a request that are not to be looked at on the event loop
@@ -39,7 +40,14 @@ WINDOW_MESSAGES = 4         # messages that a stream draws ahead of its reader
 class Faces:
     """The service behind the servicer."""
 
-    def __init__(self, catalog: Catalog, schedulers: Mapping[str, Scheduler], limits: RequestLimits) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        schedulers: Mapping[str, Scheduler],
+        limits: RequestLimits,
+        signer: Signer | None = None,
+    ) -> None:
+        self._signer = signer
         self._catalog = catalog
         self._schedulers = schedulers
         self._limits = limits
@@ -55,6 +63,7 @@ class Faces:
         self._hold(len(faces) * model.most_coded_bytes, caller)
         items = [faces.item(index) for index in range(len(faces))]
         drawn = await gather(scheduler.submit([wire.render_item(item) for item in items], Lane.INTERACTIVE, caller))
+        drawn = await self._signed(items, drawn)
         if sum(len(each.image) for each in drawn) <= LARGE_BYTES:
             return wire.answer(items, drawn, model)
         return await asyncio.to_thread(wire.coded_answer, items, drawn, model)
@@ -74,9 +83,10 @@ class Faces:
         window = Window(faces, scheduler, ahead, start_index, caller)
         try:
             while batch := await window.next(self._limits.stream_message_bytes):
-                drawn = [each for _, each in batch]
+                items = [item for item, _ in batch]
+                drawn = await self._signed(items, [each for _, each in batch])
                 yield faces_pb2.StreamFacesResponse(
-                    faces=[wire.face_message(item, each, model) for item, each in batch],
+                    faces=[wire.face_message(item, each, model) for item, each in zip(items, drawn, strict=True)],
                     provenance=wire.provenance(model, drawn),
                     timings=wire.timings(drawn),
                 )
@@ -108,6 +118,9 @@ class Faces:
         page = rest[: min(page_size, MAX_PAGE) or MAX_PAGE]
         token = page[-1].name if len(rest) > len(page) else ""
         return faces_pb2.ListModelsResponse(models=map(self._model_message, page), next_page_token=token)
+
+    async def _signed(self, items: Sequence[FaceItem], drawn: list[Drawn]) -> list[Drawn]:
+        return await self._signer.sign_all(items, drawn) if self._signer else drawn
 
     async def _resolve(
         self, pb: faces_pb2.FaceSpec, max_images: Callable[[ServedModel], int]

@@ -32,6 +32,7 @@ from .fleet import Fleet
 from .interceptor import CallInterceptor
 from .metrics import Metrics
 from .servicer import FaceServicer
+from .signing import signer_of
 from .torchserve.errors import BackendError
 from .torchserve.supervisor import Supervisor
 
@@ -75,7 +76,8 @@ class Gateway:
         self._calls = Calls(self.metrics.open_calls)
         self.port = 0
         self._fleet = Fleet(files, self._deploy, self._calls, settings.retire_seconds)
-        self._faces = Faces(self._fleet.catalog, self._fleet.schedulers, settings.request_limits())
+        signer = signer_of(settings)
+        self._faces = Faces(self._fleet.catalog, self._fleet.schedulers, settings.request_limits(), signer)
         self._faces.ready = lambda model: self._fleet.is_ready(model.revision)
 
     async def __aenter__(self) -> Self:

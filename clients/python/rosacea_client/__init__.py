@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     )
     from rosacea_client.face import Face
     from rosacea_client.grid import contact_sheet
+    from rosacea_client.inspection import Inspection, inspect_image
     from rosacea_client.latents import Latents
+    from rosacea_client.marks import Mark
     from rosacea_client.modelinfo import Limits, ModelInfo
     from rosacea_client.provenance import Timings
     from rosacea_client.reasons import Reason, Violation
@@ -44,12 +46,14 @@ __all__ = [
     "FaceClient",
     "FaceError",
     "FaceSpec",
+    "Inspection",
     "IntegrityError",
     "InvalidRequest",
     "InvalidSpec",
     "LatentSpec",
     "Latents",
     "Limits",
+    "Mark",
     "ModelInfo",
     "ModelLimits",
     "NotFound",
@@ -62,6 +66,7 @@ __all__ = [
     "Unavailable",
     "Violation",
     "contact_sheet",
+    "inspect_image",
 ]
 
 # Loaded when first asked for: the command's help needs neither grpc nor numpy, only the sheet needs pillow.
@@ -70,9 +75,11 @@ _HOMES = {
     "Face": "face",
     "FaceClient": "client",
     "FaceSpec": "spec",
+    "Inspection": "inspection",
     "LatentSpec": "spec",
     "Latents": "latents",
     "Limits": "modelinfo",
+    "Mark": "marks",
     "ModelInfo": "modelinfo",
     "ModelLimits": "spec",
     "Reason": "reasons",
@@ -81,6 +88,7 @@ _HOMES = {
     "Timings": "provenance",
     "Violation": "reasons",
     "contact_sheet": "grid",
+    "inspect_image": "inspection",
 }
 
 
