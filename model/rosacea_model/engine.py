@@ -58,6 +58,10 @@ class Engine:
         return self.model.config
 
     @property
+    def name(self) -> str:
+        return self.model.file.name
+
+    @property
     def digest(self) -> str:
         return self.model.file.digest
 

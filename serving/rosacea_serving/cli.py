@@ -55,6 +55,8 @@ def serve(
     grace_seconds: Annotated[float | None, flag("grace_seconds")] = None,
     retire_seconds: Annotated[float | None, flag("retire_seconds")] = None,
     circuit_seconds: Annotated[float | None, flag("circuit_seconds")] = None,
+    c2pa_certificates: Annotated[Path | None, flag("c2pa_certificates")] = None,
+    c2pa_key: Annotated[Path | None, flag("c2pa_key")] = None,
     java: Annotated[Path | None, flag("java")] = None,
 ) -> None:
     """Serve models over gRPC: starts TorchServe and the gateway, and watches both until SIGTERM or Ctrl-C.
@@ -97,12 +99,14 @@ def report(settings: Settings, files: Sequence[ModelFile]) -> str:
     """What would be in force, one setting and one model a line. Raises what would keep the service from starting."""
     from .catalog import Catalog
     from .deployment import torchserve_options
+    from .signing import signer_of
     from .torchserve.java import find_java
     from .torchserve.process import child_environment
 
     for model in Catalog(files).revisions:
         options = torchserve_options(model.file, settings)
         child_environment(os.environ, options.worker_threads)
+    signer_of(settings)
     rows = [f"{name} = {value}" for name, value in settings if name not in ("models", "java")]
     rows.append(f"java = {find_java(settings.java)}")
     rows += [f"model {file.name} {file.digest} ({file.config.img_resolution} px)" for file in files]

@@ -1,4 +1,4 @@
-"""Pixels to bytes: PNG, JPEG or bare. The same pixels give the same bytes, with one version of the codecs."""
+"""Pixels to bytes: PNG, JPEG or bare. The same pixels and mark give the same bytes, with one version of the codecs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import simplejpeg
 from isal import isal_zlib
 
 from rosacea.render.v1 import render_pb2
+from rosacea_client.containers import PNG_SIGNATURE
+from rosacea_client.marks import MARK_VERSION, marked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+    from rosacea_client.marks import Mark
+
 PNG_COLOUR_TYPES = {1: 0, 3: 2}         # channels to PNG colour type
 PNG_FILTER_UP = 2
 COMPRESSION_LEVEL = 1                   # 3 to 5 times as fast as zlib's fastest at about the same size
@@ -25,14 +28,15 @@ def encode(
     pixels: NDArray[np.uint8],
     encoding: render_pb2.Encoding.ValueType,
     quality: int,
+    mark: Mark,
 ) -> bytes:
-    """Code an image [H, W, 1 or 3] uint8. `quality` is a JPEG's, from 1 to 100."""
+    """Code an image [H, W, 1 or 3] uint8, marked; bare pixels stay bare. `quality` is a JPEG's, from 1 to 100."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in PNG_COLOUR_TYPES:
         raise ValueError(f"pixels must be uint8 [H, W, 1 or 3], got {pixels.dtype} {list(pixels.shape)}")
     if encoding == render_pb2.ENCODING_PNG:
-        return png(pixels)
+        return marked(png(pixels), mark)
     if encoding == render_pb2.ENCODING_JPEG:
-        return jpeg(pixels, quality)
+        return marked(jpeg(pixels, quality), mark)
     if encoding == render_pb2.ENCODING_RAW:
         return pixels.tobytes()
     raise ValueError(f"encoding must be PNG, JPEG or RAW, got {encoding}")
@@ -64,7 +68,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def codecs() -> str:
     """The versions that the exact bytes of an image depend on."""
-    return f"isal {version('isal')} simplejpeg {version('simplejpeg')}"
+    return f"isal {version('isal')} simplejpeg {version('simplejpeg')} mark {MARK_VERSION}"
 
 
 def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:

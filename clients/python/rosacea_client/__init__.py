@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     )
     from rosacea_client.face import Face
     from rosacea_client.grid import contact_sheet
+    from rosacea_client.inspection import Inspection, inspect_image
     from rosacea_client.latents import Latents
+    from rosacea_client.marks import Mark
     from rosacea_client.modelinfo import Limits, ModelInfo
     from rosacea_client.provenance import Timings
     from rosacea_client.reasons import Quota, Reason, Violation
@@ -44,12 +46,14 @@ __all__ = [
     "FaceClient",
     "FaceError",
     "FaceSpec",
+    "Inspection",
     "IntegrityError",
     "InvalidRequest",
     "InvalidSpec",
     "LatentSpec",
     "Latents",
     "Limits",
+    "Mark",
     "ModelInfo",
     "ModelLimits",
     "NotFound",
@@ -63,6 +67,7 @@ __all__ = [
     "Unavailable",
     "Violation",
     "contact_sheet",
+    "inspect_image",
 ]
 
 # Loaded when first asked for: the command's help needs neither grpc nor numpy, only the sheet needs pillow.
@@ -71,9 +76,11 @@ _HOMES = {
     "Face": "face",
     "FaceClient": "client",
     "FaceSpec": "spec",
+    "Inspection": "inspection",
     "LatentSpec": "spec",
     "Latents": "latents",
     "Limits": "modelinfo",
+    "Mark": "marks",
     "ModelInfo": "modelinfo",
     "ModelLimits": "spec",
     "Quota": "reasons",
@@ -83,6 +90,7 @@ _HOMES = {
     "Timings": "provenance",
     "Violation": "reasons",
     "contact_sheet": "grid",
+    "inspect_image": "inspection",
 }
 
 

@@ -1,4 +1,4 @@
-"""The client's own commands: `rosacea generate`, `rosacea map` and `rosacea models`."""
+"""The client's own commands: `rosacea generate`, `rosacea map`, `rosacea models` and `rosacea inspect`."""
 
 import contextlib
 import dataclasses
@@ -16,6 +16,7 @@ from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.client import FaceClient
 from rosacea_client.face import Face
 from rosacea_client.files import write_atomically
+from rosacea_client.inspection import Inspection, inspect_image
 from rosacea_client.modelinfo import ModelInfo
 from rosacea_client.spec import ImageFormat, LatentSpace, NoiseMode
 
@@ -97,6 +98,43 @@ def models(
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         typer.echo("  ".join(cells).rstrip())
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A PNG or JPEG image.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything that was found, as JSON.")] = False,
+    trust: Annotated[Path | None, typer.Option("--trust", help="Certificates (PEM) of signers to trust.")] = None,
+) -> None:
+    """Tell what an image says of itself: whether it is synthetic, how it was made, whether a signature holds.
+
+    Exit code 1 where it does not say that it is synthetic, or where its signature does not hold.
+    """
+    try:
+        found = inspect_image(file.read_bytes(), trust.read_text() if trust else "")
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    typer.echo(json.dumps(found.told(), indent=2) if as_json else "\n".join(_told(found)))
+    if not found.synthetic:
+        typer.echo(f"{file}: does not say that it is synthetic", err=True)
+    if not found.synthetic or (found.signature and found.signature.state == "invalid"):
+        raise typer.Exit(1)
+
+
+def _told(found: Inspection) -> Iterator[str]:
+    """What was found, a line for each fact; as JSON, so that no file can write on the terminal what it likes."""
+    facts = found.mark.told() if found.mark else {"rosacea": "no mark of how it was made"}
+    told = {"synthetic": found.synthetic, "source_type": found.source_type, **facts}
+    if found.signature is None:
+        told["signature"] = "none: anybody could have written or changed this"
+    elif found.signature.state == "unchecked":
+        told["signature"] = "unchecked: that needs pip install 'rosacea[c2pa]'"
+    else:
+        told["signature"] = " ".join([found.signature.state, *found.signature.problems])
+        told["signer"] = found.signature.signer
+    width = max(map(len, told))
+    for name, value in told.items():
+        shown = json.dumps(value)
+        yield f"{json.dumps(name)[1:-1].ljust(width)}  {shown[1:-1] if isinstance(value, str) else shown}"
 
 
 def save_faces(faces: Iterator[Face], folder: Path, total: int, keep: bool) -> list[Face]:

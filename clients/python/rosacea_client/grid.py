@@ -6,9 +6,11 @@ import io
 import math
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont
 
+from rosacea_client.containers import XMP_KEYWORD, with_texts
 from rosacea_client.files import write_atomically
+from rosacea_client.marks import NOTICE, software, xmp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,13 +19,6 @@ if TYPE_CHECKING:
     from rosacea_client.face import Face
 
 MAX_SIDE_PIXELS = 4096    # sheets of many faces show them smaller rather than outgrow this
-
-_XMP = (
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
-    "</rdf:RDF></x:xmpmeta>"
-)
 
 
 def seed_caption(face: Face) -> str:
@@ -69,12 +64,10 @@ def contact_sheet(
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
     """Write a sheet as PNG, marked as synthetic."""
-    marks = PngImagePlugin.PngInfo()
-    marks.add_text("Description", "Synthetic faces; none of these people exist.")
-    marks.add_itxt("XML:com.adobe.xmp", _XMP)
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", pnginfo=marks)
-    write_atomically(path, buffer.getvalue())
+    sheet.save(buffer, "PNG")
+    texts = {"Description": f"Synthetic faces; none of these people exist. {NOTICE}", XMP_KEYWORD: xmp(software())}
+    write_atomically(path, with_texts(buffer.getvalue(), texts))
 
 
 def _tile(face: Face, side: int) -> Image.Image:

@@ -33,7 +33,7 @@ class Provenance:
 
     model: str                  # models/NAME/revisions/DIGEST
     digest: str                 # SHA-256 of the model's weights
-    fingerprint: str            # equal fingerprints and requests give equal bytes
+    fingerprint: str            # equal ones and equal requests give equal bytes, unless it ends in +c2pa
     seed_scheme: str            # how seeds became latents
 
 

@@ -522,7 +522,9 @@ class Face(_message.Message):
     seed: _builtins.int
     """The seed it was drawn from, where the request named seeds."""
     image: _builtins.bytes
-    """The image, coded as `format` says."""
+    """The image, coded as `format` says. PNG and JPEG say within themselves that they are synthetic, and how they were
+    made.
+    """
     format: Global___ImageFormat.ValueType
     """How `image` is coded; never UNSPECIFIED."""
     width: _builtins.int
@@ -572,6 +574,7 @@ class Provenance(_message.Message):
     fingerprint: _builtins.str
     """Names everything that the exact bytes depend on beside the request: model, code, torch, kind of device,
     precision, threads, codecs. Equal fingerprints and equal requests give equal bytes; nothing is promised beyond.
+    One that ends in `+c2pa` is of signed images: then pixels and marks are equal, but no signature comes twice.
     """
     digest: _builtins.str
     """The digest by itself: the SHA-256 of the weights file, 64 hex digits."""

@@ -1,0 +1,184 @@
+"""Text beside the pixels of a PNG or JPEG file: put in and found without touching the coded pixels.
+
+Written from the formats' own documents: the PNG specification (third edition), JFIF 1.02, Exif 2.32, and part 3 of the
+XMP specification. Reading takes files of anybody's: whatever is not whole is passed over, and nothing is unpacked
+beyond `MAX_TEXT_BYTES`.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER_END = 33                     # signature and the IHDR chunk, which is always the first
+PNG_C2PA = b"caBX"
+XMP_KEYWORD = "XML:com.adobe.xmp"
+
+JPEG_START = b"\xff\xd8"
+JPEG_SCAN, JPEG_END = 0xDA, 0xD9        # markers behind which no metadata stands
+JPEG_BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+APP0, APP1, APP11 = 0xE0, 0xE1, 0xEB
+MAX_SEGMENT_BYTES = 65533
+XMP_SIGNATURE = b"http://ns.adobe.com/xap/1.0/\x00"
+JUMBF_SIGNATURE = b"JP"                 # how C2PA's segments begin
+
+MAX_TEXT_BYTES = 2**20
+
+
+@dataclass(kw_only=True)
+class Metadata:
+    """What a file tells beside its pixels."""
+
+    format: str                                             # png or jpeg
+    texts: dict[str, str] = field(default_factory=dict)     # of a PNG, by keyword
+    xmp: bytes | None = None
+    has_c2pa: bool = False                                  # there is a signature, good or bad
+
+
+def metadata(image: bytes) -> Metadata:
+    """Read the metadata of a file; ValueError unless it is a PNG or a JPEG."""
+    if image.startswith(PNG_SIGNATURE):
+        return _png_metadata(image)
+    if image.startswith(JPEG_START):
+        return _jpeg_metadata(image)
+    raise ValueError("neither a PNG nor a JPEG image")
+
+
+# PNG
+
+
+def with_texts(image: bytes, texts: Mapping[str, str]) -> bytes:
+    """A PNG with these texts, by keyword, right behind its header."""
+    assert image.startswith(PNG_SIGNATURE), image[:8]
+    chunks = [_chunk(b"iTXt", _itxt(keyword, text)) for keyword, text in texts.items()]
+    return b"".join([image[:PNG_HEADER_END], *chunks, image[PNG_HEADER_END:]])
+
+
+def _itxt(keyword: str, text: str) -> bytes:
+    # Behind the keyword: its end, two zeros for "not compressed", no language, no translated keyword.
+    return b"".join([keyword.encode("latin-1"), bytes(5), text.encode()])
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", zlib.crc32(kind + data))])
+
+
+def _png_metadata(image: bytes) -> Metadata:
+    found = Metadata(format="png")
+    for kind, data in _chunks(image):
+        if kind in _TEXTS:
+            keyword, _, rest = data.partition(b"\x00")
+            text = _TEXTS[kind](rest)
+            if text is not None:
+                found.texts.setdefault(keyword.decode("latin-1"), text)
+        found.has_c2pa |= kind == PNG_C2PA
+    if XMP_KEYWORD in found.texts:
+        found.xmp = found.texts[XMP_KEYWORD].encode()
+    return found
+
+
+def _chunks(image: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = len(PNG_SIGNATURE)
+    while place + 12 <= len(image):
+        length = int.from_bytes(image[place : place + 4], "big")
+        end = place + 12 + length
+        if end > len(image):
+            return
+        yield image[place + 4 : place + 8], image[place + 8 : end - 4]
+        place = end
+
+
+def _read_text(rest: bytes) -> str | None:
+    return rest[:MAX_TEXT_BYTES].decode("latin-1")
+
+
+def _read_packed_text(rest: bytes) -> str | None:
+    text = _unpacked(rest[1:])
+    return None if text is None else text.decode("latin-1")
+
+
+def _read_international_text(rest: bytes) -> str | None:
+    is_packed, text = rest[:1] == b"\x01", rest[2:].split(b"\x00", 2)[-1]     # behind language and translated keyword
+    plain = _unpacked(text) if is_packed else text[:MAX_TEXT_BYTES]
+    return None if plain is None else plain.decode(errors="replace")
+
+
+def _unpacked(data: bytes) -> bytes | None:
+    try:
+        return zlib.decompressobj().decompress(data, MAX_TEXT_BYTES)
+    except zlib.error:
+        return None
+
+
+_TEXTS = {b"tEXt": _read_text, b"zTXt": _read_packed_text, b"iTXt": _read_international_text}
+
+
+# JPEG
+
+
+def with_segments(image: bytes, payloads: Sequence[bytes]) -> bytes:
+    """A JPEG with these APP1 segments right behind its JFIF header, where readers look for them."""
+    assert image.startswith(JPEG_START), image[:2]
+    place = len(JPEG_START)
+    for marker, _, end in _segments(image):
+        if marker != APP0:
+            break
+        place = end
+    return b"".join([image[:place], *(_segment(payload) for payload in payloads), image[place:]])
+
+
+def xmp_segment(packet: str) -> bytes:
+    """The payload of an APP1 segment with this XMP packet."""
+    return XMP_SIGNATURE + packet.encode()
+
+
+def exif_segment(description: str, software: str) -> bytes:
+    """The payload of an APP1 segment with Exif's two ASCII fields for what a picture is and what made it."""
+    texts = [(0x010E, description), (0x0131, software)]
+    place = 8 + 2 + 12 * len(texts) + 4                 # behind the TIFF header and its one directory
+    entries, values = b"", b""
+    for tag, text in texts:
+        value = text.encode("ascii") + b"\x00"
+        assert len(value) > 4, text                     # shorter ones would stand in the entry itself
+        entries += struct.pack(">HHII", tag, 2, len(value), place + len(values))
+        values += value
+    return b"".join([b"Exif\x00\x00MM\x00*", struct.pack(">IH", 8, len(texts)), entries, bytes(4), values])
+
+
+def _segment(payload: bytes) -> bytes:
+    if len(payload) > MAX_SEGMENT_BYTES:
+        raise ValueError(f"a JPEG segment holds at most {MAX_SEGMENT_BYTES} bytes, got {len(payload)}")
+    return struct.pack(">BBH", 0xFF, APP1, len(payload) + 2) + payload
+
+
+def _jpeg_metadata(image: bytes) -> Metadata:
+    found = Metadata(format="jpeg")
+    for marker, payload, _ in _segments(image):
+        if marker == APP1 and found.xmp is None and payload.startswith(XMP_SIGNATURE):
+            found.xmp = payload.removeprefix(XMP_SIGNATURE)
+        found.has_c2pa |= marker == APP11 and payload.startswith(JUMBF_SIGNATURE)
+    return found
+
+
+def _segments(image: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Marker, payload and end of each segment in front of the first scan."""
+    place = len(JPEG_START)
+    while place + 4 <= len(image) and image[place] == 0xFF:
+        marker = image[place + 1]
+        if marker in (JPEG_SCAN, JPEG_END):
+            return
+        if marker == 0xFF:                              # a fill byte
+            place += 1
+            continue
+        length = 0 if marker in JPEG_BARE else int.from_bytes(image[place + 2 : place + 4], "big")
+        end = place + 2 + length
+        if end > len(image) or (length < 2 and marker not in JPEG_BARE):
+            return
+        yield marker, image[place + 4 : end], end
+        place = end

@@ -1,0 +1,67 @@
+"""What the worker writes into the images it codes: how each was made, from the item that asked for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rosacea.render.v1 import render_pb2
+from rosacea_client.marks import Mark, software
+from rosacea_client.provenance import SEED_SCHEMES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SEED_SCHEME = SEED_SCHEMES[1]
+LONGEST_LABEL = 256         # numbers; a longer one is not told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """What every image of one worker has in common."""
+
+    name: str               # of the model
+    digest: str
+    fingerprint: str
+
+
+def mark_of(item: render_pb2.RenderItem, maker: Maker) -> Mark:
+    """The mark of one face. It depends on the item and the maker alone, and never holds a latent."""
+    latent = item.WhichOneof("latent")
+    assert latent, "an item that was drawn has a latent"
+    mapped = latent in ("seed", "z")        # w and ws are drawn as they are
+    random = item.noise == render_pb2.NOISE_RANDOM
+    return Mark(
+        software=software(),
+        model=f"models/{maker.name}",
+        digest=maker.digest,
+        fingerprint=maker.fingerprint,
+        seed_scheme=SEED_SCHEME,
+        latent=latent,
+        seed=item.seed if latent == "seed" else None,
+        truncation_psi=item.truncation_psi if mapped else None,
+        truncation_cutoff=item.truncation_cutoff if mapped and item.HasField("truncation_cutoff") else None,
+        noise_mode=render_pb2.Noise.Name(item.noise).removeprefix("NOISE_").lower(),
+        noise_seed=item.noise_seed if random else None,
+        style_mixes=tuple(mixes(item)) or None,
+        format=render_pb2.Encoding.Name(item.encoding).removeprefix("ENCODING_").lower(),
+        jpeg_quality=item.jpeg_quality if item.encoding == render_pb2.ENCODING_JPEG else None,
+        **label_fields(np.frombuffer(item.label, "<f4")),
+    )
+
+
+def mixes(item: render_pb2.RenderItem) -> list[dict[str, int]]:
+    return [{"seed": mix.seed, "first_row": mix.first_row, "end_row": mix.end_row} for mix in item.mixes]
+
+
+def label_fields(label: NDArray[np.float32]) -> dict[str, Any]:
+    """The class where the label is one, else its numbers, as short as they come back to the same float32."""
+    if not label.size:
+        return {}
+    if np.count_nonzero(label) == 1 and label.max() == 1:
+        return {"class_index": int(label.argmax())}
+    if label.size > LONGEST_LABEL:
+        return {"label_left_out": True}
+    return {"label_vector": tuple(float(str(number)) for number in label)}

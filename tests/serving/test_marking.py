@@ -1,0 +1,205 @@
+"""Every coded image that leaves a worker says what it is, and is the same as before in every other way."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rosacea.render.v1 import render_pb2
+from rosacea_client import Mark, inspect_image
+from rosacea_client.marks import MAX_MARK_BYTES
+from rosacea_model import GeneratorConfig, Sample
+from rosacea_model.engine import Engine
+from rosacea_model.fresh import fresh_model
+from rosacea_model.modelfile import ModelFile
+from rosacea_serving.catalog import CODING_HEADER_BYTES, ServedModel
+from rosacea_serving.encode import encode, jpeg, png
+from rosacea_serving.handler import FaceHandler
+from rosacea_serving.marking import LONGEST_LABEL, Maker, label_fields, mark_of
+from rosacea_serving.signing import MAX_SIGNATURE_BYTES
+
+from .test_handler import handle, item, row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PNG, JPEG, RAW = render_pb2.ENCODING_PNG, render_pb2.ENCODING_JPEG, render_pb2.ENCODING_RAW
+CODED = {"png": PNG, "jpeg": JPEG}
+CONFIG = GeneratorConfig(
+    z_dim=8, w_dim=8, c_dim=3, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16
+)
+MAKER = Maker(name="n" * 63, digest="d" * 64, fingerprint="f" * 64)
+LABEL = np.array([0.1, 0, 0.9], "<f4").tobytes()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "small"
+    fresh_model(folder, CONFIG, seed=1, name="small")
+    return folder
+
+
+def worker(folder: Path) -> FaceHandler:
+    handler = FaceHandler()
+    handler.initialize(SimpleNamespace(system_properties={"model_dir": str(folder), "gpu_id": None}))
+    return handler
+
+
+@pytest.fixture(scope="module")
+def handler(folder: Path) -> FaceHandler:
+    return worker(folder)
+
+
+def images(handler: FaceHandler, *items: render_pb2.RenderItem) -> list[bytes]:
+    (result,) = handle(handler, row(*items))
+    assert not [outcome.failure.reason for outcome in result.outcomes if outcome.failure.reason]
+    return [outcome.image for outcome in result.outcomes]
+
+
+def decoded(image: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(image), formats=("PNG", "JPEG")) as picture:
+        return np.asarray(picture)
+
+
+@pytest.mark.parametrize("image_format", CODED)
+def test_an_image_says_what_was_asked_for_and_what_drew_it(handler: FaceHandler, image_format: str) -> None:
+    asked = item(
+        7, encoding=CODED[image_format], jpeg_quality=90, truncation_cutoff=2, noise=render_pb2.NOISE_RANDOM,
+        noise_seed=5, label=LABEL, mixes=[render_pb2.Mix(seed=3, first_row=1, end_row=2)],
+    )    # fmt: skip
+
+    (result,) = handle(handler, row(asked))
+
+    mark = inspect_image(result.outcomes[0].image).mark
+    assert mark is not None
+    assert (mark.model, mark.digest, mark.fingerprint) == ("models/small", result.digest, result.fingerprint)
+    assert (mark.latent, mark.seed, mark.seed_scheme) == ("seed", 7, "numpy-randomstate")
+    assert (mark.truncation_psi, mark.truncation_cutoff) == (0.7, 2)
+    assert (mark.noise_mode, mark.noise_seed) == ("random", 5)
+    assert mark.label_vector == (0.1, 0.0, 0.9)
+    assert mark.told()["style_mixes"] == [{"seed": 3, "first_row": 1, "end_row": 2}]
+    assert (mark.format, mark.jpeg_quality) == (image_format, 90 if image_format == "jpeg" else None)
+
+
+def test_a_png_decodes_to_the_very_pixels_of_raw(handler: FaceHandler) -> None:
+    bare, coded = images(handler, item(7, encoding=RAW), item(7, encoding=PNG))
+
+    assert decoded(coded).tobytes() == bare
+
+
+def test_a_jpeg_decodes_to_what_it_would_without_a_mark(handler: FaceHandler, folder: Path) -> None:
+    pixels = Engine.load(folder).render([Sample(seed=7, truncation_psi=0.7)])[0]
+
+    (coded,) = images(handler, item(7, encoding=JPEG, jpeg_quality=90))
+
+    assert np.array_equal(decoded(coded), decoded(jpeg(pixels, 90)))
+
+
+def test_raw_is_bare_pixels_and_latents_are_bare_numbers(handler: FaceHandler, folder: Path) -> None:
+    engine = Engine.load(folder)
+    sample = Sample(seed=7, truncation_psi=0.7)
+
+    bare, rows = images(handler, item(7), item(7, output=render_pb2.OUTPUT_WS))
+
+    assert bare == engine.render([sample])[0].tobytes()
+    ws = engine.ws_each([sample])[0]
+    assert isinstance(ws, np.ndarray) and rows == ws.tobytes()
+
+
+@pytest.mark.parametrize("image_format", CODED)
+def test_a_face_is_the_same_bytes_alone_in_company_and_from_another_worker(
+    handler: FaceHandler, folder: Path, image_format: str
+) -> None:
+    def asked(seed: int) -> render_pb2.RenderItem:
+        return item(seed, encoding=CODED[image_format], jpeg_quality=90)
+
+    (alone,) = images(handler, asked(7))
+
+    assert images(handler, asked(1), asked(7), asked(2))[1] == alone
+    assert images(worker(folder), asked(7)) == [alone]
+    assert images(handler, asked(8)) != [alone]
+
+
+@pytest.mark.parametrize("kind", ["z", "w", "ws"])
+@pytest.mark.parametrize("image_format", CODED)
+def test_a_latent_is_never_told(handler: FaceHandler, image_format: str, kind: str) -> None:
+    rows = CONFIG.num_ws if kind == "ws" else 1
+    numbers = np.random.default_rng(0).normal(size=(rows, 8)).astype("<f4")
+    psi = 0.7 if kind == "z" else 1.0
+
+    asked = item(encoding=CODED[image_format], jpeg_quality=90, truncation_psi=psi)
+    setattr(asked, kind, numbers.tobytes())
+    (image,) = images(handler, asked)
+
+    mark = inspect_image(image).mark
+    assert mark is not None and (mark.latent, mark.seed) == (kind, None)
+    assert mark.truncation_psi == (0.7 if kind == "z" else None)
+    assert not [number for number in numbers.flat if number.tobytes() in image or str(number)[:6].encode() in image]
+
+
+def most_telling(encoding: render_pb2.Encoding.ValueType) -> render_pb2.RenderItem:
+    """The item with the longest mark that a caller can ask for."""
+    awkward = np.full(LONGEST_LABEL, -1.1754944e-38, "<f4")
+    mixes = [render_pb2.Mix(seed=2**32 - 1, first_row=17, end_row=18)] * 64
+    return item(
+        2**32 - 1, encoding=encoding, jpeg_quality=100, truncation_psi=-1.2345678901234567e-300, truncation_cutoff=18,
+        noise=render_pb2.NOISE_RANDOM, noise_seed=2**32 - 1, label=awkward.tobytes(), mixes=mixes,
+    )    # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", CODED.values())
+def test_the_longest_mark_has_room(encoding: render_pb2.Encoding.ValueType) -> None:
+    asked = most_telling(encoding)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    config = GeneratorConfig(img_resolution=64)
+    model = ServedModel(ModelFile(name="n" * 63, path=None, digest="d" * 64, config=config))  # type: ignore[arg-type]
+
+    marked = encode(pixels, encoding, 100, mark_of(asked, MAKER))
+
+    plain = png(pixels) if encoding == PNG else jpeg(pixels, 100)
+    assert 8_000 < len(marked) - len(plain) < MAX_MARK_BYTES
+    assert len(marked) + MAX_SIGNATURE_BYTES < model.most_coded_bytes
+    assert MAX_MARK_BYTES + MAX_SIGNATURE_BYTES < CODING_HEADER_BYTES
+    assert inspect_image(marked).mark == mark_of(asked, MAKER)
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ([], {}),
+        ([0, 0, 1], {"class_index": 2}),
+        ([1], {"class_index": 0}),
+        ([0, 0, 0], {"label_vector": (0, 0, 0)}),
+        ([0, 2, 0], {"label_vector": (0, 2, 0)}),
+        ([0.1, 1 / 3], {"label_vector": (0.1, 0.33333334)}),
+        ([0.5] * (LONGEST_LABEL + 1), {"label_left_out": True}),
+        ([0.0] * LONGEST_LABEL + [1.0], {"class_index": LONGEST_LABEL}),
+    ],
+)
+def test_a_label_is_told_so_that_it_comes_back(label: list[float], told: dict[str, Any]) -> None:
+    numbers = np.array(label, "<f4")
+
+    assert label_fields(numbers) == told
+    if "label_vector" in told:
+        assert np.array(told["label_vector"], "<f4").tobytes() == numbers.tobytes()
+
+
+@pytest.mark.parametrize("psi", [0.1 + 0.2, 1e-300, -2.0, 1 / 3])
+def test_truncation_is_told_to_the_last_bit(psi: float) -> None:
+    told = json.loads(mark_of(item(encoding=PNG, truncation_psi=psi), MAKER).to_json())["truncation_psi"]
+
+    assert math.copysign(1, told) == math.copysign(1, psi) and told == psi
+
+
+def test_a_mark_is_ascii_and_has_no_date() -> None:
+    mark = mark_of(most_telling(PNG), MAKER)
+
+    assert mark.to_json().isascii()
+    assert not [name for name in Mark.model_fields if "date" in name or "time" in name]
