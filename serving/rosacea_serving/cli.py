@@ -55,6 +55,7 @@ def serve(
     grace_seconds: Annotated[float | None, flag("grace_seconds")] = None,
     retire_seconds: Annotated[float | None, flag("retire_seconds")] = None,
     circuit_seconds: Annotated[float | None, flag("circuit_seconds")] = None,
+    model_public_key: Annotated[Path | None, flag("model_public_key")] = None,
     java: Annotated[Path | None, flag("java")] = None,
 ) -> None:
     """Serve models over gRPC: starts TorchServe and the gateway, and watches both until SIGTERM or Ctrl-C.
@@ -70,7 +71,7 @@ def serve(
     for name in unknown_variables(os.environ):
         log.warning("%s is no setting", name)
     with tempfile.TemporaryDirectory(prefix="rosacea-models-") as scratch:
-        read = reader(Shelf(Path(scratch)), settings, lambda: Settings.read(flags, config))
+        read = reader(Shelf(Path(scratch), settings.model_public_key), settings, lambda: Settings.read(flags, config))
         if check:
             print(report(settings, read([])))
         else:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 SERVICE = faces_pb2.DESCRIPTOR.services_by_name["FaceService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+LIVE = "live"                       # a name in the health service: this process answers, whether or not it can draw
 HANDSHAKE_TIMEOUT_MS = 5000         # idle sockets that never speak are dropped after this
 MAX_STREAMS_PER_CONNECTION = 128    # more wait at the client; bounds what a connection can make us hold
 LAST_WORDS_SECONDS = 0.5            # for the statuses that are still on their way out
@@ -155,6 +156,7 @@ class Gateway:
 
     @asynccontextmanager
     async def _answering(self, server: grpc.aio.Server) -> AsyncIterator[None]:
+        await self._health.set(LIVE, SERVING)
         await self._set_health()
         await server.start()
         log.info("listening on %s", self.address)

