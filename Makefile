@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SUITES := model serving clients/python tests
+TORCH := 2.13.0
 BUF := npx --yes @bufbuild/buf@1.75.0
 MINUTES ?= 30
 STEPS ?=
@@ -17,7 +18,7 @@ setup: .venv/ready  ## make .venv with everything in it
 # torch comes first and by its exact version: a bare `torch` would bring gigabytes of another build.
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet torch==$(TORCH)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
@@ -37,7 +38,7 @@ test-fast: setup  ## run the tests that take no more than seconds
 	$(BIN)/pytest -m 'not slow'
 
 lint: setup  ## check style, and the protos where node is at hand
-	$(BIN)/ruff check $(SUITES)
+	$(BIN)/ruff check $(SUITES) locks
 	@if command -v npx >/dev/null; then $(MAKE) --no-print-directory lint-protos; \
 	else echo 'protos not linted: no node here (buf comes from npm); tests/protos still compares the API'; fi
 
@@ -75,6 +76,21 @@ fuzz: setup  ## fuzz the requests for ten minutes; what is found lands in build/
 soak: setup  ## try the real service for half an hour: mixed load, kills, swaps, memory, network; STEPS=memory runs one
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(STEPS)
 
+lock: .venv-lock/ready  ## pin anew what the images install, by SHA-256
+	.venv-lock/bin/python locks/make.py $(TORCH)
+
+.venv-lock/ready:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet uv==0.13.9
+	touch $@
+
+rules: setup  ## make the Prometheus operator's object of Prometheus's rules anew
+	$(BIN)/python serving/deploy/kubernetes/prometheusrule.py > serving/deploy/kubernetes/prometheusrule.yaml
+
+sbom: setup  ## list what is installed, as CycloneDX, in build/sbom.cdx.json
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment --output-reproducible --of JSON -o build/sbom.cdx.json $(BIN)/python
+
 settings: setup  ## make docs/SETTINGS.md anew
 	$(BIN)/python -m rosacea_serving.settings_doc > docs/SETTINGS.md
 
@@ -90,7 +106,7 @@ bench-train: setup  ## measure training against the same training written plainl
 	$(BIN)/python -m tests.bench.bench_train
 
 clean:  ## remove everything that was made here
-	rm -rf .venv .venv-proto build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-proto .venv-lock build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup demo serve demo-model test test-fast lint lint-protos typecheck proto proto-freeze train-smoke settings \
-	fuzz soak bench bench-gateway bench-e2e bench-train clean
+	lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train clean

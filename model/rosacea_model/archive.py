@@ -5,8 +5,9 @@
     handler.py                one class; everything else is in the installed package
     generator.safetensors     the weights, byte for byte
     model.json                the manifest that pins their digest
+    model.sig                 where the model is signed: by whom, see `signing`
 
-Needs no torch. Reading takes the two model files by name and trusts nothing else in the archive.
+Needs no torch. Reading takes the model's own files by name and trusts nothing else in the archive.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import ModelRejected
-from .modelfile import MANIFEST_NAME, MAX_MANIFEST_BYTES, WEIGHTS_NAME, ModelFile, check_name, verify
+from .modelfile import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, WEIGHTS_NAME, ModelFile, check_name, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,12 +66,14 @@ class WorkerOptions:
 
 def small_members(model: ModelFile, options: WorkerOptions) -> dict[str, bytes]:
     """Everything but the weights: name in the archive to bytes."""
-    return {
+    members = {
         ARCHIVE_MANIFEST: archive_manifest(model),
         HANDLER_NAME: HANDLER.encode(),
         CONFIG_NAME: worker_config(options),
         MANIFEST_NAME: model.path.with_name(MANIFEST_NAME).read_bytes(),
     }
+    signature = model.path.with_name(SIGNATURE_NAME)
+    return members | ({SIGNATURE_NAME: signature.read_bytes()} if signature.exists() else {})
 
 
 def archive_manifest(model: ModelFile) -> bytes:
@@ -157,12 +160,14 @@ def read_archive(path: Path, folder: Path) -> ModelFile:
             folder.mkdir(parents=True, exist_ok=True)
             _extract(archive, WEIGHTS_NAME, folder, MAX_WEIGHTS_BYTES)
             _extract(archive, MANIFEST_NAME, folder, MAX_MANIFEST_BYTES)
+            if SIGNATURE_NAME in archive.namelist():
+                _extract(archive, SIGNATURE_NAME, folder, MAX_MANIFEST_BYTES)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OSError) as error:
         raise ModelRejected(f"{path}: not a readable archive: {error}") from error
     try:
         return verify(folder)
     except ModelRejected:
-        for name in (WEIGHTS_NAME, MANIFEST_NAME):
+        for name in (WEIGHTS_NAME, MANIFEST_NAME, SIGNATURE_NAME):
             (folder / name).unlink(missing_ok=True)
         raise
 

@@ -97,6 +97,30 @@ def show_info(
         _print_table(_flat(facts), title=str(model))
 
 
+@app.command("sign")
+def sign_model(
+    model: ModelPath,
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="Your private elliptic key, PEM, mode 0400.")],
+) -> None:
+    """Sign a model with your own key: `rosacea serve --model-public-key` then serves no other."""
+    from .signing import sign
+
+    typer.echo(sign(model, key))
+
+
+@app.command("verify")
+def verify_model(
+    model: ModelPath,
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="The signer's public key, PEM.")],
+) -> None:
+    """Check a model's digest and signature."""
+    from .signing import check_signature
+
+    file = verify(model)
+    check_signature(file, key)
+    typer.echo(f"{file.name} {file.digest} is signed by the owner of {key}")
+
+
 @app.command("new")
 def new_model(
     out: OutFolder,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_NAME = "generator.safetensors"
 MANIFEST_NAME = "model.json"
+SIGNATURE_NAME = "model.sig"         # beside the weights of a model that somebody has signed
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_MANIFEST_BYTES = 2**20
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

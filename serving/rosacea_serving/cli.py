@@ -57,6 +57,7 @@ def serve(
     circuit_seconds: Annotated[float | None, flag("circuit_seconds")] = None,
     c2pa_certificates: Annotated[Path | None, flag("c2pa_certificates")] = None,
     c2pa_key: Annotated[Path | None, flag("c2pa_key")] = None,
+    model_public_key: Annotated[Path | None, flag("model_public_key")] = None,
     java: Annotated[Path | None, flag("java")] = None,
 ) -> None:
     """Serve models over gRPC: starts TorchServe and the gateway, and watches both until SIGTERM or Ctrl-C.
@@ -72,7 +73,7 @@ def serve(
     for name in unknown_variables(os.environ):
         log.warning("%s is no setting", name)
     with Scratch("rosacea-models-") as scratch:
-        read = reader(Shelf(scratch.path), settings, lambda: Settings.read(flags, config))
+        read = reader(Shelf(scratch.path, settings.model_public_key), settings, lambda: Settings.read(flags, config))
         if check:
             print(report(settings, read([])))
         else:

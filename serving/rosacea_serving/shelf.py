@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from rosacea_model.archive import read_archive
 from rosacea_model.errors import ModelRejected
-from rosacea_model.modelfile import MANIFEST_NAME, WEIGHTS_NAME, locate, verify
+from rosacea_model.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, locate, verify
+from rosacea_model.signing import check_signature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
 
 
 class Shelf:
-    """Keeps copies below a folder, one for each name and digest."""
+    """Keeps copies below a folder, one for each name and digest.
 
-    def __init__(self, folder: Path) -> None:
+    With a public key it takes no model that the key's owner has not signed.
+    """
+
+    def __init__(self, folder: Path, public_key: Path | None = None) -> None:
         self._folder = folder
+        self._public_key = public_key
         self._numbers = itertools.count()
         self._kept: dict[tuple[str, str], ModelFile] = {}
 
@@ -33,7 +38,7 @@ class Shelf:
         """The models behind these paths; copies that are not `in_use` any more are thrown away.
 
         Archives give up their weights and manifest, never their code. Raises ModelRejected for the first model that
-        is not what its manifest says.
+        is not what its manifest says, and ValueError for a public key that is none.
         """
         needed = {(file.name, file.digest) for file in in_use}
         for key in self._kept.keys() - needed:
@@ -44,9 +49,14 @@ class Shelf:
         folder = self._folder / str(next(self._numbers))
         try:
             file = read_archive(path, folder) if path.suffix == ".mar" else copied(path, folder)
+            if self._public_key is not None:
+                check_signature(file, self._public_key)
         except ModelRejected as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise ModelRejected(str(error).replace(str(folder), str(path))) from error
+        except ValueError:
+            shutil.rmtree(folder)
+            raise
         if kept := self._kept.get((file.name, file.digest)):
             shutil.rmtree(folder)
             return kept
@@ -55,10 +65,13 @@ class Shelf:
 
 
 def copied(path: Path, folder: Path) -> ModelFile:
-    """A copy of a model folder (or of its weights file and the manifest beside it), verified."""
+    """A copy of a model folder (or of its weights file and what belongs to it beside it), verified."""
     weights = locate(path)
     folder.mkdir(parents=True)
-    for source, name in ((weights, WEIGHTS_NAME), (weights.with_name(MANIFEST_NAME), MANIFEST_NAME)):
+    sources = {WEIGHTS_NAME: weights} | {name: weights.with_name(name) for name in (MANIFEST_NAME, SIGNATURE_NAME)}
+    for name, source in sources.items():
+        if name == SIGNATURE_NAME and not source.exists():
+            continue
         try:
             shutil.copyfile(source, folder / name)
         except OSError as error:

@@ -13,9 +13,12 @@ import pytest
 from rosacea_model import GeneratorConfig, demo
 from rosacea_model.fresh import fresh_model
 from rosacea_model.modelfile import WEIGHTS_NAME, verify
+from rosacea_model.signing import sign
 from rosacea_serving.cli import reader
 from rosacea_serving.settings import Settings
 from rosacea_serving.shelf import Shelf
+
+from ..model.test_signing import write_keys
 
 if TYPE_CHECKING:
     from rosacea_model.modelfile import ModelFile
@@ -60,6 +63,20 @@ def test_a_damaged_model_is_told(model: ModelFile) -> None:
 
     assert code == 1
     assert "SHA-256 must be" in output
+
+
+def test_a_model_of_another_signer_is_told(model: ModelFile, tmp_path: Path) -> None:
+    key, public = write_keys(tmp_path, "ours")
+    _, theirs = write_keys(tmp_path, "theirs")
+    folder = str(model.path.parent)
+
+    assert check(folder, "--model-public-key", str(public))[0] == 1
+    sign(model.path, key)
+    assert check(folder, "--model-public-key", str(public))[0] == 0
+    code, output = check(folder, "--model-public-key", str(theirs))
+
+    assert code == 1
+    assert "not of this model by the owner of" in output and "Traceback" not in output
 
 
 @pytest.mark.parametrize(

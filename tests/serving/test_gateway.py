@@ -435,6 +435,7 @@ async def test_health_follows_the_workers(service: Service) -> None:
     service.workers.on_state("down")
     await asyncio.sleep(0.01)
     assert await status("") == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert await status("live") == health_pb2.HealthCheckResponse.SERVING, "it answers, though it cannot draw"
 
 
 async def test_a_client_that_watches_health_sends_calls_only_while_the_service_is_serving(service: Service) -> None:

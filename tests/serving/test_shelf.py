@@ -10,8 +10,11 @@ from rosacea_model import GeneratorConfig
 from rosacea_model.archive import WorkerOptions, write_archive
 from rosacea_model.errors import ModelRejected
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import MANIFEST_NAME, WEIGHTS_NAME, verify
+from rosacea_model.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, verify
+from rosacea_model.signing import sign
 from rosacea_serving.shelf import Shelf
+
+from ..model.test_signing import write_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +81,40 @@ def test_copies_are_kept_while_they_are_in_use_and_no_longer(shelf: Shelf, model
     assert old.path.exists() and new.path.exists() and new.digest != old.digest
     shelf.take([model], in_use=[new])
     assert not old.path.exists() and new.path.exists()
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
+def test_with_a_key_only_what_its_owner_signed_is_taken(model: Path, tmp_path: Path, packed: bool) -> None:
+    key, public = write_keys(tmp_path, "ours")
+    theirs, _ = write_keys(tmp_path, "theirs")
+    shelf = Shelf(tmp_path / "shelf", public)
+
+    def taken() -> str:
+        if packed:
+            write_archive(verify(model), tmp_path / "demo.mar", WorkerOptions())
+        (file,) = shelf.take([tmp_path / "demo.mar" if packed else model])
+        return file.digest
+
+    sign(model, key)
+    assert taken() == verify(model).digest
+    sign(model, theirs)
+    with pytest.raises(ModelRejected, match=r"model\.sig: not of this model by the owner of") as refusal:
+        taken()
+    assert str(tmp_path / "shelf") not in str(refusal.value)
+    (model / SIGNATURE_NAME).unlink()
+    with pytest.raises(ModelRejected, match="not signed"):
+        taken()
+    assert list((tmp_path / "shelf").iterdir()) == []
+
+
+def test_without_a_key_a_signature_is_not_asked_for(shelf: Shelf, model: Path) -> None:
+    (model / SIGNATURE_NAME).write_text("rubbish")
+
+    assert shelf.take([model])[0].digest == verify(model).digest
+
+
+def test_a_key_that_is_none_leaves_no_copy(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a public elliptic key"):
+        Shelf(tmp_path / "shelf", tmp_path / "none").take([model])
+
+    assert list((tmp_path / "shelf").iterdir()) == []

@@ -139,7 +139,7 @@ def prepare(models: Sequence[ModelFile], options: WorkerOptions) -> Layout:
 
 def make_private_directory() -> Scratch:
     """A new directory, mode 0700, whose path leaves room for the names of UNIX sockets."""
-    for parent in (None, "/tmp"):     # noqa: S108 -- mkdtemp makes a name of its own there
+    for parent in (None, "/tmp"):     # noqa: S108  # nosec B108 -- mkdtemp makes a name of its own there
         scratch = Scratch(parent=parent)
         if len(bytes(scratch.path / "t" / ".ts.sock.99999")) <= MAX_SOCKET_PATH:
             return scratch

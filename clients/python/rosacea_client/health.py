@@ -1,0 +1,36 @@
+"""`rosacea health`: whether the service would draw now, as an exit code; containers and scripts ask it."""
+
+from typing import Annotated, Any
+
+import grpc
+import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from rosacea_client.address import DEFAULT_ADDRESS
+
+SERVING = "SERVING"
+
+
+def health(
+    address: Annotated[
+        str, typer.Argument(envvar="ROSACEA_ADDRESS", help="Where the service listens, HOST:PORT.")
+    ] = DEFAULT_ADDRESS,
+    service: Annotated[str, typer.Option("--service", help="models/NAME; unset = the service as a whole.")] = "",
+    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 3.0,
+) -> None:
+    """Ask whether the service is SERVING: exit code 0 if so, 1 if not or if it does not answer."""
+    status = ask(address, service, timeout)
+    typer.echo(status)
+    if status != SERVING:
+        raise typer.Exit(1)
+
+
+def ask(address: str, service: str, timeout_seconds: float) -> str:
+    """SERVING, NOT_SERVING or SERVICE_UNKNOWN, or the gRPC code of an answer that did not come."""
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
