@@ -58,6 +58,22 @@ def serve(
     c2pa_certificates: Annotated[Path | None, flag("c2pa_certificates")] = None,
     c2pa_key: Annotated[Path | None, flag("c2pa_key")] = None,
     model_public_key: Annotated[Path | None, flag("model_public_key")] = None,
+    tls_certificate: Annotated[Path | None, flag("tls_certificate")] = None,
+    tls_key: Annotated[Path | None, flag("tls_key")] = None,
+    tls_client_ca: Annotated[Path | None, flag("tls_client_ca")] = None,
+    api_keys: Annotated[Path | None, flag("api_keys")] = None,
+    oidc_issuer: Annotated[str | None, flag("oidc_issuer")] = None,
+    oidc_audience: Annotated[str | None, flag("oidc_audience")] = None,
+    oidc_jwks: Annotated[str | None, flag("oidc_jwks")] = None,
+    failed_attempts_per_minute: Annotated[int | None, flag("failed_attempts_per_minute")] = None,
+    insecure: Annotated[bool | None, flag("insecure")] = None,
+    reflection: Annotated[bool | None, flag("reflection")] = None,
+    channelz: Annotated[bool | None, flag("channelz")] = None,
+    health_address: Annotated[str | None, flag("health_address")] = None,
+    quota_images_per_second: Annotated[float | None, flag("quota_images_per_second")] = None,
+    quota_burst_images: Annotated[int | None, flag("quota_burst_images")] = None,
+    quota_calls: Annotated[int | None, flag("quota_calls")] = None,
+    quota_streams: Annotated[int | None, flag("quota_streams")] = None,
     java: Annotated[Path | None, flag("java")] = None,
 ) -> None:
     """Serve models over gRPC: starts TorchServe and the gateway, and watches both until SIGTERM or Ctrl-C.
@@ -98,12 +114,16 @@ def reader(
 
 def report(settings: Settings, files: Sequence[ModelFile]) -> str:
     """What would be in force, one setting and one model a line. Raises what would keep the service from starting."""
+    from prometheus_client import CollectorRegistry
+
+    from .access.access import Access
     from .catalog import Catalog
     from .deployment import torchserve_options
     from .signing import signer_of
     from .torchserve.java import find_java
     from .torchserve.process import child_environment
 
+    Access(settings, CollectorRegistry())
     for model in Catalog(files).revisions:
         options = torchserve_options(model.file, settings)
         child_environment(os.environ, options.worker_threads)

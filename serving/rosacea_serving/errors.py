@@ -1,6 +1,8 @@
 """What can go wrong with a call, and the gRPC status that tells it.
 
 ServiceError
+  Unauthenticated    the caller is nobody that the service knows
+  Forbidden          the caller is known, and may not do this
   InvalidRequest     the request can never succeed as written
   ModelNotFound      no such model or revision
   Overloaded         try again later; with quotas where it is the caller's own share that is used up
@@ -51,6 +53,14 @@ class ServiceError(Exception):
         self.quotas = tuple(quotas)
 
 
+class Unauthenticated(ServiceError):
+    """The caller is nobody that the service knows."""
+
+
+class Forbidden(ServiceError):
+    """The caller is known, and may not do this."""
+
+
 class InvalidRequest(ServiceError):
     """The request can never succeed as written; its violations name the fields."""
 
@@ -90,6 +100,11 @@ class FaceFailed(ServiceError):
     """The model could not draw this face, or the worker failed at it."""
 
 
+def unauthenticated() -> Unauthenticated:
+    """What callers hear of their credentials, whatever is wrong with them."""
+    return Unauthenticated(Reason.CREDENTIALS_REQUIRED, "valid credentials are required")
+
+
 def shutting_down() -> Unavailable:
     """What callers hear while the service closes: another replica, or this one in a moment, may answer."""
     return Unavailable(Reason.SHUTTING_DOWN, "the service is shutting down", retry_after_seconds=1.0)
@@ -101,6 +116,8 @@ def no_worker() -> Unavailable:
 
 
 STATUS: dict[type[ServiceError], int] = {
+    Unauthenticated: code_pb2.UNAUTHENTICATED,
+    Forbidden: code_pb2.PERMISSION_DENIED,
     InvalidRequest: code_pb2.INVALID_ARGUMENT,
     ModelNotFound: code_pb2.NOT_FOUND,
     Overloaded: code_pb2.RESOURCE_EXHAUSTED,

@@ -201,6 +201,10 @@ class Faces:
             max_page_size=MAX_PAGE,
             max_queued_stream_images=places(Lane.BULK, self._limits.queue_images),
             max_unsent_answer_bytes=self._limits.answer_bytes,
+            quota_images_per_second=self._limits.quota_images_per_second,
+            quota_burst_images=self._limits.quota_burst_images,
+            quota_calls=self._limits.quota_calls,
+            quota_streams=self._limits.quota_streams,
         )
         return wire.model_message(model, limits, self._ready(model))
 

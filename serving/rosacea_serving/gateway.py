@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 import grpc
+from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
@@ -24,6 +25,7 @@ from rosacea.v1 import faces_pb2, faces_pb2_grpc
 from rosacea_client.convert import MAX_MESSAGE_BYTES
 from rosacea_model.errors import ModelError
 
+from .access.access import Access
 from .calls import Calls
 from .deployment import Deployment, Workers
 from .faces import Faces
@@ -72,7 +74,8 @@ class Gateway:
         self._stop_by = 0.0
         self.metrics = Metrics()
         self._calls = Calls(self.metrics.open_calls)
-        self.port = 0
+        self._access = Access(settings, self.metrics.registry)
+        self.port = self.health_port = 0
         self._fleet = Fleet(files, self._deploy, self._calls, settings.retire_seconds)
         self._faces = Faces(
             self._fleet.catalog,
@@ -87,6 +90,8 @@ class Gateway:
             server = self._bind()
             self._serve_metrics(stack)
             stack.callback(self._faces.close)
+            self.health_port = await stack.enter_async_context(self._health.alone(self._settings.health_address))
+            await stack.enter_async_context(self._access.watching())
             await stack.enter_async_context(self._drawing())
             await stack.enter_async_context(self._answering(server))
             self._stack = stack.pop_all()
@@ -132,7 +137,7 @@ class Gateway:
 
     def _bind(self) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._calls, self.metrics.rejected)],
+            interceptors=[CallInterceptor(self._calls, self.metrics.rejected), self._access.interceptor],
             options=[
                 ("grpc.max_receive_message_length", self._settings.max_request_bytes),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -141,14 +146,18 @@ class Gateway:
                 ("grpc.so_reuseport", 0),
             ],
         )
+        self.register(server)
+        self.port = self._access.listen(server)
+        return server
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the services; each of their methods has a rule in `access.rules`."""
         faces_pb2_grpc.add_FaceServiceServicer_to_server(FaceServicer(self._faces), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection([SERVICE, HEALTH, reflection.SERVICE_NAME], server)
-        try:
-            self.port = server.add_insecure_port(self._settings.address)
-        except RuntimeError as error:
-            raise ValueError(f"address must be free and of this machine, got {self._settings.address}") from error
-        return server
+        if self._settings.shows_itself:
+            reflection.enable_server_reflection([SERVICE, HEALTH, reflection.SERVICE_NAME], server)
+        if self._settings.channelz:
+            channelz.add_channelz_servicer(server)
 
     def _serve_metrics(self, stack: AsyncExitStack) -> None:
         address = self._settings.metrics_address

@@ -7,6 +7,7 @@ that does not read would hold up all others, and the shutdown.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+LONGEST = 4096          # bytes of a request of a probe
 
 
 class Health(health_pb2_grpc.HealthServicer):
@@ -65,6 +67,27 @@ class Health(health_pb2_grpc.HealthServicer):
                 yield health_pb2.HealthCheckResponse(status=status)
                 told = status
             await changed.wait()
+
+    @asynccontextmanager
+    async def alone(self, address: str | None) -> AsyncIterator[int]:
+        """Answer at an address of its own, in plain text, beside the service: for probes that cannot speak TLS.
+
+        Gives the port, 0 without an address; ValueError where it cannot be had.
+        """
+        if address is None:
+            yield 0
+            return
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", LONGEST)])
+        health_pb2_grpc.add_HealthServicer_to_server(self, server)
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ValueError(f"health_address must be free and of this machine, got {address}") from error
+        await server.start()
+        try:
+            yield port
+        finally:
+            await server.stop(0)
 
     def _change(self, statuses: dict[str, Status]) -> None:
         self._statuses = statuses

@@ -90,7 +90,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _both_streaming(self, handler: Handler) -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[Any]]:
         async def answer(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             try:
-                async for message in handler.stream_stream((parse(handler, data) async for data in requests), context):
+                async for message in handler.stream_stream(parse_all(handler, requests), context):
                     yield message
             except Exception as error:
                 await self._abort(context, error)
@@ -116,6 +116,12 @@ def parse(handler: Handler, data: bytes) -> Any:
         return handler.request_deserializer(data)
     except DecodeError as error:
         raise InvalidRequest(Reason.MALFORMED_REQUEST, "the request is not a valid protobuf message") from error
+
+
+async def parse_all(handler: Handler, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    """The request messages. Nothing is taken from `requests` before it is asked for: some calls are refused first."""
+    async for data in requests:
+        yield parse(handler, data)
 
 
 def serializer(handler: Handler) -> Callable[[Any], bytes]:

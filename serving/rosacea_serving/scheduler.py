@@ -125,7 +125,7 @@ class Scheduler:
     def submit(
         self, items: Sequence[render_pb2.RenderItem], lane: Lane = Lane.INTERACTIVE, caller: Caller = NOBODY
     ) -> list[asyncio.Future[Drawn]]:
-        """Queue images; all of them or, where there is no room for all, none (Overloaded).
+        """Queue images; all of them or, where there is no room or no allowance for all, none (Overloaded).
 
         Cancelling a future takes its image out of the queue.
         """
@@ -133,6 +133,7 @@ class Scheduler:
             raise shutting_down()
         if self.room(lane, caller) < len(items):
             raise self._overloaded(lane, caller, len(items))
+        caller.spend(len(items))
         futures = [self._put(item, lane, caller) for item in items]
         self._dispatch()
         return futures

@@ -6,41 +6,42 @@ from typing import TYPE_CHECKING, Any
 
 from rosacea.v1 import faces_pb2, faces_pb2_grpc
 
-from .caller import caller_of
+from .caller import CALLER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     import grpc
 
-    from .caller import Caller
     from .faces import Faces
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class FaceServicer(faces_pb2_grpc.FaceServiceServicer):
-    """Errors are raised, never set: the interceptor turns them into statuses."""
+    """Errors are raised, never set: the interceptor turns them into statuses.
 
-    def __init__(self, faces: Faces, caller_of: Callable[[Context], Caller] = caller_of) -> None:
+    Callers have been let in by `access`, which says who they are.
+    """
+
+    def __init__(self, faces: Faces) -> None:
         self._faces = faces
-        self._caller_of = caller_of
 
     async def GenerateFaces(  # noqa: N802
         self, request: faces_pb2.GenerateFacesRequest, context: Context
     ) -> faces_pb2.GenerateFacesResponse:
-        return await self._faces.generate(request.spec, self._caller_of(context))  # type: ignore[return-value]
+        return await self._faces.generate(request.spec, CALLER.get())  # type: ignore[return-value]
 
     async def StreamFaces(  # noqa: N802
         self, request: faces_pb2.StreamFacesRequest, context: Context
     ) -> AsyncIterator[faces_pb2.StreamFacesResponse]:
-        async for message in self._faces.stream(request.spec, request.start_index, self._caller_of(context)):
+        async for message in self._faces.stream(request.spec, request.start_index, CALLER.get()):
             yield message
 
     async def MapLatents(  # noqa: N802
         self, request: faces_pb2.MapLatentsRequest, context: Context
     ) -> faces_pb2.MapLatentsResponse:
-        return await self._faces.map_latents(request.spec, self._caller_of(context))
+        return await self._faces.map_latents(request.spec, CALLER.get())
 
     async def GetModel(  # noqa: N802
         self, request: faces_pb2.GetModelRequest, context: Context

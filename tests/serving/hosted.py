@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, c_dim=3, channel_base=256)
 DIGEST = "ab" * 32
 MAX_IMAGES = 8
-SETTINGS = Settings(address="127.0.0.1:0", max_batch=4, queue_images=40, max_images_per_request=MAX_IMAGES)
+SETTINGS = Settings(
+    address="127.0.0.1:0", max_batch=4, queue_images=40, max_images_per_request=MAX_IMAGES,
+    quota_images_per_second=1e6, quota_burst_images=10**6, quota_calls=1000, quota_streams=1000,
+)    # fmt: skip
 REQUESTS: dict[str, Any] = {
     "GenerateFaces": pb.GenerateFacesRequest,
     "StreamFaces": pb.StreamFacesRequest,
@@ -86,9 +89,21 @@ def read_error(error: Any) -> tuple[grpc.StatusCode, str, dict[str, Any]]:
     return error.code(), error.details() or "", found
 
 
+def open_channel(address: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
+    """A channel that shares no connection with others."""
+    alone = [("grpc.use_local_subchannel_pool", 1)]
+    if credentials is None:
+        return grpc.insecure_channel(address, alone)
+    return grpc.secure_channel(address, credentials, alone)
+
+
 @contextmanager
-def hosted(settings: Settings = SETTINGS, config: GeneratorConfig = CONFIG) -> Iterator[Hosted]:
-    """Start a gateway on a loop and a thread of its own, and stop both at the end."""
+def hosted(
+    settings: Settings = SETTINGS,
+    config: GeneratorConfig = CONFIG,
+    credentials: grpc.ChannelCredentials | None = None,
+) -> Iterator[Hosted]:
+    """Start a gateway on a loop and a thread of its own, and stop both at the end; with credentials, ask over TLS."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever)
     thread.start()
@@ -109,7 +124,7 @@ def hosted(settings: Settings = SETTINGS, config: GeneratorConfig = CONFIG) -> I
     try:
         gateway = wait(start())
         try:
-            with grpc.insecure_channel(gateway.address) as channel:
+            with open_channel(gateway.address, credentials) as channel:
                 yield Hosted(gateway, made[0], channel)
         finally:
             wait(gateway.__aexit__(None, None, None))

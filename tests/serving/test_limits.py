@@ -48,7 +48,9 @@ TOLD: dict[str, tuple[str, ...]] = {
     "limits.num_ws": ("max_rows",),
     "limits.label_dim": ("label_dim",),
     "expected": ("z_dim", "w_dim", "num_ws"),
-    "most": ("max_queued_images", "max_queued_stream_images"),
+    "most": ("max_queued_images", "max_queued_stream_images", "quota_calls", "quota_streams"),
+    "rate": ("quota_images_per_second",),
+    "burst": ("quota_burst_images",),
     "share.most": ("max_unsent_answer_bytes",),
     "get_args(LatentSpace)": (),            # all that the API has names for
     "UINT32_MAX": (),                       # all that the field can hold

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rosacea_client.address import DEFAULT_ADDRESS
     from rosacea_client.client import FaceClient
+    from rosacea_client.connection import Tls
     from rosacea_client.errors import (
         Cancelled,
         DeadlineExceeded,
@@ -64,6 +65,7 @@ __all__ = [
     "ServerError",
     "StyleMix",
     "Timings",
+    "Tls",
     "Unavailable",
     "Violation",
     "contact_sheet",
@@ -88,6 +90,7 @@ _HOMES = {
     "SeedRange": "spec",
     "StyleMix": "spec",
     "Timings": "provenance",
+    "Tls": "connection",
     "Violation": "reasons",
     "contact_sheet": "grid",
     "inspect_image": "inspection",

@@ -14,6 +14,7 @@ import grpc
 from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1.faces_pb2_grpc import FaceServiceStub
 from rosacea_client.address import DEFAULT_ADDRESS
+from rosacea_client.connection import ApiKey, open_channel
 from rosacea_client.convert import CHANNEL_OPTIONS, face_spec, faces_in_order, latent_spec, latents_in_order
 from rosacea_client.errors import from_rpc
 from rosacea_client.fields import in_field, model_name
@@ -21,8 +22,10 @@ from rosacea_client.modelinfo import ModelInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from types import TracebackType
 
+    from rosacea_client.connection import Tls
     from rosacea_client.convert import FaceOptions, LatentOptions, Seeds
     from rosacea_client.face import Face
     from rosacea_client.latents import Latents
@@ -36,6 +39,7 @@ class FaceClient:
 
     FaceClient()                                    # this machine, default port, a minute for each call
     FaceClient("faces.example:7433", timeout_seconds=10)
+    FaceClient("faces.example:7433", tls=Tls(ca_file="ca.pem"), api_key=Path("mine.key"))
     FaceClient(channel=grpc.secure_channel(...))    # the caller's own channel, which stays open
     """
 
@@ -44,13 +48,27 @@ class FaceClient:
         target: str = DEFAULT_ADDRESS,
         timeout_seconds: float = 60.0,
         channel: grpc.Channel | None = None,
+        *,
+        tls: Tls | bool = False,
+        api_key: str | Path | None = None,
+        api_key_in_plain_text: bool = False,
     ) -> None:
+        """`api_key` is the key itself, or as a Path the file that holds it, which is read again when it changes.
+
+        It goes to other machines over TLS only, unless `api_key_in_plain_text`. A ValueError or OSError tells what is
+        wrong with a file.
+        """
         if not timeout_seconds > 0:
             raise ValueError(f"timeout_seconds must be above 0, got {timeout_seconds}")
+        if channel is not None and (tls or api_key):
+            raise ValueError("tls and api_key are for a channel of the client's own, got one of yours as well")
+        self._api_key = ApiKey(api_key) if api_key is not None else None
         self.target = target if channel is None else "the service"
         self.timeout_seconds = timeout_seconds
         self._owns_channel = channel is None
-        self._channel = channel or grpc.insecure_channel(target, CHANNEL_OPTIONS)
+        self._channel = channel or open_channel(
+            target, tls, api_key is not None, api_key_in_plain_text, CHANNEL_OPTIONS
+        )
         self._stub = FaceServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -119,12 +137,15 @@ class FaceClient:
 
     def _call(self, method: Callable[..., Answer], request: Any) -> Answer:
         try:
-            return method(request, timeout=self.timeout_seconds)
+            return method(request, timeout=self.timeout_seconds, metadata=self._metadata())
         except grpc.RpcError as error:
             raise from_rpc(error, self.target) from None
 
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return self._api_key.metadata() if self._api_key else ()
+
     def _answers(self, request: pb.StreamFacesRequest) -> Iterator[pb.StreamFacesResponse]:
-        call = self._stub.StreamFaces(request, timeout=self.timeout_seconds)
+        call = self._stub.StreamFaces(request, timeout=self.timeout_seconds, metadata=self._metadata())
         try:
             yield from call
         except grpc.RpcError as error:

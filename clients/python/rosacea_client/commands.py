@@ -14,6 +14,7 @@ import typer
 
 from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.client import FaceClient
+from rosacea_client.connection import Tls
 from rosacea_client.face import Face
 from rosacea_client.files import write_atomically
 from rosacea_client.inspection import Inspection, inspect_image
@@ -25,6 +26,30 @@ MAX_SEEDS = 10_000_000
 Address = Annotated[
     str, typer.Option("--address", envvar="ROSACEA_ADDRESS", help="Where the service listens, HOST:PORT.")
 ]
+UseTls = Annotated[
+    bool, typer.Option("--tls", envvar="ROSACEA_TLS", help="Use TLS with grpc's own roots.")
+]
+CaFile = Annotated[
+    Path | None, typer.Option("--ca-file", envvar="ROSACEA_CA_FILE", help="Use TLS with these roots (PEM).")
+]
+ClientCert = Annotated[
+    Path | None, typer.Option("--client-cert", envvar="ROSACEA_CLIENT_CERT", help="Certificate to show (PEM).")
+]
+ClientKey = Annotated[
+    Path | None, typer.Option("--client-key", envvar="ROSACEA_CLIENT_KEY", help="Its private key (PEM).")
+]
+ApiKeyFile = Annotated[
+    Path | None, typer.Option("--api-key-file", envvar="ROSACEA_API_KEY_FILE", help="File that holds your API key.")
+]
+
+
+def connect(
+    address: str, timeout: float, tls: bool, ca_file: Path | None, cert: Path | None, key: Path | None,
+    api_key_file: Path | None,
+) -> FaceClient:  # fmt: skip
+    """The client that the options of a command describe."""
+    wanted = Tls(ca_file=ca_file, certificate_file=cert, key_file=key) if tls or ca_file or cert or key else False
+    return FaceClient(address, timeout_seconds=timeout, tls=wanted, api_key=api_key_file)
 
 
 def generate(
@@ -40,11 +65,16 @@ def generate(
     model: Annotated[str, typer.Option("--model", help="models/NAME; else the default model.")] = "",
     grid: Annotated[bool, typer.Option("--grid", help="Also write grid.png, all on one sheet.")] = False,
     address: Address = DEFAULT_ADDRESS,
+    tls: UseTls = False,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
+    api_key_file: ApiKeyFile = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for all of it.")] = 3600.0,
 ) -> None:
     """Draw faces from seeds and save them, one file each."""
     numbers = parse_seeds(seeds)
-    with FaceClient(address, timeout_seconds=timeout) as client:
+    with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
         faces = client.stream(
             numbers, truncation_psi=psi, truncation_cutoff=cutoff, class_index=label, noise_mode=noise,
             noise_seed=noise_seed, format=image_format, jpeg_quality=quality, model=model,
@@ -66,12 +96,17 @@ def map_latents(
     label: Annotated[int | None, typer.Option("--label", help="Class, for conditional models.")] = None,
     model: Annotated[str, typer.Option("--model", help="models/NAME; else the default model.")] = "",
     address: Address = DEFAULT_ADDRESS,
+    tls: UseTls = False,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
+    api_key_file: ApiKeyFile = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 60.0,
 ) -> None:
     """Compute the intermediate latents of seeds and save them as one numpy array."""
     if out.suffix != ".npy":
         raise ValueError(f"--out must end in .npy, got {out.name}")
-    with FaceClient(address, timeout_seconds=timeout) as client:
+    with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
         latents = client.map_latents(
             parse_seeds(seeds), space=space, truncation_psi=psi, truncation_cutoff=cutoff, class_index=label,
             model=model,
@@ -85,10 +120,15 @@ def map_latents(
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="Everything about them, as JSON.")] = False,
     address: Address = DEFAULT_ADDRESS,
+    tls: UseTls = False,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
+    api_key_file: ApiKeyFile = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 10.0,
 ) -> None:
     """List the models that the service draws with."""
-    with FaceClient(address, timeout_seconds=timeout) as client:
+    with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
         found = client.models()
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(model) for model in found], indent=2))

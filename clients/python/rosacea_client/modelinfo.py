@@ -36,6 +36,10 @@ class Limits:
     max_page_size: int
     max_queued_stream_images: int
     max_unsent_answer_bytes: int
+    quota_images_per_second: float
+    quota_burst_images: int
+    quota_calls: int
+    quota_streams: int
 
     @classmethod
     def from_pb(cls, limits: pb.Limits) -> Limits:

@@ -18,7 +18,12 @@ model, any of these will do, and the answer states which revision it came from:
 A call that fails ends with a google.rpc.Status that carries an ErrorInfo (domain `rosacea.v1`, reason out of
 ErrorReason), a BadRequest with every field at fault where the request is to blame, a RetryInfo where asking again
 will do, and a QuotaFailure where it is the caller's own share that is used up, and not the whole of what there is.
-A violation in it has the kind of caller that shares are for as its subject: `clientip` for machines.
+A violation in it has the kind of caller that shares are for as its subject: `clientip` for machines, and
+`certificate`, `token` or `key` for callers who are known by one.
+
+Where the service wants to know its callers, calls show an API key or a token as `authorization: Bearer ...`, or come
+over a connection with a client certificate. Whatever is wrong with them, the answer is CREDENTIALS_REQUIRED. Health
+can be asked by everybody.
 """
 
 from collections import abc as _abc
@@ -854,6 +859,10 @@ class Limits(_message.Message):
     MAX_PAGE_SIZE_FIELD_NUMBER: _builtins.int
     MAX_QUEUED_STREAM_IMAGES_FIELD_NUMBER: _builtins.int
     MAX_UNSENT_ANSWER_BYTES_FIELD_NUMBER: _builtins.int
+    QUOTA_IMAGES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    QUOTA_BURST_IMAGES_FIELD_NUMBER: _builtins.int
+    QUOTA_CALLS_FIELD_NUMBER: _builtins.int
+    QUOTA_STREAMS_FIELD_NUMBER: _builtins.int
     max_images_per_request: _builtins.int
     """The most faces that one GenerateFaces call may ask for."""
     max_images_per_stream: _builtins.int
@@ -896,6 +905,16 @@ class Limits(_message.Message):
     """The most bytes that answers not yet sent may take, all callers and models together; beyond it calls end as
     QUEUE_FULL. A call counts with the most that its answer may come to.
     """
+    quota_images_per_second: _builtins.float
+    """How many images and latents a caller may have drawn in a second, over time; 0 where it may have any number. Calls
+    beyond it end as QUOTA_EXCEEDED; a stream that has begun goes at this pace.
+    """
+    quota_burst_images: _builtins.int
+    """How many of them a caller may have drawn at once after a while without any."""
+    quota_calls: _builtins.int
+    """How many calls a caller may have under way at one time; 0 where it may have any number."""
+    quota_streams: _builtins.int
+    """How many streams, likewise."""
     @_builtins.property
     def formats(self) -> _containers.RepeatedScalarFieldContainer[Global___ImageFormat.ValueType]:
         """The image formats that can be asked for."""
@@ -927,10 +946,14 @@ class Limits(_message.Message):
         max_page_size: _builtins.int = ...,
         max_queued_stream_images: _builtins.int = ...,
         max_unsent_answer_bytes: _builtins.int = ...,
+        quota_images_per_second: _builtins.float = ...,
+        quota_burst_images: _builtins.int = ...,
+        quota_calls: _builtins.int = ...,
+        quota_streams: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["formats", b"formats", "max_answer_bytes", b"max_answer_bytes", "max_images_per_request", b"max_images_per_request", "max_images_per_stream", b"max_images_per_stream", "max_jpeg_quality", b"max_jpeg_quality", "max_latents_per_request", b"max_latents_per_request", "max_page_size", b"max_page_size", "max_queued_images", b"max_queued_images", "max_queued_stream_images", b"max_queued_stream_images", "max_request_bytes", b"max_request_bytes", "max_rows", b"max_rows", "max_seed", b"max_seed", "max_style_mixes", b"max_style_mixes", "max_truncation_psi", b"max_truncation_psi", "max_unsent_answer_bytes", b"max_unsent_answer_bytes", "min_jpeg_quality", b"min_jpeg_quality", "min_truncation_psi", b"min_truncation_psi", "noise_modes", b"noise_modes", "stream_lookahead", b"stream_lookahead", "stream_message_bytes", b"stream_message_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["formats", b"formats", "max_answer_bytes", b"max_answer_bytes", "max_images_per_request", b"max_images_per_request", "max_images_per_stream", b"max_images_per_stream", "max_jpeg_quality", b"max_jpeg_quality", "max_latents_per_request", b"max_latents_per_request", "max_page_size", b"max_page_size", "max_queued_images", b"max_queued_images", "max_queued_stream_images", b"max_queued_stream_images", "max_request_bytes", b"max_request_bytes", "max_rows", b"max_rows", "max_seed", b"max_seed", "max_style_mixes", b"max_style_mixes", "max_truncation_psi", b"max_truncation_psi", "max_unsent_answer_bytes", b"max_unsent_answer_bytes", "min_jpeg_quality", b"min_jpeg_quality", "min_truncation_psi", b"min_truncation_psi", "noise_modes", b"noise_modes", "quota_burst_images", b"quota_burst_images", "quota_calls", b"quota_calls", "quota_images_per_second", b"quota_images_per_second", "quota_streams", b"quota_streams", "stream_lookahead", b"stream_lookahead", "stream_message_bytes", b"stream_message_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,7 +18,12 @@ model, any of these will do, and the answer states which revision it came from:
 A call that fails ends with a google.rpc.Status that carries an ErrorInfo (domain `rosacea.v1`, reason out of
 ErrorReason), a BadRequest with every field at fault where the request is to blame, a RetryInfo where asking again
 will do, and a QuotaFailure where it is the caller's own share that is used up, and not the whole of what there is.
-A violation in it has the kind of caller that shares are for as its subject: `clientip` for machines.
+A violation in it has the kind of caller that shares are for as its subject: `clientip` for machines, and
+`certificate`, `token` or `key` for callers who are known by one.
+
+Where the service wants to know its callers, calls show an API key or a token as `authorization: Bearer ...`, or come
+over a connection with a client certificate. Whatever is wrong with them, the answer is CREDENTIALS_REQUIRED. Health
+can be asked by everybody.
 """
 
 from collections import abc as _abc

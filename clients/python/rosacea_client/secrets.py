@@ -1,0 +1,39 @@
+"""Files with secrets in them: read only where nobody else can."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_BYTES = 2**20
+
+
+def read_secret(path: Path) -> bytes:
+    """The bytes of a file of ours that only we can read; ValueError names the rule that it breaks, OSError why not.
+
+    A file of root's may be readable by a group of ours: so Kubernetes hands secrets to those who are not root.
+    """
+    with path.open("rb") as file:
+        check_mode(path, os.fstat(file.fileno()))
+        return file.read(MAX_BYTES)
+
+
+def check_mode(path: Path, found: os.stat_result) -> None:
+    """ValueError where others than its owner can read or write it."""
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid not in (os.geteuid(), 0):
+        owner = found.st_uid
+        raise ValueError(f"{path}: a file with secrets must belong to who reads it or to root, got uid {owner}")
+    allowed, rule = (0o700, "0600") if found.st_uid == os.geteuid() else (0o740, "0640")
+    if mode & ~allowed:
+        raise ValueError(f"{path}: a file with secrets must have mode {rule} or less, it has {mode:04o}")
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a new file that only its owner can read; FileExistsError where there is one."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)

@@ -1,0 +1,105 @@
+"""The parts of the door put together, as the settings say."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .accounts import Accounts
+from .attempts import Attempts
+from .door import Door
+from .interceptor import AccessInterceptor
+from .keyfile import read_records
+from .keys import Keys
+from .metrics import AccessMetrics
+from .transport import Tls, listen
+from .watch import Watched
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    import grpc
+    from prometheus_client import CollectorRegistry
+
+    from ..settings import Settings
+    from .tokens import IssuerKeySource, Tokens
+
+log = logging.getLogger(__name__)
+
+
+class Access:
+    """Everything that stands between a connection and the service. A ValueError or OSError names the file or setting
+    for which it cannot be made."""
+
+    def __init__(self, settings: Settings, registry: CollectorRegistry) -> None:
+        self._settings = settings
+        self._metrics = AccessMetrics(registry)
+        self._watches: list[Callable[[], Awaitable[None]]] = []
+        self._tls = self._make_tls()
+        limits = settings.request_limits()
+        door = Door(
+            Accounts(limits),
+            Attempts(settings.failed_attempts_per_minute),
+            self._metrics,
+            certificates=settings.tls_client_ca is not None,
+            keys=self._make_keys(),
+            tokens=self._make_tokens(),
+        )
+        self.interceptor = AccessInterceptor(door)
+
+    def listen(self, server: grpc.aio.Server) -> int:
+        """Take the port; ValueError where that is not possible."""
+        if missing := self._settings.missing_protection:
+            log.warning("listening on %s without %s, as told", self._settings.address, missing)
+        return listen(server, self._settings.address, self._tls)
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """While it lasts, changed files take effect."""
+        tasks = [asyncio.ensure_future(watch()) for watch in self._watches]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _make_tls(self) -> Tls | None:
+        settings = self._settings
+        if settings.tls_certificate is None or settings.tls_key is None:
+            return None
+        tls = Tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, self._metrics)
+        self._watches.append(tls.files.watch)
+        return tls
+
+    def _make_keys(self) -> Callable[[], Keys] | None:
+        path = self._settings.api_keys
+        if path is None:
+            return None
+        files = Watched("api_keys", [path], lambda: Keys(read_records(path)), self._metrics.reloads)
+        self._watches.append(files.watch)
+        return lambda: files.value
+
+    def _make_tokens(self) -> Tokens | None:
+        settings = self._settings
+        if not (settings.oidc_issuer and settings.oidc_audience and settings.oidc_jwks):
+            return None
+        try:
+            from .tokens import Tokens
+        except ModuleNotFoundError as error:
+            raise ValueError(f"oidc_issuer needs {error.name}: pip install 'rosacea[oidc]'") from None
+        keys = self._issuer_keys(settings.oidc_jwks)
+        self._watches.append(keys.watch)
+        return Tokens(settings.oidc_issuer, settings.oidc_audience, keys)
+
+    def _issuer_keys(self, where: str) -> IssuerKeySource:
+        from .jwks import FetchedKeys, read_jwks
+        from .tokens import FiledKeys
+
+        if "://" in where:
+            return FetchedKeys(where, self._metrics.reloads)
+        path = Path(where)
+        return FiledKeys(Watched("issuer_keys", [path], lambda: read_jwks(path.read_bytes()), self._metrics.reloads))

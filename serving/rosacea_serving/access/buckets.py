@@ -1,0 +1,38 @@
+"""Token buckets: so much at once, so much a second."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDING = 1e-9         # of many small fillings
+
+
+class Bucket:
+    """Full at first; fills up by `per_second`, up to `burst`."""
+
+    def __init__(self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.per_second = per_second
+        self.burst = burst
+        self._clock = clock
+        self._level = float(burst)
+        self._filled_at = clock()
+
+    def left(self) -> int:
+        """How many may be taken now."""
+        now = self._clock()
+        self._level = min(float(self.burst), self._level + (now - self._filled_at) * self.per_second)
+        self._filled_at = now
+        return int(self._level + ROUNDING)
+
+    def take(self, amount: int) -> float:
+        """Take so many, or none: then the seconds until there will be as many."""
+        if amount <= self.left():
+            self._level -= amount
+            return 0.0
+        return (amount - self._level) / self.per_second
+
+

@@ -1,0 +1,129 @@
+"""Lets a call in, or not: who it is from, and whether that caller may have another one under way."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from rosacea_client.reasons import Reason
+
+from ..caller import ADDRESS, caller_of, peer_host
+from ..errors import Forbidden, Overloaded, unauthenticated
+from .attempts import network
+from .identity import Cause, Identity, Refused, is_name
+from .keys import PREFIX
+from .rules import RULES, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..caller import Caller, Context
+    from .accounts import Accounts
+    from .attempts import Attempts
+    from .keys import Keys
+    from .metrics import AccessMetrics
+    from .tokens import Tokens
+
+CERTIFICATE = "certificate"
+BEARER = "bearer"
+
+log = logging.getLogger(__name__)
+
+
+class Door:
+    """Knows callers by their certificate, else by a token, else by an API key; where none of these is in use, by the
+    address that they come from."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        attempts: Attempts,
+        metrics: AccessMetrics,
+        *,
+        certificates: bool,
+        keys: Callable[[], Keys] | None,
+        tokens: Tokens | None,
+    ) -> None:
+        self._accounts = accounts
+        self._attempts = attempts
+        self._metrics = metrics
+        self._certificates = certificates
+        self._keys = keys
+        self._tokens = tokens
+        self._asks = certificates or keys is not None or tokens is not None
+
+    async def admit(self, method: str, context: Context, streaming: bool) -> tuple[Caller, Callable[[], None]]:
+        """The caller, and what to do at the end of the call. Raises what the caller is to be told otherwise."""
+        rule = RULES.get(method)
+        if rule is None:
+            raise Forbidden(Reason.PERMISSION_DENIED, "nobody may call this method")
+        if rule is Rule.OPEN:
+            return caller_of(context), lambda: None
+        identity = await self._identify(context)
+        # An address is a principal by itself, as it is to those who are not asked for more.
+        principal = identity.name if identity.kind == ADDRESS else identity.principal
+        account = self._accounts.of(principal)
+        self._metrics.principals.set(len(self._accounts))
+        caller = caller_of(context, principal, identity.kind, account)
+        leave = account.enter(caller, streaming)
+        caller.when_done(leave)         # also where nobody is left to say that the call has ended
+        return caller, leave
+
+    async def _identify(self, context: Context) -> Identity:
+        if not self._asks:
+            return Identity(ADDRESS, network(peer_host(context)))
+        if self._certificates and (identity := certificate_of(context)):
+            return identity
+        try:
+            return await self._by_credentials(context, network(peer_host(context)))
+        except Refused as refused:
+            self._metrics.refused.labels(refused.cause).inc()
+            raise unauthenticated() from None
+
+    async def _by_credentials(self, context: Context, address: str) -> Identity:
+        presented = bearer(context)
+        if wait := self._attempts.seconds_to_wait(address, presented):
+            self._metrics.refused.labels(Cause.TOO_MANY_FAILURES).inc()
+            raise _too_many_failures(context, wait)
+        try:
+            identity = await self._check(presented)
+        except Refused as refused:
+            self._attempts.failed(address)
+            log.warning("credentials from %s were refused: %s", address, refused.cause)
+            raise
+        self._attempts.succeeded(address, presented)
+        return identity
+
+    async def _check(self, presented: str) -> Identity:
+        if presented.startswith(PREFIX) and self._keys is not None:
+            return self._keys().check(presented, time.time())
+        if self._tokens is not None:
+            return await self._tokens.check(presented)
+        raise Refused(Cause.MALFORMED)
+
+
+def certificate_of(context: Context) -> Identity | None:
+    """The first URI of the certificate that the caller has proven to have, else its common name."""
+    found = context.auth_context()
+    for kind in ("peer_uri", "x509_common_name"):
+        name = next(iter(found.get(kind, ())), b"").decode(errors="replace")
+        if is_name(name):
+            return Identity(CERTIFICATE, name)
+    return None
+
+
+def bearer(context: Context) -> str:
+    """What the call shows as `authorization: Bearer ...`."""
+    values = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+    if not values:
+        raise Refused(Cause.NONE)
+    scheme, _, presented = str(values[0]).partition(" ")
+    if len(values) > 1 or scheme.lower() != BEARER:
+        raise Refused(Cause.MALFORMED)
+    return presented
+
+
+def _too_many_failures(context: Context, wait_seconds: float) -> Overloaded:
+    message = "too many credentials from this address were refused"
+    return Overloaded.by_share(caller_of(context), message, limits={}, retry_after_seconds=round(wait_seconds, 3))

@@ -1,0 +1,44 @@
+"""What the door counts, for Prometheus; no label ever holds who somebody is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge
+
+from .identity import Cause
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+
+class AccessMetrics:
+    """Metrics of the door, each with a closed set of label values."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.refused = Counter(
+            "rosacea_access_refused",
+            "Calls of callers who were not let in, by what was wrong with their credentials.",
+            ["cause"],
+            registry=registry,
+        )
+        for cause in Cause:
+            self.refused.labels(cause)      # so that the first one is a rise and not a beginning
+        self.reloads = Counter(
+            "rosacea_access_reloads",
+            "Times that changed files were read again, by what they hold: done, or refused and the old ones go on.",
+            ["files", "outcome"],
+            registry=registry,
+        )
+        self.principals = Gauge(
+            "rosacea_access_principals", "Callers whose use is counted now.", registry=registry
+        )
+
+    def certificate_expiry(self) -> Gauge:
+        """Only where there is a certificate: an expiry of 0 would be an alarm."""
+        return Gauge(
+            "rosacea_tls_certificate_expiry_timestamp_seconds",
+            "When the first certificate of the chain in use expires, in seconds since 1970.",
+            registry=self._registry,
+        )
