@@ -94,6 +94,12 @@ sbom: setup  ## list what is installed, as CycloneDX, in build/sbom.cdx.json
 settings: setup  ## make docs/SETTINGS.md anew
 	$(BIN)/python -m rosacea_serving.settings_doc > docs/SETTINGS.md
 
+dashboard: setup  ## make the Grafana dashboard anew
+	$(BIN)/python serving/deploy/grafana/make_dashboard.py > serving/deploy/grafana/dashboard.json
+
+dashboard-picture: setup  ## draw the dashboard's panels from a real service and a real Prometheus, in five minutes
+	$(BIN)/python -m tests.deploy.draw_dashboard
+
 bench: bench-gateway bench-e2e bench-train  ## measure everything that is measured
 
 bench-gateway: setup  ## measure what the gateway costs over a bare call of TorchServe
@@ -109,4 +115,4 @@ clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto .venv-lock build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup demo serve demo-model test test-fast lint lint-protos typecheck proto proto-freeze train-smoke settings \
-	lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train clean
+	dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train clean

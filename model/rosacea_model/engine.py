@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -41,6 +42,7 @@ class Engine:
         self.model = model
         self.micro_batch = CUDA_MICRO_BATCH if model.device.type == "cuda" else 1
         self.fingerprint = fingerprint(model, self.micro_batch)
+        self._mapping = Stopwatch(model.device)
         if model.device.type == "cuda":
             torch.backends.cudnn.benchmark = False
             torch.backends.cudnn.deterministic = True
@@ -64,6 +66,11 @@ class Engine:
     @property
     def digest(self) -> str:
         return self.model.file.digest
+
+    @property
+    def mapping_seconds(self) -> float:
+        """What the mapping network took of the last drawing or mapping."""
+        return self._mapping.seconds
 
     def render(self, samples: Sequence[Sample]) -> NDArray[np.uint8]:       # => [N, H, W, C]
         """Draw every sample, or raise what is wrong with the first bad one (ValueError or RenderError)."""
@@ -110,7 +117,8 @@ class Engine:
     def _all_ws(self, samples: Sequence[Sample]) -> Tensor:
         # Every z that is needed, those of the style mixes included, goes through the mapping network in one sequence.
         rows = [row for sample in samples for row in self._mapping_inputs(sample)]
-        mapped = iter(self._in_micro_batches(self.model.generator.mapping, rows))
+        with self._mapping:
+            mapped = iter(self._in_micro_batches(self.model.generator.mapping, rows))
         stacked = [self._assemble(sample, mapped) for sample in samples]
         shape = (0, self.config.num_ws, self.config.w_dim)
         return torch.stack(stacked) if stacked else torch.empty(shape, device=self.model.device)
@@ -170,6 +178,31 @@ class Engine:
     def _tensor(self, array: NDArray[np.float32] | None) -> Tensor:
         assert array is not None
         return torch.from_numpy(np.array(array, np.float32)).to(self.model.device)
+
+
+class Stopwatch:
+    """Times work on a device without making the device wait: on CUDA, read `seconds` once the results are there."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
+        self._times = [0.0, 0.0]
+
+    def __enter__(self) -> None:
+        self._mark(0)
+
+    def __exit__(self, *exception: object) -> None:
+        self._mark(1)
+
+    def _mark(self, place: int) -> None:
+        self._times[place] = time.perf_counter()
+        if self._events:
+            self._events[place].record()
+
+    @property
+    def seconds(self) -> float:
+        if self._events:
+            return float(self._events[0].elapsed_time(self._events[1])) / 1000
+        return self._times[1] - self._times[0]
 
 
 def to_numbers(ws: Tensor) -> NDArray[np.float32] | RenderError:

@@ -13,6 +13,7 @@ import typer
 from .scratch import Scratch, sweep
 from .settings import CONFIG_VARIABLE, Settings, changed, unknown_variables
 from .shelf import Shelf
+from .watch.logs import start_logging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +41,9 @@ def serve(
     check: Annotated[bool, typer.Option("--check", help=CHECK_HELP)] = False,
     address: Annotated[str | None, flag("address")] = None,
     metrics_address: Annotated[str | None, flag("metrics_address")] = None,
+    log_format: Annotated[str | None, flag("log_format")] = None,
+    traces_endpoint: Annotated[str | None, flag("traces_endpoint")] = None,
+    traces_ratio: Annotated[float | None, flag("traces_ratio")] = None,
     workers: Annotated[int | None, flag("workers")] = None,
     worker_threads: Annotated[int | None, flag("worker_threads")] = None,
     max_batch: Annotated[int | None, flag("max_batch")] = None,
@@ -84,8 +88,8 @@ def serve(
     flags = {name: value for name, value in locals().items() if name not in ("config", "check") and value is not None}
     from .gateway import serve as run
 
-    log_to_terminal()
     settings = Settings.read(flags, config)
+    logs = start_logging(settings.log_format)
     for name in unknown_variables(os.environ):
         log.warning("%s is no setting", name)
     with Scratch("rosacea-models-") as scratch:
@@ -94,7 +98,7 @@ def serve(
             print(report(settings, read([])))
         else:
             sweep()
-            asyncio.run(run(read, settings))
+            asyncio.run(run(read, settings, logs))
 
 
 def reader(
@@ -122,8 +126,11 @@ def report(settings: Settings, files: Sequence[ModelFile]) -> str:
     from .signing import signer_of
     from .torchserve.java import find_java
     from .torchserve.process import child_environment
+    from .watch.record import tracing_of
 
     Access(settings, CollectorRegistry())
+    if tracing := tracing_of(settings):
+        tracing.close()
     for model in Catalog(files).revisions:
         options = torchserve_options(model.file, settings)
         child_environment(os.environ, options.worker_threads)
@@ -140,10 +147,5 @@ def demo(
     """Draw sixteen faces through the whole system: model, TorchServe, gateway, client, contact sheet."""
     from .demo import run
 
-    log_to_terminal()
+    start_logging("text")
     print(run(out))
-
-
-def log_to_terminal() -> None:
-    """Plain log lines on standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")

@@ -8,6 +8,7 @@ of memory for each model.
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from .catalog import ServedModel
@@ -15,6 +16,7 @@ from .scheduler import Limits, Scheduler
 from .segments import SegmentPool
 from .torchserve.backend import Backend
 from .torchserve.options import TorchServeOptions
+from .watch.backends import Backend as WatchedBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,17 +25,23 @@ if TYPE_CHECKING:
 
     from .metrics import Metrics
     from .settings import Settings
+    from .torchserve.supervisor import Event
+    from .watch.backends import Report
 
 SPARE_JOBS = 4                      # room in TorchServe's own queue for canaries
 WORKER_RESTART_SECONDS = 60.0       # a job may stand behind the restart of its worker
+SEED_SCHEME = "numpy-randomstate"   # as the API's SeedScheme, in metrics
 
 
 class Workers(Backend, Protocol):
     """Those who draw: TorchServe under supervision, or a stand-in for tests."""
 
+    on_event: Callable[[Event], None]
+
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     async def wait_ready(self, timeout_seconds: float) -> None: ...
+    def report(self) -> Report | None: ...
 
 
 class Deployment:
@@ -51,9 +59,12 @@ class Deployment:
         self.state = "down"
         self.settled = False            # it has been ready, or has been given up for the time being
         self._retired = False
+        self._started = 0.0
         self._metrics = metrics
         self._on_change = on_change
+        self._expected_workers = settings.workers
         self.workers = supervise(torchserve_options(file, settings), self._on_state)
+        self.workers.on_event = self._on_event
         segments = SegmentPool(
             slots=settings.max_batch, slot_bytes=self.model.most_coded_bytes, keep=settings.jobs_in_flight
         )
@@ -65,10 +76,13 @@ class Deployment:
 
     def retire(self) -> None:
         """Show nothing of it any more: its revision may come back, as another deployment under the same labels."""
-        if not self._retired:
-            self._retired = True
-            for gauge in (self._metrics.model_ready, self._metrics.circuit_open):
-                gauge.remove(*self._labels)
+        if self._retired:
+            return
+        self._retired = True
+        metrics = self._metrics
+        for gauge in (metrics.model_ready, metrics.circuit_open, metrics.warmup):
+            gauge.remove(*self._labels)
+        metrics.model_info.remove(*self._info)
 
     async def stop(self) -> None:
         """End it for good and at once: whoever still waits for an image is refused."""
@@ -77,16 +91,41 @@ class Deployment:
         await self.workers.stop()
         await self.scheduler.free()
 
+    def watched(self) -> WatchedBackend:
+        """How it is looked at when somebody scrapes."""
+        model, revision = self._labels
+        return WatchedBackend(
+            model=model,
+            revision=revision,
+            state=self.state,
+            expected_workers=self._expected_workers,
+            report=self.workers.report,
+        )
+
     @property
     def _labels(self) -> tuple[str, str]:
         return self.model.short_name, self.model.short_digest
+
+    @property
+    def _info(self) -> tuple[str, ...]:
+        return *self._labels, self.model.file.digest, str(self.model.config.img_resolution), SEED_SCHEME
+
+    def _on_event(self, event: Event) -> None:
+        metrics = self._metrics
+        counter = metrics.worker_restarts if event == "worker ended" else metrics.selftest_failures
+        counter.labels(self.model.short_name).inc()
 
     def _on_state(self, state: str) -> None:
         self.state = state
         if state == "starting":
             self._metrics.starts.inc()
+            self._started = time.monotonic()
         if self._retired:
             return
+        if state == "ready" and self._started:
+            self._metrics.warmup.labels(*self._labels).set(time.monotonic() - self._started)
+            self._started = 0.0
+        self._metrics.model_info.labels(*self._info).set(1)
         if state in ("ready", "open"):
             self.settled = True
             self._metrics.circuit_open.labels(*self._labels).set(state == "open")

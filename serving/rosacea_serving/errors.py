@@ -22,6 +22,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from rosacea_client.errors import InvalidSpec
 from rosacea_client.reasons import DOMAIN, Quota, Reason
 
+from .watch.record import current_call
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -141,6 +143,8 @@ def to_status(error: Exception) -> status_pb2.Status:
         details.append(_quota_failure(error.quotas))
     if error.retry_after_seconds is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after_seconds)))
+    if call := current_call():
+        details.append(error_details_pb2.RequestInfo(request_id=call.id))
     return status_pb2.Status(code=STATUS[type(error)], message=str(error), details=[_pack(each) for each in details])
 
 

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Self
 import grpc
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from rosacea.v1 import faces_pb2, faces_pb2_grpc
 from rosacea_client.convert import MAX_MESSAGE_BYTES
@@ -37,6 +36,11 @@ from .servicer import FaceServicer
 from .signing import signer_of
 from .torchserve.errors import BackendError
 from .torchserve.supervisor import Supervisor
+from .watch.backends import BackendCollector
+from .watch.exposition import serve_metrics
+from .watch.grpc_metrics import GrpcMetrics
+from .watch.interceptor import WatchInterceptor
+from .watch.record import tracing_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -46,7 +50,11 @@ if TYPE_CHECKING:
 
     from .settings import Settings
     from .torchserve.options import TorchServeOptions
+    from .watch.logs import QueuedHandler
+    from .watch.tracing import Tracing
 
+SERVICES = [faces_pb2.DESCRIPTOR.services_by_name["FaceService"], health_pb2.DESCRIPTOR.services_by_name["Health"]]
+SERVICES += [reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]]
 SERVICE = faces_pb2.DESCRIPTOR.services_by_name["FaceService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 LIVE = "live"                       # a name in the health service: this process answers, whether or not it can draw
@@ -65,6 +73,7 @@ class Gateway:
         files: Sequence[ModelFile],
         settings: Settings,
         supervise: Callable[[TorchServeOptions, Callable[[str], None]], Workers] = Supervisor,
+        tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
         self._supervise = supervise
@@ -73,6 +82,10 @@ class Gateway:
         self._hurry = asyncio.Event()
         self._stop_by = 0.0
         self.metrics = Metrics()
+        self._tracing = tracing or tracing_of(settings)
+        self._watch = WatchInterceptor(
+            GrpcMetrics(self.metrics.registry, SERVICES), self.metrics.streams, self._tracing
+        )
         self._calls = Calls(self.metrics.open_calls)
         self._access = Access(settings, self.metrics.registry)
         self.port = self.health_port = 0
@@ -84,11 +97,15 @@ class Gateway:
             self._fleet.is_ready,
             signer_of(settings),
         )
+        self.metrics.registry.register(BackendCollector(lambda: [each.watched() for each in self._fleet.serving]))
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            if self._tracing:
+                stack.push_async_callback(asyncio.to_thread, self._tracing.close)
             server = self._bind()
-            self._serve_metrics(stack)
+            if self._settings.metrics_address:
+                stack.enter_context(serve_metrics(self._settings.metrics_address, self.metrics.registry))
             stack.callback(self._faces.close)
             self.health_port = await stack.enter_async_context(self._health.alone(self._settings.health_address))
             await stack.enter_async_context(self._access.watching())
@@ -137,7 +154,7 @@ class Gateway:
 
     def _bind(self) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._calls, self.metrics.rejected), self._access.interceptor],
+            interceptors=[self._watch, CallInterceptor(self._calls, self.metrics.rejected), self._access.interceptor],
             options=[
                 ("grpc.max_receive_message_length", self._settings.max_request_bytes),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -158,19 +175,6 @@ class Gateway:
             reflection.enable_server_reflection([SERVICE, HEALTH, reflection.SERVICE_NAME], server)
         if self._settings.channelz:
             channelz.add_channelz_servicer(server)
-
-    def _serve_metrics(self, stack: AsyncExitStack) -> None:
-        address = self._settings.metrics_address
-        if address is None:
-            return
-        host, _, port = address.rpartition(":")
-        try:
-            server, thread = start_http_server(int(port), host.strip("[]"), self.metrics.registry)
-        except OSError as error:
-            raise ValueError(f"metrics_address must be free and of this machine, got {address}") from error
-        stack.callback(thread.join)
-        stack.callback(server.server_close)
-        stack.callback(server.shutdown)
 
     @asynccontextmanager
     async def _drawing(self) -> AsyncIterator[None]:
@@ -214,7 +218,9 @@ class Gateway:
         self._health.show({LIVE: True, "": up, SERVICE: up, **models})
 
 
-async def serve(read: Callable[[Sequence[ModelFile]], Sequence[ModelFile]], settings: Settings) -> None:
+async def serve(
+    read: Callable[[Sequence[ModelFile]], Sequence[ModelFile]], settings: Settings, logs: QueuedHandler | None = None
+) -> None:
     """Run until SIGTERM or Ctrl-C, then drain; a second one ends the drain. SIGHUP reads the models again.
 
     `read` verifies the models and returns them; it is told which ones are in use.
@@ -225,6 +231,8 @@ async def serve(read: Callable[[Sequence[ModelFile]], Sequence[ModelFile]], sett
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, again.set)
     async with Gateway(await asyncio.to_thread(read, []), settings) as gateway:
+        if logs:
+            logs.on_drop = gateway.metrics.dropped_lines.inc
         swapping = asyncio.create_task(_swap_at(again, gateway, read))
         await stop.wait()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,11 +23,11 @@ from rosacea.render.v1 import render_pb2
 from rosacea_model.errors import OutputNotFinite, RenderError
 from rosacea_model.sample import Sample, StyleMix
 
-from .contract import INPUT_NAME, THREADS_VARIABLE
+from .contract import INPUT_NAME, SELF_TEST_FAILED, THREADS_VARIABLE
 from .encode import codecs, encode
 from .marking import Maker, mark_of
 from .segments import SegmentWriter
-from .selftest import self_test
+from .selftest import NotDeterministic, self_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +63,8 @@ class Drawing(Protocol):
     @property
     def fingerprint(self) -> str: ...
     @property
+    def mapping_seconds(self) -> float: ...
+    @property
     def micro_batch(self) -> int: ...
     def render_each(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.uint8] | Exception]: ...
     def ws_each(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.float32] | Exception]: ...
@@ -85,13 +87,23 @@ class Face:
     outcome: Sample | NDArray[np.uint8] | NDArray[np.float32] | Exception     # pixels, or rows of ws
 
 
+@dataclass(frozen=True)
+class Delivered:
+    """What became of a face, and what its delivery took of a thread's time."""
+
+    outcome: render_pb2.RenderOutcome
+    encode_seconds: float = 0.0
+    copy_seconds: float = 0.0
+
+
 @dataclass
 class Batch:
     """Several jobs as one batch. A job that could not be read has no faces; what is wrong with it stands instead."""
 
     jobs: list[list[int] | Exception] = field(default_factory=list)     # for each job, the places of its faces
     faces: list[Face] = field(default_factory=list)
-    render_seconds: float = 0.0
+    mapping_seconds: float = 0.0
+    render_seconds: float = 0.0     # mapping included
 
 
 def load_engine(path: Path, device: str) -> Drawing:
@@ -116,6 +128,9 @@ class FaceHandler:
         log_to_stderr()
         try:
             self._start(context.system_properties)
+        except NotDeterministic as error:
+            log.error("%s: %s", SELF_TEST_FAILED, error)
+            raise
         except Exception:
             # TorchServe would try again for minutes without telling why.
             log.exception("the model could not be loaded")
@@ -161,15 +176,28 @@ class FaceHandler:
             }
             for place, outcome in zip(places, self._draw(list(places.values()), pictures), strict=True):
                 batch.faces[place] = replace(batch.faces[place], outcome=outcome)
+            batch.mapping_seconds += self.engine.mapping_seconds if places else 0.0
         batch.render_seconds = time.perf_counter() - started
         return batch
 
     def postprocess(self, batch: Batch) -> list[bytes]:
         """Code the images, put them where each job wants them, and say what became of every item."""
         started = time.perf_counter()
-        outcomes = list(self._encoders.map(self._deliver, batch.faces))
+        delivered = list(self._encoders.map(self._deliver, batch.faces))
         seconds = time.perf_counter() - started
-        return [self._result(job, outcomes, batch.render_seconds, seconds) for job in batch.jobs]
+        # Several threads code and copy at one time: of the time that passed, copying has its part of their work.
+        copying = sum(each.copy_seconds for each in delivered)
+        working = copying + sum(each.encode_seconds for each in delivered)
+        facts = render_pb2.RenderResult(
+            mapping_seconds=batch.mapping_seconds,
+            render_seconds=batch.render_seconds,
+            encode_seconds=seconds,
+            copy_seconds=seconds * copying / working if working else 0.0,
+            digest=self.engine.digest,
+            fingerprint=self._maker.fingerprint,
+            worker_pid=os.getpid(),
+        )
+        return [result_of(job, [each.outcome for each in delivered], facts) for job in batch.jobs]
 
     def _draw(self, samples: Sequence[Sample], pictures: bool) -> Sequence[NDArray[Any] | Exception]:
         if not samples:
@@ -184,19 +212,23 @@ class FaceHandler:
                 os._exit(1)
             return [RenderError("the batch could not be drawn")] * len(samples)
 
-    def _deliver(self, face: Face) -> render_pb2.RenderOutcome:
+    def _deliver(self, face: Face) -> Delivered:
         if isinstance(face.outcome, Exception):
-            return render_pb2.RenderOutcome(failure=failure(face.outcome))
+            return Delivered(render_pb2.RenderOutcome(failure=failure(face.outcome)))
         assert isinstance(face.outcome, np.ndarray), face.outcome
+        began = time.perf_counter()
         try:
             image = to_bytes(face.item, face.outcome, self._maker)
         except Exception as error:
             if not isinstance(error, ValueError):
                 log.exception("an image could not be coded")
-            return render_pb2.RenderOutcome(failure=failure(error))
+            return Delivered(render_pb2.RenderOutcome(failure=failure(error)))
+        coded = time.perf_counter()
         if face.segment is not None and self._put(face.segment, face.index, image):
-            return render_pb2.RenderOutcome(slot_length=len(image))
-        return render_pb2.RenderOutcome(image=image)
+            outcome = render_pb2.RenderOutcome(slot_length=len(image))
+        else:
+            outcome = render_pb2.RenderOutcome(image=image)
+        return Delivered(outcome, coded - began, time.perf_counter() - coded)
 
     def _put(self, segment: render_pb2.Segment, index: int, image: bytes) -> bool:
         """Whether the image went into its slot. Where it did not, it travels in the answer."""
@@ -208,27 +240,18 @@ class FaceHandler:
             self._told_of_inline = True
             return False
 
-    def _result(
-        self,
-        job: list[int] | Exception,
-        outcomes: Sequence[render_pb2.RenderOutcome],
-        render_seconds: float,
-        encode_seconds: float,
-    ) -> bytes:
-        if isinstance(job, Exception):
-            trouble = render_pb2.RenderFailure(reason="MALFORMED_JOB", message=str(job))
-            mine = [render_pb2.RenderOutcome(failure=trouble)]
-        else:
-            mine = [outcomes[place] for place in job]
-        result = render_pb2.RenderResult(
-            outcomes=mine,
-            render_seconds=render_seconds,
-            encode_seconds=encode_seconds,
-            digest=self.engine.digest,
-            fingerprint=self._maker.fingerprint,
-            worker_pid=os.getpid(),
-        )
-        return result.SerializeToString()
+
+def result_of(
+    job: list[int] | Exception, outcomes: Sequence[render_pb2.RenderOutcome], facts: render_pb2.RenderResult
+) -> bytes:
+    """The answer to one job: what became of its faces, and the facts that all jobs of the batch share."""
+    if isinstance(job, Exception):
+        trouble = render_pb2.RenderFailure(reason="MALFORMED_JOB", message=str(job))
+        mine = [render_pb2.RenderOutcome(failure=trouble)]
+    else:
+        mine = [outcomes[place] for place in job]
+    # Messages are joined by joining their bytes.
+    return render_pb2.RenderResult(outcomes=mine).SerializeToString() + facts.SerializeToString()
 
 
 def maker_of(engine: Drawing) -> Maker:

@@ -15,6 +15,7 @@ from rosacea_client.errors import InvalidSpec
 from rosacea_client.reasons import Reason
 
 from .errors import InvalidRequest, ServiceError, to_status
+from .watch.record import REQUEST_ID, current_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -106,7 +107,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._rejected.labels(reason_of(error)).inc()
         # grpc holds on to the error until the garbage collector comes; a large request must not stay with it.
         traceback.clear_frames(error.__traceback__)
-        await context.abort_with_status(rpc_status.to_status(status))
+        told: Any = rpc_status.to_status(status)
+        call = current_call()
+        ids = ((REQUEST_ID, call.id),) if call else ()
+        await context.abort_with_status(told._replace(trailing_metadata=(*told.trailing_metadata, *ids)))
         raise AssertionError("abort always raises")
 
 

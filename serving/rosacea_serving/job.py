@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .catalog import ServedModel
-    from .metrics import Metrics
     from .segments import Segment, SegmentPool
     from .torchserve.backend import Backend
+    from .watch.model_metrics import ModelMetrics
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 class JobFacts:
     """What a job took, shared by its images."""
 
-    render_seconds: float
-    encode_seconds: float
+    render_seconds: float           # of which mapping_seconds
+    encode_seconds: float           # of which copy_seconds
+    mapping_seconds: float = 0.0
+    copy_seconds: float = 0.0
     fingerprint: str
 
 
@@ -40,7 +42,7 @@ class JobRunner:
         model: ServedModel,
         backend: Backend,
         timeout_seconds: float,
-        metrics: Metrics,
+        metrics: ModelMetrics,
         segments: SegmentPool | None,
     ) -> None:
         self._model = model
@@ -51,7 +53,6 @@ class JobRunner:
 
     async def run(self, items: Sequence[render_pb2.RenderItem]) -> tuple[JobFacts, list[bytes | FaceFailed]]:
         """What became of each item: what was made of it, or why nothing could be. Raises BackendError."""
-        self._metrics.batch_size.labels(self._model.short_name).observe(len(items))
         segment = self._segment()
         try:
             result = await self._ask(items, segment)
@@ -63,7 +64,7 @@ class JobRunner:
             raise
         if self._segments and segment:
             self._segments.release(segment)
-        return self._facts(result), made
+        return _facts(result), made
 
     def close(self) -> None:
         """Give the shared memory back."""
@@ -94,18 +95,19 @@ class JobRunner:
         if kind == "slot_length" and segment is not None:
             return segment.read(slot, outcome.slot_length)
         if kind == "image":
-            self._metrics.inline.labels(self._model.short_name).inc()
+            self._metrics.came_inline()
             return outcome.image
         return _face_failed(outcome.failure)
 
-    def _facts(self, result: render_pb2.RenderResult) -> JobFacts:
-        for stage, seconds in (("render", result.render_seconds), ("encode", result.encode_seconds)):
-            self._metrics.stage.labels(self._model.short_name, stage).observe(seconds)
-        return JobFacts(
-            render_seconds=result.render_seconds,
-            encode_seconds=result.encode_seconds,
-            fingerprint=result.fingerprint,
-        )
+
+def _facts(result: render_pb2.RenderResult) -> JobFacts:
+    return JobFacts(
+        mapping_seconds=result.mapping_seconds,
+        render_seconds=result.render_seconds,
+        encode_seconds=result.encode_seconds,
+        copy_seconds=result.copy_seconds,
+        fingerprint=result.fingerprint,
+    )
 
 
 def _face_failed(failure: render_pb2.RenderFailure) -> FaceFailed:

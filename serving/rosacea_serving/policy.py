@@ -140,6 +140,10 @@ class Queue(Generic[T]):
         """How many more images of this principal may wait."""
         return self._lines[lane].share.room(principal)
 
+    def depth(self, lane: Lane) -> int:
+        """Images of a lane that wait, those among them that were sent in vain."""
+        return self._lines[lane].share.total + sum(each.lane is lane for each in self._again)
+
     def put(self, ticket: T) -> None:
         """Let an image wait. Whether there is room is for the caller to ask."""
         line = self._lines[ticket.lane]

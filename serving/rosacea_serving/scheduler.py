@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from .job import JobFacts, JobRunner
 from .pace import Pace
 from .policy import Lane, Queue, Ticket
 from .torchserve.errors import BackendDown, WorkerDied
+from .watch.model_metrics import ModelMetrics
+from .watch.record import CallRecord, current_call, job_span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +79,7 @@ class Waiting(Ticket):
     future: asyncio.Future[Drawn]
     deadline: float
     arrived: float
+    call: CallRecord | None
     started: float = 0.0
     retried: bool = False
 
@@ -83,6 +87,11 @@ class Waiting(Ticket):
     def is_picture(self) -> bool:
         """Whether it is drawn; what is only mapped takes next to nothing."""
         return self.item.output == render_pb2.OUTPUT_UNSPECIFIED
+
+    @property
+    def waited(self) -> float:
+        """Seconds in the queue."""
+        return self.started - self.arrived
 
 
 class Scheduler:
@@ -97,16 +106,21 @@ class Scheduler:
         segments: SegmentPool | None = None,
     ) -> None:
         self._model = model
-        self._runner = JobRunner(model, backend, limits.job_timeout_seconds, metrics, segments)
         self._limits = limits
-        self._metrics = metrics
         self._queue: Queue[Waiting] = Queue(limits.queue_images)
-        self._hide_queue = metrics.queues.add(model.short_name, lambda: self.queued)
         self._pace = Pace()
         self._jobs: dict[asyncio.Task[None], list[Waiting]] = {}
         self._room = asyncio.Event()
         self._room.set()
         self._closed = False
+        self._metrics = ModelMetrics(
+            metrics,
+            model.short_name,
+            max_batch=limits.max_batch,
+            jobs=limits.jobs_in_flight,
+            places={lane: self._queue.share(lane).most for lane in Lane},
+        )
+        self._runner = JobRunner(model, backend, limits.job_timeout_seconds, self._metrics, segments)
 
     @property
     def max_batch(self) -> int:
@@ -134,7 +148,10 @@ class Scheduler:
         if self.room(lane, caller) < len(items):
             raise self._overloaded(lane, caller, len(items))
         caller.spend(len(items))
-        futures = [self._put(item, lane, caller) for item in items]
+        call = current_call()
+        if call:
+            call.principal_kind = caller.kind
+        futures = [self._put(item, lane, caller, call) for item in items]
         self._dispatch()
         return futures
 
@@ -147,6 +164,7 @@ class Scheduler:
         own = images if pictures else 0
         alone = SAFETY * self._seconds(own)
         if alone > left:
+            self._metrics.late("admission", images)
             raise TooLate(
                 Reason.DEADLINE_EXPIRED,
                 f"drawing takes about {alone:.3f} s, the deadline is in {left:.3f} s",
@@ -155,6 +173,7 @@ class Scheduler:
         ahead = self._queue.ahead(lane, caller.principal, images) - images + own
         needed = SAFETY * (self._seconds_until_idle() + self._seconds(ahead))
         if needed > left:
+            self._metrics.late("admission", images)
             raise Overloaded(
                 Reason.DEADLINE_EXPIRED,
                 f"with those before it the call takes about {needed:.3f} s, its deadline is in {left:.3f} s",
@@ -169,18 +188,22 @@ class Scheduler:
 
     def close(self) -> None:
         """Refuse what waits and whatever comes. Jobs under way end when their workers do."""
+        if not self._closed:
+            self._metrics.close()
         self._closed = True
         while waiting := self._queue.pop():
             _fail(waiting, shutting_down())
+        self._show_queue()
         self._room.set()
 
     async def free(self) -> None:
         """Give the shared memory back. The workers have been stopped, so no job is left for long."""
-        self._hide_queue()
         await asyncio.gather(*self._jobs)
         self._runner.close()
 
-    def _put(self, item: render_pb2.RenderItem, lane: Lane, caller: Caller) -> asyncio.Future[Drawn]:
+    def _put(
+        self, item: render_pb2.RenderItem, lane: Lane, caller: Caller, call: CallRecord | None
+    ) -> asyncio.Future[Drawn]:
         waiting = Waiting(
             item=item,
             future=asyncio.get_running_loop().create_future(),
@@ -188,6 +211,7 @@ class Scheduler:
             principal=caller.principal,
             deadline=caller.deadline,
             arrived=time.monotonic(),
+            call=call,
         )
         waiting.future.add_done_callback(lambda _: self._left(waiting))
         self._queue.put(waiting)
@@ -196,7 +220,8 @@ class Scheduler:
     def _left(self, waiting: Waiting) -> None:
         """Whoever waited for this image has gone, or has got it."""
         if self._queue.remove(waiting):
-            self._count("cancelled")
+            self._metrics.left("cancelled")
+            self._show_queue()
             self._room.set()
 
     def _overloaded(self, lane: Lane, caller: Caller, images: int) -> Overloaded:
@@ -232,7 +257,7 @@ class Scheduler:
     def _dispatch(self) -> None:
         while len(self._jobs) < self._limits.jobs_in_flight and (batch := self._next_batch()):
             self._pace.began(time.monotonic())
-            task = asyncio.create_task(self._run(batch))
+            task = asyncio.create_task(self._run(batch), context=Context())      # it is no single call's
             self._jobs[task] = batch
             task.add_done_callback(self._job_ended)
 
@@ -255,10 +280,11 @@ class Scheduler:
 
     def _is_wanted(self, waiting: Waiting, ready_at: float) -> bool:
         if waiting.future.done():
-            self._count("cancelled")
+            self._metrics.left("cancelled")
             return False
         if waiting.deadline < (ready_at if waiting.is_picture else time.monotonic()):
-            self._count("expired")
+            self._metrics.left("expired")
+            self._metrics.late("queue", 1)
             _fail(waiting, TooLate(Reason.DEADLINE_EXPIRED, "no worker was free in time for the deadline"))
             return False
         return True
@@ -266,13 +292,19 @@ class Scheduler:
     def _job_ended(self, task: asyncio.Task[None]) -> None:
         del self._jobs[task]
         self._pace.ended(time.monotonic())
+        self._metrics.job_ended()
         self._dispatch()
+
+    def _show_queue(self) -> None:
+        self._metrics.waiting(self._queue.depth)
 
     # What becomes of jobs.
 
     async def _run(self, batch: list[Waiting]) -> None:
+        self._metrics.job_began([(each.lane, each.waited) for each in batch])
         try:
-            facts, made = await self._runner.run([waiting.item for waiting in batch])
+            with job_span(((each.call, each.waited) for each in batch), self._model.short_name, len(batch)):
+                facts, made = await self._runner.run([waiting.item for waiting in batch])
             self._settle(batch, facts, made)
         except WorkerDied:
             self._retry(batch)
@@ -284,38 +316,39 @@ class Scheduler:
 
     def _settle(self, batch: list[Waiting], facts: JobFacts, made: list[bytes | FaceFailed]) -> None:
         now = time.monotonic()
+        seconds = now - batch[0].started
+        self._metrics.answered(facts, seconds)
         if _pictures(batch) == len(batch):
-            self._pace.note(len(batch), now - batch[0].started, now)
+            self._pace.note(len(batch), seconds, now)
         for waiting, image in zip(batch, made, strict=True):
-            queue_seconds = waiting.started - waiting.arrived
-            self._metrics.stage.labels(self._model.short_name, "queue").observe(queue_seconds)
             if isinstance(image, FaceFailed):
-                self._count("failed")
+                self._metrics.left("failed")
                 _fail(waiting, image)
                 continue
-            self._count("ok")
-            if not waiting.future.done():
-                waiting.future.set_result(Drawn(image=image, queue_seconds=queue_seconds, job=facts))
+            wanted = not waiting.future.done()
+            self._metrics.drawn(waiting.item, len(image), wanted=wanted)
+            if wanted:
+                waiting.future.set_result(Drawn(image=image, queue_seconds=waiting.waited, job=facts))
+                if waiting.call:
+                    waiting.call.images += 1
 
     def _retry(self, batch: list[Waiting]) -> None:
         for waiting in reversed(batch):
             if waiting.retried:
-                self._count("failed")
+                self._metrics.left("failed")
                 _fail(waiting, FaceFailed(Reason.RENDER_FAILED, "two workers died at this face"))
             elif self._closed:
                 _fail(waiting, shutting_down())
             else:
-                self._count("retried")
+                self._metrics.left("retried")
                 waiting.retried = True
                 self._queue.put_first(waiting)
 
     def _fail_all(self, batch: list[Waiting], error: Exception) -> None:
         for waiting in batch:
-            self._count("failed")
+            self._metrics.left("failed")
             _fail(waiting, error)
 
-    def _count(self, outcome: str) -> None:
-        self._metrics.images.labels(self._model.short_name, outcome).inc()
 
 
 def _pictures(batch: Sequence[Waiting]) -> int:

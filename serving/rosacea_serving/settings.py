@@ -6,6 +6,7 @@ Flags beat ROSACEA_SERVE_* variables, these beat the configuration file, and tha
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,11 +25,19 @@ from pydantic_settings import (
 
 from rosacea_client.address import DEFAULT_ADDRESS, is_loopback
 
+from .watch.logs import LogFormat
+
 
 def _is_address(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if not (host and colon and port.isdigit() and int(port) < 65536):
         raise ValueError(f"an address must be HOST:PORT, got {value!r}")
+    return value
+
+
+def _is_endpoint(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s]+:\d{1,5}/?", value):
+        raise ValueError(f"an endpoint must be http://HOST:PORT or https://HOST:PORT, got {value!r}")
     return value
 
 
@@ -52,6 +61,7 @@ PREFIX = "ROSACEA_SERVE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 
 Address = Annotated[str, AfterValidator(_is_address)]
+Endpoint = Annotated[str, AfterValidator(_is_endpoint)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
@@ -83,6 +93,11 @@ class Settings(BaseSettings):
     )
     address: Address = Field(DEFAULT_ADDRESS, description="Where the gRPC API listens; loopback unless asked.")
     metrics_address: Address | None = Field(None, description="Where Prometheus may scrape /metrics; off by default.")
+    log_format: LogFormat | None = Field(None, description="`text` or `json` lines; on a terminal text, else JSON.")
+    traces_endpoint: Endpoint | None = Field(
+        None, description="Where OpenTelemetry traces go, by OTLP over gRPC; off by default; needs `rosacea[otel]`."
+    )
+    traces_ratio: float = Field(1.0, ge=0, le=1, description="The part of calls to trace, of those no caller traces.")
     workers: Count = Field(1, description="TorchServe worker processes for each model.")
     worker_threads: Count | None = Field(None, description="Torch threads in each worker; a fair share of the cores.")
     max_batch: Count = Field(8, description="Images in one job for a worker.")

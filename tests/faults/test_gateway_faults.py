@@ -290,7 +290,9 @@ async def test_two_thousand_mixed_calls_leave_no_task_descriptor_or_thread(tmp_p
         elif leak == "thread":
             threading.Thread(target=stop.wait).start()
         after = await settled(before, seconds=10.0 if leak == "nothing" else 1.0)
-        held, queued = served.held_bytes, served.sample("rosacea_queue_images", model="demo")
+        held, queued = served.held_bytes, sum(
+            served.sample("rosacea_queue_depth", model="demo", lane=lane) for lane in ("interactive", "bulk")
+        )
 
     stop.set()
     for each in kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -308,3 +309,11 @@ def test_a_fresh_model_has_the_mean_of_its_latents_as_w_avg(model: Model) -> Non
 
     assert model.w_avg.abs().max() > 0
     torch.testing.assert_close(model.w_avg, w.mean(dim=0), rtol=0, atol=1e-5)
+
+
+def test_the_mapping_network_is_timed_as_a_part_of_drawing(engine: Engine) -> None:
+    began = time.perf_counter()
+    engine.render([Sample(seed=1), Sample(seed=2)])
+    whole = time.perf_counter() - began
+
+    assert 0 < engine.mapping_seconds < whole

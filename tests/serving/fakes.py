@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from rosacea_model.config import GeneratorConfig
     from rosacea_serving.torchserve import TorchServeOptions
+    from rosacea_serving.torchserve.supervisor import Event
+    from rosacea_serving.watch.backends import Report
 
 
 class FakeWorkers:
@@ -27,6 +29,7 @@ class FakeWorkers:
         self.digests = {model.name: model.digest for model in options.models}
         self.configs = {model.name: model.config for model in options.models}
         self.on_state = on_state
+        self.on_event: Callable[[Event], None] = lambda event: None
         self.jobs: list[list[int]] = []
         self.seconds = 0.0
         self.running = 0
@@ -39,6 +42,9 @@ class FakeWorkers:
 
     async def wait_ready(self, timeout_seconds: float) -> None:
         """They are, once started."""
+
+    def report(self) -> Report | None:
+        return None
 
     async def start(self) -> None:
         self.on_state("starting")

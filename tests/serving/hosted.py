@@ -102,6 +102,7 @@ def hosted(
     settings: Settings = SETTINGS,
     config: GeneratorConfig = CONFIG,
     credentials: grpc.ChannelCredentials | None = None,
+    tracing: Any = None,
 ) -> Iterator[Hosted]:
     """Start a gateway on a loop and a thread of its own, and stop both at the end; with credentials, ask over TLS."""
     loop = asyncio.new_event_loop()
@@ -114,7 +115,7 @@ def hosted(
         return made[0]
 
     async def start() -> Gateway:
-        gateway = await Gateway([demo_file(config)], settings, supervise).__aenter__()
+        gateway = await Gateway([demo_file(config)], settings, supervise, tracing).__aenter__()
         await gateway.wait_until_ready(10)
         return gateway
 

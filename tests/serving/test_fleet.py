@@ -295,7 +295,7 @@ async def test_the_queue_of_a_model_is_that_of_all_its_revisions_together(make: 
     async with serving(make("demo", "1")) as world:
 
         async def queue_is(images: int) -> None:
-            await eventually(lambda: world.sample("rosacea_queue_images", model="demo") == images)
+            await eventually(lambda: world.sample("rosacea_queue_depth", model="demo", lane="interactive") == images)
 
         world.workers[0].hold.clear()
         old = [asyncio.ensure_future(world.generate(seed)) for seed in range(6)]
@@ -308,7 +308,7 @@ async def test_the_queue_of_a_model_is_that_of_all_its_revisions_together(make: 
         world.workers[0].hold.set()
         await queue_is(3)
         await eventually(lambda: world.workers[0].stopped)
-        assert world.sample("rosacea_queue_images", model="demo") == 3
+        assert world.sample("rosacea_queue_depth", model="demo", lane="interactive") == 3
         world.workers[1].hold.set()
         await queue_is(0)
         assert "".join(map(revision, await asyncio.gather(*old, *new))) == "1" * 6 + "2" * 4

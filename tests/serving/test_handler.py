@@ -37,6 +37,7 @@ class FakeEngine:
     name = "tiny"
     digest = "d" * 64
     fingerprint = "f" * 64
+    mapping_seconds = 0.25
     micro_batch = 1
 
     def __init__(self) -> None:

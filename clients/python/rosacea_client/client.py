@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rosacea_client.face import Face
     from rosacea_client.latents import Latents
     from rosacea_client.spec import FaceSpec
+    from rosacea_client.tracing import Tracing
 
 Answer = TypeVar("Answer")
 
@@ -41,6 +42,7 @@ class FaceClient:
     FaceClient("faces.example:7433", timeout_seconds=10)
     FaceClient("faces.example:7433", tls=Tls(ca_file="ca.pem"), api_key=Path("mine.key"))
     FaceClient(channel=grpc.secure_channel(...))    # the caller's own channel, which stays open
+    FaceClient(tracing=Tracing())                   # OpenTelemetry spans, see rosacea_client.tracing
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class FaceClient:
         tls: Tls | bool = False,
         api_key: str | Path | None = None,
         api_key_in_plain_text: bool = False,
+        tracing: Tracing | None = None,
     ) -> None:
         """`api_key` is the key itself, or as a Path the file that holds it, which is read again when it changes.
 
@@ -69,7 +72,7 @@ class FaceClient:
         self._channel = channel or open_channel(
             target, tls, api_key is not None, api_key_in_plain_text, CHANNEL_OPTIONS
         )
-        self._stub = FaceServiceStub(self._channel)
+        self._stub = FaceServiceStub(grpc.intercept_channel(self._channel, tracing) if tracing else self._channel)
 
     def __enter__(self) -> Self:
         return self

@@ -32,7 +32,10 @@ MAX_VIOLATIONS = 16    # a status travels in HTTP/2 trailers, which hold 8 KiB
 
 
 class FaceError(Exception):
-    """Base of everything this package raises on purpose. `reason` is a `Reason` where the cause is known."""
+    """Base of everything this package raises on purpose. `reason` is a `Reason` where the cause is known.
+
+    `request_id` is the name that the service's log has for the call, where it told one.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class FaceError(Exception):
         violations: Sequence[Violation] = (),
         retry_after_seconds: float | None = None,
         quotas: Sequence[Quota] = (),
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -50,6 +54,7 @@ class FaceError(Exception):
         self.violations = tuple(violations)
         self.retry_after_seconds = retry_after_seconds
         self.quotas = tuple(quotas)
+        self.request_id = request_id
 
 
 class InvalidRequest(FaceError, ValueError):
@@ -147,6 +152,7 @@ def from_rpc(error: grpc.RpcError, target: str = "the service") -> FaceError:
         violations=[_violation(violation) for violation in found.bad_request.field_violations],
         retry_after_seconds=delay,
         quotas=[Quota(violation.subject, violation.description) for violation in found.quota.violations],
+        request_id=found.request.request_id,
     )
 
 
@@ -157,6 +163,7 @@ class _Details:
     info: error_details_pb2.ErrorInfo = dataclasses.field(default_factory=error_details_pb2.ErrorInfo)
     bad_request: error_details_pb2.BadRequest = dataclasses.field(default_factory=error_details_pb2.BadRequest)
     quota: error_details_pb2.QuotaFailure = dataclasses.field(default_factory=error_details_pb2.QuotaFailure)
+    request: error_details_pb2.RequestInfo = dataclasses.field(default_factory=error_details_pb2.RequestInfo)
     retry: error_details_pb2.RetryInfo = dataclasses.field(default_factory=error_details_pb2.RetryInfo)
 
 

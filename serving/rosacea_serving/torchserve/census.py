@@ -22,12 +22,14 @@ class Census:
         self.lost = 0                               # since the last proof that one can answer
         self.changed_at = time.monotonic()
 
-    def count(self, pids: Sequence[int]) -> None:
-        """Note who is there now."""
+    def count(self, pids: Sequence[int]) -> int:
+        """Note who is there now; how many have gone since the last time."""
         now = frozenset(pids)
-        self.lost += len(self.pids - now)
+        gone = len(self.pids - now)
+        self.lost += gone
         if now != self.pids:
             self.pids, self.changed_at = now, time.monotonic()
+        return gone
 
     def proven(self) -> None:
         """A worker has answered: those that were lost have been replaced by some that work."""

@@ -12,19 +12,22 @@ import sys
 import sysconfig
 from collections import deque
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from ..contract import THREADS_VARIABLE
+from ..watch.backends import Report
+from ..watch.torchserve import ask
 from . import guard
 from .errors import StartFailed
 from .java import find_java
 from .layout import Layout, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from .options import TorchServeOptions
 
@@ -58,6 +61,7 @@ class TorchServeProcess:
 
     def __init__(self, options: TorchServeOptions) -> None:
         self.options = options
+        self.on_line: Callable[[str], None] = lambda line: None     # called with everything it prints
         self.token = ""
         self._layout: Layout | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -116,6 +120,23 @@ class TorchServeProcess:
     def worker_pids(self) -> list[int]:
         """Process ids of the Python workers, oldest first."""
         return [each.pid for each in self._family() if is_worker(each)]
+
+    def report(self) -> Report:
+        """How many workers there are, what memory they and Java take, what TorchServe itself counts."""
+        sizes: dict[bool, list[int]] = {True: [], False: []}
+        for each in self._family():
+            with suppress(psutil.Error):
+                sizes[is_worker(each)].append(each.memory_info().rss)
+        try:
+            numbers = ask(self.layout.metrics_socket)
+        except (OSError, HTTPException):
+            numbers = {}        # it starts, hangs or ends
+        return Report(
+            workers=len(sizes[True]),
+            worker_bytes=sum(sizes[True]),
+            torchserve_bytes=sum(sizes[False]),
+            numbers=numbers,
+        )
 
     def _family(self) -> list[psutil.Process]:
         try:
@@ -180,6 +201,7 @@ class TorchServeProcess:
         async for line in lines(stream):
             level, text = parse_line(line)
             self._last_lines.append(text)
+            self.on_line(text)
             log.log(level, "%s", text)
 
 

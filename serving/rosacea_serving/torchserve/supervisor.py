@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rosacea.render.v1 import render_pb2
 
+from ..contract import SELF_TEST_FAILED
 from .backend import TorchServeBackend
 from .census import Census, kill_hung
 from .circuit import Circuit
@@ -33,11 +34,13 @@ from .proof import prove, warm_up
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from ..watch.backends import Report
     from .options import TorchServeOptions
 
 log = logging.getLogger("rosacea.torchserve")
 
 State = Literal["starting", "ready", "down", "open"]
+Event = Literal["worker ended", "self-test failed"]
 WATCH_SECONDS = 0.5
 LOST_WORKERS = 3                    # in a row, without an answer between: TorchServe would go on for ever
 
@@ -50,6 +53,7 @@ class Supervisor:
         self.state: State = "down"
         self.last_error = ""
         self._on_state = on_state
+        self.on_event: Callable[[Event], None] = lambda event: None
         self._process: TorchServeProcess | None = None
         self._backend: TorchServeBackend | None = None
         self._task: asyncio.Task[None] | None = None
@@ -105,6 +109,11 @@ class Supervisor:
         """Process ids of the workers, as of now."""
         return self._process.worker_pids() if self._process is not None else []
 
+    def report(self) -> Report | None:
+        """What there is to see of it, for another thread; None while no TorchServe runs."""
+        process = self._process
+        return process.report() if process else None
+
     @property
     def process(self) -> TorchServeProcess | None:
         """The TorchServe that runs now, for whoever reads its metrics or kills it in a test."""
@@ -141,6 +150,7 @@ class Supervisor:
     async def _run_once(self) -> None:
         """One TorchServe, from its start to its end, which is always an error: this never returns."""
         process = TorchServeProcess(self.options)
+        process.on_line = self._read
         try:
             await process.start()
             self._process = process
@@ -148,6 +158,14 @@ class Supervisor:
             await while_running(process, self._serve(process, self._backend))
         finally:
             await undisturbed(self._end(process))
+
+    def _read(self, line: str) -> None:
+        if SELF_TEST_FAILED in line:
+            self.on_event("self-test failed")
+
+    async def _count(self, process: TorchServeProcess, census: Census) -> None:
+        for _ in range(census.count(await asyncio.to_thread(process.worker_pids))):
+            self.on_event("worker ended")
 
     async def _serve(self, process: TorchServeProcess, backend: TorchServeBackend) -> None:
         started = time.monotonic()
@@ -168,7 +186,7 @@ class Supervisor:
         """Have every model draw a face; StartFailed as soon as a worker ends, for the next one would as well."""
 
         async def look() -> None:
-            census.count(await asyncio.to_thread(process.worker_pids))
+            await self._count(process, census)
             if census.lost:
                 raise StartFailed(f"a worker ended while it loaded its model; it said: {process.last_words}")
 
@@ -194,7 +212,7 @@ class Supervisor:
 
         async def look() -> None:
             nonlocal complete_at, answers
-            census.count(await asyncio.to_thread(process.worker_pids))
+            await self._count(process, census)
             if not census.pids:
                 self._become("down")
             if backend.answers > answers:

@@ -340,6 +340,8 @@ class RenderResult(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     WORKER_PID_FIELD_NUMBER: _builtins.int
+    MAPPING_SECONDS_FIELD_NUMBER: _builtins.int
+    COPY_SECONDS_FIELD_NUMBER: _builtins.int
     render_seconds: _builtins.float
     """Seconds spent on drawing and mapping."""
     encode_seconds: _builtins.float
@@ -350,6 +352,10 @@ class RenderResult(_message.Message):
     """What the exact bytes depend on, see rosacea.v1.Provenance."""
     worker_pid: _builtins.int
     """Process that did it."""
+    mapping_seconds: _builtins.float
+    """Of render_seconds, those spent on mapping."""
+    copy_seconds: _builtins.float
+    """Of encode_seconds, those spent on writing into slots."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RenderOutcome]:
         """One for each item, in order."""
@@ -363,10 +369,12 @@ class RenderResult(_message.Message):
         digest: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
         worker_pid: _builtins.int = ...,
+        mapping_seconds: _builtins.float = ...,
+        copy_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "encode_seconds", b"encode_seconds", "fingerprint", b"fingerprint", "outcomes", b"outcomes", "render_seconds", b"render_seconds", "worker_pid", b"worker_pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy_seconds", b"copy_seconds", "digest", b"digest", "encode_seconds", b"encode_seconds", "fingerprint", b"fingerprint", "mapping_seconds", b"mapping_seconds", "outcomes", b"outcomes", "render_seconds", b"render_seconds", "worker_pid", b"worker_pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,78 @@
+"""What is noted of one call while it runs, wherever in the service it is: for its log line, its trace, its errors."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from contextlib import nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
+
+    from opentelemetry.trace import Span
+
+    from ..settings import Settings
+    from .tracing import CallTrace, Tracing
+
+REQUEST_ID = "x-request-id"
+GOOD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(eq=False, kw_only=True)
+class CallRecord:
+    """One call. Nothing of what it asks for is in here: no seeds, latents, keys or names of callers."""
+
+    id: str
+    method: str                             # SERVICE/METHOD, of those that there are
+    principal_kind: str = "clientip"        # how the caller is known, not who it is
+    images: int = 0                         # drawn for it so far
+    trace: CallTrace | None = None          # None unless this call is traced
+
+
+_current: ContextVar[CallRecord | None] = ContextVar("rosacea_call", default=None)
+
+
+def current_call() -> CallRecord | None:
+    """The call that this code runs for, if it runs for one."""
+    return _current.get()
+
+
+def begin_call(record: CallRecord) -> None:
+    """Everything that runs in this task, and in tasks it starts, runs for this call."""
+    # Never reset: grpc runs every call in a task of its own, but may end a stream in yet another one.
+    _current.set(record)
+
+
+def request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """The caller's own id where it is one that can be written anywhere; otherwise one that is made here."""
+    for name, value in metadata:
+        if name == REQUEST_ID and isinstance(value, str) and GOOD_ID.fullmatch(value):
+            return value
+    return uuid.uuid4().hex
+
+
+def job_span(
+    waits: Iterable[tuple[CallRecord | None, float]], model: str, images: int
+) -> AbstractContextManager[Span | None]:
+    """The span of a job, given for each image its call and the seconds it waited; nothing where no call is traced."""
+    longest: dict[CallTrace, float] = {}
+    for record, seconds in waits:
+        if record is not None and record.trace is not None:
+            longest[record.trace] = max(seconds, longest.get(record.trace, 0.0))
+    return next(iter(longest)).job(longest, model, images) if longest else nullcontext()
+
+
+def tracing_of(settings: Settings) -> Tracing | None:
+    """The traces that the settings ask for. ValueError where the parts for it are not installed."""
+    if settings.traces_endpoint is None:
+        return None
+    try:
+        from .tracing import export_to
+
+        return export_to(settings.traces_endpoint, settings.traces_ratio)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"traces_endpoint needs {error.name}: pip install 'rosacea[otel]'") from error
