@@ -54,14 +54,18 @@ ENV PATH=/opt/rosacea/bin:$PATH \
 WORKDIR /tmp
 USER 10001:10001
 
+# It listens for other machines, so it does not start without TLS and a way to know its callers, or ROSACEA_SERVE_INSECURE.
+# Health is told in plain text at a port of its own, for probes: nothing else is.
 # Draws whatever stands in models, ROSACEA_SERVE_MODELS or a file named by ROSACEA_SERVE_CONFIG; else the demo model.
 FROM runtime AS gateway-torchserve
 LABEL org.opencontainers.image.title="rosacea" \
       org.opencontainers.image.description="Synthetic faces with rosacea over gRPC; its SBOM is /opt/rosacea/sbom.cdx.json"
 COPY --from=build-serving /opt/rosacea /opt/rosacea
-ENV ROSACEA_SERVE_ADDRESS=0.0.0.0:7433 ROSACEA_SERVE_METRICS_ADDRESS=0.0.0.0:9464
-EXPOSE 7433 9464
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["rosacea", "health", "127.0.0.1:7433"]
+ENV ROSACEA_SERVE_ADDRESS=0.0.0.0:7433 \
+    ROSACEA_SERVE_HEALTH_ADDRESS=0.0.0.0:7434 \
+    ROSACEA_SERVE_METRICS_ADDRESS=0.0.0.0:9464
+EXPOSE 7433 7434 9464
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["rosacea", "health", "127.0.0.1:7434"]
 ENTRYPOINT ["rosacea"]
 CMD ["serve"]
 

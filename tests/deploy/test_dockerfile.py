@@ -7,8 +7,11 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from rosacea_serving.settings import Settings
 
 from ..conftest import ROOT
 from .dockerfile import container, stages, steps
@@ -55,10 +58,23 @@ def test_nobody_in_there_is_root(target: str) -> None:
 
 def test_the_service_is_asked_for_its_health_by_grpc() -> None:
     service = container(DOCKERFILE, "gateway-torchserve")
-    port = service.environment["ROSACEA_SERVE_ADDRESS"].rpartition(":")[2]
+    port = service.environment["ROSACEA_SERVE_HEALTH_ADDRESS"].rpartition(":")[2]
 
     assert service.healthcheck.endswith(f'CMD ["rosacea", "health", "127.0.0.1:{port}"]')
     assert container(DOCKERFILE, "train").healthcheck == "NONE", "it serves nothing"
+
+
+def test_the_image_as_it_is_does_not_let_just_anybody_in() -> None:
+    prefix = "ROSACEA_SERVE_"
+    given: dict[str, Any] = {
+        name.removeprefix(prefix).lower(): value
+        for name, value in container(DOCKERFILE, "gateway-torchserve").environment.items()
+        if name.startswith(prefix)
+    }
+
+    with pytest.raises(ValueError, match=r"beyond loopback needs TLS .* and identity"):
+        Settings(**given)
+    assert Settings(**given, insecure=True).missing_protection
 
 
 def test_nothing_is_fetched_but_by_pip_with_hashes() -> None:

@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -177,15 +178,26 @@ def test_probes_and_ports_are_those_of_the_settings() -> None:
     ports = {each["name"]: each["containerPort"] for each in GATEWAY["ports"]}
     services = {each["name"]: each["port"] for each in OBJECTS["Service"]["spec"]["ports"]}
 
-    assert ports == services == {
-        "grpc": int(SETTINGS.address.rpartition(":")[2]),
-        "metrics": int(str(SETTINGS.metrics_address).rpartition(":")[2]),
-    }
+    addresses = {"grpc": SETTINGS.address, "health": SETTINGS.health_address, "metrics": SETTINGS.metrics_address}
+
+    assert ports == {name: int(str(address).rpartition(":")[2]) for name, address in addresses.items()}
+    assert services == {name: ports[name] for name in ("grpc", "metrics")}, "probes come from the node itself"
     for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert GATEWAY[kind]["grpc"]["port"] == ports["grpc"]
+        assert GATEWAY[kind]["grpc"]["port"] == ports["health"]
     assert {GATEWAY[kind]["grpc"].get("service", "") for kind in ("startupProbe", "readinessProbe")} <= {"", SERVICE}
     assert GATEWAY["livenessProbe"]["grpc"]["service"] == LIVE
     assert GATEWAY["env"] == [{"name": "ROSACEA_SERVE_CONFIG", "value": "/etc/rosacea/serve.toml"}]
+
+
+def test_every_secret_that_the_settings_name_is_mounted_for_us_alone() -> None:
+    places = {each["name"]: Path(each["mountPath"]) for each in GATEWAY["volumeMounts"]}
+    secrets = [volume for volume in POD["volumes"] if "secret" in volume]
+    named = (SETTINGS.tls_certificate, SETTINGS.tls_key, SETTINGS.api_keys)
+
+    assert {path.parent for path in named if path} == {places[each["name"]] for each in secrets}
+    assert SETTINGS.missing_protection == ""
+    assert [each["secret"]["defaultMode"] for each in secrets] == [0o400] * 2
+    assert POD["securityContext"]["fsGroup"] == POD["securityContext"]["runAsGroup"], "who is not root reads as a group"
 
 
 def test_everything_selects_the_pods_of_the_deployment() -> None:

@@ -52,9 +52,13 @@ class Contained:
     """The image's command in the sandbox, and what can be seen of it from outside."""
 
     def __init__(self, log: Path, *, writable: bool = True) -> None:
-        self.address, self.metrics = free_address(), free_address()
+        self.address, self.metrics, self.health = free_address(), free_address(), free_address()
         self.log = log
-        variables = {"ROSACEA_SERVE_ADDRESS": self.address, "ROSACEA_SERVE_METRICS_ADDRESS": self.metrics}
+        variables = {
+            "ROSACEA_SERVE_ADDRESS": self.address,
+            "ROSACEA_SERVE_HEALTH_ADDRESS": self.health,
+            "ROSACEA_SERVE_METRICS_ADDRESS": self.metrics,
+        }
         command = confined(IMAGE, IMAGE.entrypoint + IMAGE.command, writable=writable, **variables)
         with log.open("w") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
@@ -67,7 +71,7 @@ class Contained:
 
     def wait_until_serving(self) -> None:
         until = time.monotonic() + START_SECONDS
-        while ask(self.address, "", 2) != SERVING:
+        while ask(self.health, "", 2) != SERVING:
             assert self.process.poll() is None and time.monotonic() < until, self.log.read_text()
             time.sleep(0.2)
 
@@ -108,7 +112,7 @@ def test_it_draws_as_nobody_and_writes_to_tmp_only(tmp_path: Path) -> None:
 
         assert face.digest == verify(demo.folder()).digest
         assert not re.search(r"^rosacea_images_inline_total{.*} [^0]", metrics, re.MULTILINE), "no shared memory"
-        assert run(*healthcheck, service.address).returncode == 0
+        assert run(*healthcheck, service.health).returncode == 0
         assert [each.pid for each in family if status(each)["Uid"].split() != [NOBODY] * 4] == []
         assert {status(each)[f"Cap{kind}"] for each in family for kind in ("Eff", "Prm", "Bnd", "Amb")} == {"0" * 16}
         assert {status(each)["NoNewPrivs"] for each in family} == {"1"}

@@ -14,33 +14,14 @@ import typer
 
 from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.client import FaceClient
-from rosacea_client.connection import Tls
 from rosacea_client.face import Face
 from rosacea_client.files import write_atomically
 from rosacea_client.inspection import Inspection, inspect_image
 from rosacea_client.modelinfo import ModelInfo
+from rosacea_client.options import Address, ApiKeyFile, CaFile, ClientCert, ClientKey, UseTls, wanted_tls
 from rosacea_client.spec import ImageFormat, LatentSpace, NoiseMode
 
 MAX_SEEDS = 10_000_000
-
-Address = Annotated[
-    str, typer.Option("--address", envvar="ROSACEA_ADDRESS", help="Where the service listens, HOST:PORT.")
-]
-UseTls = Annotated[
-    bool, typer.Option("--tls", envvar="ROSACEA_TLS", help="Use TLS with grpc's own roots.")
-]
-CaFile = Annotated[
-    Path | None, typer.Option("--ca-file", envvar="ROSACEA_CA_FILE", help="Use TLS with these roots (PEM).")
-]
-ClientCert = Annotated[
-    Path | None, typer.Option("--client-cert", envvar="ROSACEA_CLIENT_CERT", help="Certificate to show (PEM).")
-]
-ClientKey = Annotated[
-    Path | None, typer.Option("--client-key", envvar="ROSACEA_CLIENT_KEY", help="Its private key (PEM).")
-]
-ApiKeyFile = Annotated[
-    Path | None, typer.Option("--api-key-file", envvar="ROSACEA_API_KEY_FILE", help="File that holds your API key.")
-]
 
 
 def connect(
@@ -48,7 +29,7 @@ def connect(
     api_key_file: Path | None,
 ) -> FaceClient:  # fmt: skip
     """The client that the options of a command describe."""
-    wanted = Tls(ca_file=ca_file, certificate_file=cert, key_file=key) if tls or ca_file or cert or key else False
+    wanted = wanted_tls(tls, ca_file, cert, key)
     return FaceClient(address, timeout_seconds=timeout, tls=wanted, api_key=api_key_file)
 
 

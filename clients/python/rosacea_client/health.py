@@ -7,6 +7,8 @@ import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rosacea_client.address import DEFAULT_ADDRESS
+from rosacea_client.connection import Tls, open_channel
+from rosacea_client.options import CaFile, ClientCert, ClientKey, UseTls, wanted_tls
 
 SERVING = "SERVING"
 
@@ -17,17 +19,21 @@ def health(
     ] = DEFAULT_ADDRESS,
     service: Annotated[str, typer.Option("--service", help="models/NAME; unset = the service as a whole.")] = "",
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 3.0,
+    tls: UseTls = False,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
 ) -> None:
-    """Ask whether the service is SERVING: exit code 0 if so, 1 if not or if it does not answer."""
-    status = ask(address, service, timeout)
+    """Ask whether the service is SERVING: exit code 0 if so, 1 if not or if it does not answer. No key is needed."""
+    status = ask(address, service, timeout, wanted_tls(tls, ca_file, client_cert, client_key))
     typer.echo(status)
     if status != SERVING:
         raise typer.Exit(1)
 
 
-def ask(address: str, service: str, timeout_seconds: float) -> str:
+def ask(address: str, service: str, timeout_seconds: float, tls: Tls | bool = False) -> str:
     """SERVING, NOT_SERVING or SERVICE_UNKNOWN, or the gRPC code of an answer that did not come."""
-    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+    with open_channel(address, tls, keyed=False, plain_text=True, options=[("grpc.enable_http_proxy", 0)]) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds)
