@@ -260,6 +260,7 @@ class Scheduler:
             task = asyncio.create_task(self._run(batch), context=Context())      # it is no single call's
             self._jobs[task] = batch
             task.add_done_callback(self._job_ended)
+        self._show_queue()
 
     def _next_batch(self) -> list[Waiting]:
         batch: list[Waiting] = []

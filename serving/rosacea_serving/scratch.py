@@ -65,7 +65,7 @@ def new_lock(path: Path) -> int:
 def sweep(parents: Iterable[Path] | None = None) -> list[Path]:
     """Remove the folders of this user's that nobody uses any more; those that were removed."""
     if parents is None:
-        parents = {Path(tempfile.gettempdir()).resolve(), Path("/tmp")}     # noqa: S108 -- nothing is made here
+        parents = {Path(tempfile.gettempdir()).resolve(), Path("/tmp")}     # noqa: S108  # nosec B108 -- nothing is made here
     gone = [folder for parent in parents for folder in sorted(parent.glob(f"{PREFIX}*")) if remove_unused(folder)]
     if gone:
         log.info("removed what processes that were killed had left: %s", ", ".join(map(str, gone)))

@@ -113,6 +113,9 @@ WALL_CLOCK = {
     "date": {"today"},
 }
 
+# Where certificates and keys end, and when a span began, is said in the time on the wall.
+OF_THE_WALL = {"access/certificate.py", "access/cli.py", "access/door.py", "watch/tracing.py"}
+
 
 def asks_the_wall(source: str) -> Iterator[int]:
     """Lines that ask what time it is."""
@@ -127,8 +130,9 @@ def asks_the_wall(source: str) -> Iterator[int]:
             yield node.lineno
 
 
-def test_no_code_of_the_service_asks_the_clock_on_the_wall() -> None:
-    files = sorted((ROOT / "serving" / "rosacea_serving").rglob("*.py"))
+def test_no_code_of_the_service_asks_the_clock_on_the_wall_but_for_dates_that_others_wrote_or_read() -> None:
+    folder = ROOT / "serving" / "rosacea_serving"
+    files = sorted(file for file in folder.rglob("*.py") if str(file.relative_to(folder)) not in OF_THE_WALL)
 
     found = [f"{file.name}:{line}" for file in files for line in asks_the_wall(file.read_text())]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import jwt
 import pytest
+from google.rpc.error_details_pb2 import RequestInfo
 from grpc_status import rpc_status
 
 from rosacea_serving.access.rules import RULES, Rule
@@ -123,8 +124,11 @@ def service(scene: Scene) -> Iterator[Hosted]:
 
 
 def told(error: Any) -> tuple[grpc.StatusCode, str, bytes]:
+    """Everything that a caller hears, but for the id of its call."""
     status = rpc_status.from_call(error)
     assert status is not None
+    (own,) = [detail for detail in status.details if detail.Is(RequestInfo.DESCRIPTOR)]
+    status.details.remove(own)
     return error.code(), error.details(), status.SerializeToString()
 
 

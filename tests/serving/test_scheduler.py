@@ -125,15 +125,23 @@ async def test_a_full_queue_refuses_the_whole_call_with_a_hint() -> None:
     assert 10 not in bench.workers.drawn
 
 
-async def test_the_queue_is_shown_for_as_long_as_there_is_one() -> None:
-    bench = Bench()
-    sample = bench.metrics.registry.get_sample_value
-    assert sample("rosacea_queue_images", {"model": "demo"}) == 0
+async def test_the_queue_is_shown_as_it_is_and_without_room_once_it_is_closed() -> None:
+    bench = Bench(queue_images=8, max_batch=1)
+
+    def shown(name: str) -> float | None:
+        return bench.metrics.registry.get_sample_value(name, {"model": "demo", "lane": "interactive"})
+
+    bench.workers.seconds = 30
+    futures = bench.submit(range(4))
+    assert (shown("rosacea_queue_depth"), shown("rosacea_queue_capacity")) == (bench.scheduler.queued, 8)
+    assert bench.scheduler.queued > 0
 
     bench.scheduler.close()
-    await bench.scheduler.free()
 
-    assert sample("rosacea_queue_images", {"model": "demo"}) is None
+    assert (shown("rosacea_queue_depth"), shown("rosacea_queue_capacity")) == (0, 0)
+    for future in futures:
+        future.cancel()
+    await asyncio.gather(*futures, return_exceptions=True)
 
 
 async def test_who_has_its_share_is_refused_as_such_while_others_are_let_in() -> None:

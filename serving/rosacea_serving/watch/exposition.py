@@ -111,10 +111,14 @@ def app(registry: CollectorRegistry) -> Callable[..., Any]:
 
 @contextmanager
 def serve_metrics(address: str, registry: CollectorRegistry) -> Iterator[None]:
-    """Answer scrapes at HOST:PORT meanwhile. Raises OSError where the port is taken."""
+    """Answer scrapes at HOST:PORT meanwhile. Raises ValueError where that cannot be had."""
     host, _, port = address.rpartition(":")
     kind = Server6 if ":" in host else Server
-    with make_server(host.strip("[]"), int(port), app(registry), kind, Handler) as server:
+    try:
+        made = make_server(host.strip("[]"), int(port), app(registry), kind, Handler)
+    except OSError as error:
+        raise ValueError(f"metrics_address must be free and of this machine, got {address}") from error
+    with made as server:
         thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
         thread.start()
         try:
