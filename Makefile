@@ -22,6 +22,11 @@ setup: .venv/ready  ## make .venv with everything in it
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
+# Other people's programs that tests compare with. Without them those tests skip.
+tools:  ## install the programs that some tests compare with: Debian or Ubuntu, as root
+	apt-get update -qq
+	apt-get install -qq --no-install-recommends bubblewrap libimage-exiftool-perl prometheus
+
 demo: setup  ## draw sixteen faces through the whole system and print the path of their contact sheet
 	$(BIN)/rosacea demo --out build/demo
 
@@ -114,5 +119,5 @@ bench-train: setup  ## measure training against the same training written plainl
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto .venv-lock build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo serve demo-model test test-fast lint lint-protos typecheck proto proto-freeze train-smoke settings \
+.PHONY: help setup tools demo serve demo-model test test-fast lint lint-protos typecheck proto proto-freeze train-smoke settings \
 	dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train clean
