@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-import os
-import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,13 +20,14 @@ from rosacea_client.containers import metadata
 from rosacea_client.inspection import OFFLINE, inspect_image
 from rosacea_client.marks import TRAINED, read_mark, software
 from rosacea_client.reasons import Reason
+from rosacea_client.secrets import read_bounded, read_secret
 
 from .encode import encode
 from .errors import FaceFailed
 from .marking import Maker, mark_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from rosacea_client.resolved import FaceItem
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
 GENERATION = "org.rosacea.generation"
 MAX_SIGNATURE_BYTES = 24 * 1024         # that a signature and its certificates may add to an image
-MAX_FILE_BYTES = 2**20
-OTHERS = 0o077                          # permissions on a key that nobody but its owner may have
 CURVES = {"secp256r1": b"es256", "secp384r1": b"es384", "secp521r1": b"es512"}
 # The defaults put a thumbnail of 57 kB into every file and read each one again, which takes 40 times as long.
 SETTINGS = {
@@ -66,7 +63,7 @@ class Signer:
 
     def __init__(self, certificates: Path, key: Path) -> None:
         algorithm, private_key = read_key(key)
-        chain = read_file(certificates)
+        chain = read(certificates, read_bounded)
         try:
             import c2pa
         except ImportError as error:
@@ -147,7 +144,7 @@ def manifest(generation: dict[str, Any]) -> dict[str, Any]:
 
 def read_key(path: Path) -> tuple[bytes, bytes]:
     """C2PA's name for the key's algorithm, and the key as the library wants it (PKCS 8); ValueError for any other."""
-    data = read_file(path, forbidden=OTHERS)
+    data = read(path, read_secret)
     try:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -169,20 +166,9 @@ def read_key(path: Path) -> tuple[bytes, bytes]:
     raise ValueError(f"{path}: must be a key for P-256, P-384, P-521, Ed25519 or RSA")
 
 
-def read_file(path: Path, forbidden: int = 0) -> bytes:
-    """A file of an operator's; ValueError where others have permissions on it that are forbidden."""
+def read(path: Path, reader: Callable[[Path], bytes]) -> bytes:
+    """A file of an operator's; ValueError says why it cannot be had."""
     try:
-        # Without waiting, so that a pipe is refused like anything else that is no file.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError(f"{path}: must be a file")
-            if status.st_mode & forbidden:
-                mode = stat.S_IMODE(status.st_mode)
-                raise ValueError(f"{path}: only its owner may have access to a key, got mode {mode:04o}")
-            data = file.read(MAX_FILE_BYTES + 1)
+        return reader(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"{path}: must have at most {MAX_FILE_BYTES} bytes")
-    return data

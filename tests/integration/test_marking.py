@@ -112,5 +112,5 @@ def test_a_service_that_cannot_sign_does_not_start(model: Path, tmp_path: Path) 
     for more in ([], ["--check"]):
         result = subprocess.run([*command, *more], capture_output=True, text=True, check=False, timeout=120)
         assert result.returncode == 2
-        assert "only its owner may have access to a key, got mode 0644" in result.stderr
+        assert "a file with secrets must have mode 0600 or less, it has 0644" in result.stderr
         assert "TorchServe" not in result.stderr

@@ -228,7 +228,7 @@ def test_a_key_that_others_may_touch_is_refused(good: Credentials, tmp_path: Pat
     key.write_bytes(good.key.read_bytes())
     key.chmod(mode)
 
-    with pytest.raises(ValueError, match=f"only its owner may have access to a key, got mode {mode:04o}"):
+    with pytest.raises(ValueError, match=f"a file with secrets must have mode 0600 or less, it has {mode:04o}"):
         Signer(good.chain, key)
 
 

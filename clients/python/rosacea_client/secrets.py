@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MAX_BYTES = 2**20
@@ -17,9 +18,25 @@ def read_secret(path: Path) -> bytes:
 
     A file of root's may be readable by a group of ours: so Kubernetes hands secrets to those who are not root.
     """
-    with path.open("rb") as file:
-        check_mode(path, os.fstat(file.fileno()))
-        return file.read(MAX_BYTES)
+    return _read(path, check_mode)
+
+
+def read_bounded(path: Path) -> bytes:
+    """The bytes of a file of an operator's that is no secret; ValueError where it is none or too large, or OSError."""
+    return _read(path, lambda path, found: None)
+
+
+def _read(path: Path, check: Callable[[Path, os.stat_result], None]) -> bytes:
+    # Without waiting, so that a pipe is refused like anything else that is no file.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{path}: must be a file")
+        check(path, found)
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{path}: must have at most {MAX_BYTES} bytes")
+    return data
 
 
 def check_mode(path: Path, found: os.stat_result) -> None:

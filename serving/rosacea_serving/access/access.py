@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rosacea_client.secrets import read_bounded
+
 from .accounts import Accounts
 from .attempts import Attempts
 from .door import Door
@@ -102,4 +104,4 @@ class Access:
         if "://" in where:
             return FetchedKeys(where, self._metrics.reloads)
         path = Path(where)
-        return FiledKeys(Watched("issuer_keys", [path], lambda: read_jwks(path.read_bytes()), self._metrics.reloads))
+        return FiledKeys(Watched("issuer_keys", [path], lambda: read_jwks(read_bounded(path)), self._metrics.reloads))

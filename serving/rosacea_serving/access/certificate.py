@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from rosacea_client.secrets import read_secret
+from rosacea_client.secrets import read_bounded, read_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ class Certificate:
 
 def read_certificate(chain_file: Path, key_file: Path, client_ca_file: Path | None) -> Certificate:
     """Read and compare. A ValueError or OSError names the file and what is wrong with it."""
-    chain_pem, key_pem = chain_file.read_bytes(), read_secret(key_file)
+    chain_pem, key_pem = read_bounded(chain_file), read_secret(key_file)
     chain = _certificates(chain_file, chain_pem)
     _check_usable(chain_file, chain[0])
     key = _private_key(key_file, key_pem)
@@ -40,7 +40,7 @@ def read_certificate(chain_file: Path, key_file: Path, client_ca_file: Path | No
         raise ValueError(f"{key_file} must be the key of the first certificate in {chain_file}, it is another one's")
     roots = None
     if client_ca_file is not None:
-        roots = client_ca_file.read_bytes()
+        roots = read_bounded(client_ca_file)
         _certificates(client_ca_file, roots)
     configuration = grpc.ssl_server_certificate_configuration([(key_pem, chain_pem)], root_certificates=roots)
     return Certificate(configuration, chain[0].not_valid_after_utc.timestamp())
