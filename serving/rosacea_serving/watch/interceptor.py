@@ -64,7 +64,9 @@ class WatchInterceptor(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: Context) -> Any:
             with self._watched(method, context):
                 self._calls.received(method)
-                response = await handler.unary_unary(request, context)
+                answering = handler.unary_unary(request, context)
+                del request         # this frame stays with the traceback of an error
+                response = await answering
                 self._calls.sent(method)
                 return response
 
@@ -74,7 +76,9 @@ class WatchInterceptor(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
             with self._watched(method, context):
                 self._calls.received(method)
-                async with aclosing(handler.unary_stream(request, context)) as messages:
+                answering = handler.unary_stream(request, context)
+                del request         # this frame stays with the traceback of an error
+                async with aclosing(answering) as messages:
                     async for message in messages:
                         self._calls.sent(method)
                         yield message
