@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+pytestmark = pytest.mark.slow       # together they take half a minute
+
 DISTINCT = 1000
 SOME = 200
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+pytestmark = pytest.mark.slow       # together they take half a minute
+
 TOLERANCE = 1e-5
 STEPS = 4
 

@@ -29,6 +29,8 @@ from rosacea_model.training.state import TrainState
 from .training_runs import STEP_KIMG, Squares, equal, train_in_process
 from .training_runs import one_thread as one_thread  # for every test here
 
+pytestmark = pytest.mark.slow       # together they take half a minute
+
 RUN_V1 = Path(__file__).resolve().parents[1] / "golden" / "run-v1"    # two steps, written by the first version
 FAILED, NO_GOOD_CHECKPOINT = 1, 3
 EVERY_OTHER_STEP = {"snap_kimg": 2 * STEP_KIMG}
