@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from concurrent import futures
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -35,6 +36,11 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
         self.calls = 0
         self.deadlines: list[float | None] = []
         self.requests: list[Any] = []
+        self.cut: dict[int, status_pb2.Status] = {}     # where streams end once, by the index of the next face
+        self.spoil_stream: Callable[[pb.StreamFacesResponse], pb.StreamFacesResponse] = lambda answer: answer
+        self.peers: list[str] = []
+        self.asked, self.hold = Event(), Event()
+        self.hold.set()             # clear it, and calls wait
         self.page_size = 2
         self.model_names = ["models/circles", "models/squares", "models/triangles"]
         self.spoil: Callable[[pb.Face], pb.Face] = lambda face: face    # what a lying service does to a face
@@ -49,9 +55,14 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
 
     def StreamFaces(self, request: Any, context: Any) -> Iterator[pb.StreamFacesResponse]:  # noqa: N802
         self._begin(request, context)
-        faces = self._faces(request.spec)[request.start_index :]
-        for start in range(0, len(faces), 3):
-            yield pb.StreamFacesResponse(faces=faces[start : start + 3], provenance=provenance())
+        faces = self._faces(request.spec)
+        start = request.start_index
+        while start < len(faces):
+            end = min([start + 3, *(place for place in self.cut if place > start)])
+            yield self.spoil_stream(pb.StreamFacesResponse(faces=faces[start:end], provenance=provenance()))
+            start = end
+            if start in self.cut:
+                context.abort_with_status(rpc_status.to_status(self.cut.pop(start)))
 
     def MapLatents(self, request: Any, context: Any) -> pb.MapLatentsResponse:  # noqa: N802
         self._begin(request, context)
@@ -79,6 +90,9 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
 
     def _begin(self, request: Any, context: Any) -> None:
         self.calls += 1
+        self.peers.append(context.peer())
+        self.asked.set()
+        self.hold.wait(60)
         self.requests.append(request)
         self.deadlines.append(context.time_remaining())
         if self.failures:

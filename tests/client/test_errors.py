@@ -64,13 +64,13 @@ def test_field_violations_arrive_typed(service: FakeFaces, address: str) -> None
 
 
 def test_retry_info_tells_when_to_come_back(service: FakeFaces, address: str) -> None:
-    retry = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1, nanos=500_000_000))
+    retry = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=90, nanos=500_000_000))
     service.failures = [failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", retry)]
 
     with FaceClient(address) as client, pytest.raises(errors.Overloaded) as caught:
         client.generate(seeds=1)
 
-    assert caught.value.retry_after_seconds == 1.5
+    assert caught.value.retry_after_seconds == 90.5
 
 
 def test_a_share_that_is_used_up_is_told_apart_from_a_full_service(service: FakeFaces, address: str) -> None:

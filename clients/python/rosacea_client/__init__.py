@@ -4,6 +4,8 @@
 
     with FaceClient("127.0.0.1:7433") as client:
         faces = client.generate(seeds=[1, 2, 3], truncation_psi=0.7)
+
+`AsyncFaceClient` is the same to be awaited.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rosacea_client.address import DEFAULT_ADDRESS
+    from rosacea_client.async_client import AsyncFaceClient
     from rosacea_client.client import FaceClient
     from rosacea_client.connection import Tls
     from rosacea_client.errors import (
@@ -36,13 +39,17 @@ if TYPE_CHECKING:
     from rosacea_client.modelinfo import Limits, ModelInfo
     from rosacea_client.provenance import Timings
     from rosacea_client.reasons import Quota, Reason, Violation
+    from rosacea_client.replay import CannotReplay, Difference, Replay, replay_image
     from rosacea_client.spec import FaceSpec, LatentSpec, ModelLimits, SeedRange, StyleMix
 
 __all__ = [
     "DEFAULT_ADDRESS",
+    "AsyncFaceClient",
     "Cancelled",
+    "CannotReplay",
     "DeadlineExceeded",
     "Denied",
+    "Difference",
     "Face",
     "FaceClient",
     "FaceError",
@@ -61,6 +68,7 @@ __all__ = [
     "Overloaded",
     "Quota",
     "Reason",
+    "Replay",
     "SeedRange",
     "ServerError",
     "StyleMix",
@@ -70,11 +78,15 @@ __all__ = [
     "Violation",
     "contact_sheet",
     "inspect_image",
+    "replay_image",
 ]
 
 # Loaded when first asked for: the command's help needs neither grpc nor numpy, only the sheet needs pillow.
 _HOMES = {
+    "AsyncFaceClient": "async_client",
+    "CannotReplay": "replay",
     "DEFAULT_ADDRESS": "address",
+    "Difference": "replay",
     "Face": "face",
     "FaceClient": "client",
     "FaceSpec": "spec",
@@ -87,6 +99,7 @@ _HOMES = {
     "ModelLimits": "spec",
     "Quota": "reasons",
     "Reason": "reasons",
+    "Replay": "replay",
     "SeedRange": "spec",
     "StyleMix": "spec",
     "Timings": "provenance",
@@ -94,6 +107,7 @@ _HOMES = {
     "Violation": "reasons",
     "contact_sheet": "grid",
     "inspect_image": "inspection",
+    "replay_image": "replay",
 }
 
 

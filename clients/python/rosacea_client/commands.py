@@ -1,4 +1,4 @@
-"""The client's own commands: `rosacea generate`, `rosacea map`, `rosacea models` and `rosacea inspect`."""
+"""The client's own commands: `rosacea generate`, `rosacea map`, `rosacea models`, `inspect` and `replay`."""
 
 import contextlib
 import dataclasses
@@ -14,11 +14,13 @@ import typer
 
 from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.client import FaceClient
+from rosacea_client.errors import FaceError, Overloaded, Unavailable
 from rosacea_client.face import Face
 from rosacea_client.files import write_atomically
 from rosacea_client.inspection import Inspection, inspect_image
 from rosacea_client.modelinfo import ModelInfo
 from rosacea_client.options import Address, ApiKeyFile, CaFile, ClientCert, ClientKey, UseTls, wanted_tls
+from rosacea_client.replay import CannotReplay, Replay, replay_image
 from rosacea_client.spec import ImageFormat, LatentSpace, NoiseMode
 
 MAX_SEEDS = 10_000_000
@@ -139,6 +141,51 @@ def inspect(
         typer.echo(f"{file}: does not say that it is synthetic", err=True)
     if not found.synthetic or (found.signature and found.signature.state == "invalid"):
         raise typer.Exit(1)
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(help="A PNG or JPEG image.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="What came of it, as JSON.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    tls: UseTls = False,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
+    api_key_file: ApiKeyFile = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 60.0,
+) -> None:
+    """Ask the service again for the face in a file, by the mark in it, and compare byte for byte.
+
+    Exit code 0 where it is the same, 1 where it differs, 2 where that cannot be told: an image without a mark, or of a
+    latent, which is never in the file.
+    """
+    with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
+        found = replayed(file, client)
+    if as_json:
+        typer.echo(json.dumps(found.told(), indent=2))
+    else:
+        typer.echo(f"{file}: " + _verdict(found))
+        for each in found.differences:
+            # A file can hold anything: as JSON, so that it cannot write on the terminal what it likes.
+            typer.echo(f"  {each.part}: file {json.dumps(each.file)}, service {json.dumps(each.service)}")
+    if not found.same:
+        raise typer.Exit(1)
+
+
+def _verdict(found: Replay) -> str:
+    if not found.same:
+        return "differs"
+    return "the same but for the signature" if found.signed else "the same"
+
+
+def replayed(file: Path, client: FaceClient) -> Replay:
+    """What came of it; whatever keeps the question from being answered is 2, unless the service is not there now."""
+    try:
+        return replay_image(file.read_bytes(), client)
+    except (Unavailable, Overloaded):
+        raise
+    except (ValueError, OSError, FaceError) as error:
+        raise CannotReplay(f"{file}: {error}") from None
 
 
 def _told(found: Inspection) -> Iterator[str]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from rosacea_client.address import is_loopback
+from rosacea_client.endpoint import channel_options, grpc_target
 from rosacea_client.secrets import read_secret
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SCHEMES = ("dns:///", "ipv4:", "ipv6:", "passthrough:///")
 
@@ -24,11 +22,13 @@ class Tls:
     Tls()                                                           # the roots that come with grpc
     Tls(ca_file="ca.pem")
     Tls(ca_file="ca.pem", certificate_file="me.pem", key_file="me.key")
+    Tls(ca_file="ca.pem", server_name="faces.example")              # whom certificates must name, if not the host
     """
 
     ca_file: str | Path | None = None
     certificate_file: str | Path | None = None
     key_file: str | Path | None = None
+    server_name: str | None = None
 
     def __post_init__(self) -> None:
         if (self.certificate_file is None) != (self.key_file is None):
@@ -69,15 +69,39 @@ class ApiKey:
         return (("authorization", f"Bearer {self._key}"),)
 
 
-def open_channel(
-    target: str, tls: Tls | bool, keyed: bool, plain_text: bool, options: Sequence[tuple[str, Any]]
-) -> grpc.Channel:
-    """A channel; ValueError where a key would travel in plain text to another machine, unless that is wanted."""
-    if tls:
-        return grpc.secure_channel(target, (Tls() if tls is True else tls).credentials(), options)
-    if keyed and not plain_text and not stays_here(target):
-        raise ValueError(f"an API key travels over TLS, or on this machine: give tls, or no key, got {target!r}")
-    return grpc.insecure_channel(target, options)
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Where a client calls, over what, and as whom: what it takes to open a channel, in any process or loop.
+
+    Raises ValueError for what cannot go together, for instance a key that would travel in plain text to another
+    machine, unless that is wanted.
+    """
+
+    target: str
+    tls: Tls | None = None
+    api_key: ApiKey | None = None
+    api_key_in_plain_text: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tls is not None:
+            if "," in self.target and not self.tls.server_name:
+                raise ValueError("several addresses over TLS need a server_name, which all their certificates have")
+            self.tls.credentials()      # tells now what is wrong with a file
+        elif self.api_key is not None and not self.api_key_in_plain_text and not stays_here(self.target):
+            rule = "an API key travels over TLS, or on this machine"
+            raise ValueError(f"{rule}: give tls, or no key, got {self.target!r}")
+
+    def open(self, module: Any = grpc, *more_options: tuple[str, Any]) -> Any:
+        """A new channel of `module`: grpc, or grpc.aio for one that belongs to the running event loop."""
+        options = [*channel_options(self.target, self.tls.server_name if self.tls else None), *more_options]
+        target = grpc_target(self.target)
+        if self.tls is not None:
+            return module.secure_channel(target, self.tls.credentials(), options=options)
+        return module.insecure_channel(target, options=options)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call says of its caller."""
+        return self.api_key.metadata() if self.api_key else ()
 
 
 def stays_here(target: str) -> bool:
@@ -86,7 +110,7 @@ def stays_here(target: str) -> bool:
         return True
     for scheme in SCHEMES:
         target = target.removeprefix(scheme)
-    return all(is_loopback(each) for each in target.split(","))
+    return all(is_loopback(each.strip()) for each in target.split(","))
 
 
 def _checked(key: str) -> str:

@@ -182,3 +182,30 @@ def _segments(image: bytes) -> Iterator[tuple[int, bytes, int]]:
             return
         yield marker, image[place + 4 : end], end
         place = end
+
+
+# Signatures
+
+
+def without_signature(image: bytes) -> bytes:
+    """A PNG or JPEG without its C2PA manifest: what was signed, byte for byte."""
+    kept, place = [], 0
+    for start, end in _signature_places(image):
+        kept.append(image[place:start])
+        place = end
+    return b"".join([*kept, image[place:]])
+
+
+def _signature_places(image: bytes) -> Iterator[tuple[int, int]]:
+    """Where each chunk or segment of a manifest starts and ends."""
+    if image.startswith(PNG_SIGNATURE):
+        start = len(PNG_SIGNATURE)
+        for kind, data in _chunks(image):
+            end = start + 12 + len(data)
+            if kind == PNG_C2PA:
+                yield start, end
+            start = end
+    else:
+        for marker, payload, end in _segments(image):
+            if marker == APP11 and payload.startswith(JUMBF_SIGNATURE):
+                yield end - len(payload) - 4, end

@@ -135,9 +135,9 @@ STATUS: dict[grpc.StatusCode, type[FaceError]] = {
 
 def from_rpc(error: grpc.RpcError, target: str = "the service") -> FaceError:
     """The error of our own that a failed call stands for, with the details that the service sent along."""
-    assert isinstance(error, grpc.Call), error
-    code, message = error.code(), error.details() or ""
-    found = _details(error)
+    call: Any = error       # grpc's are calls as well, those of grpc.aio answer to the same names
+    code, message = call.code(), call.details() or ""
+    found = _details(call)
     info = found.info if found.info.domain == DOMAIN else error_details_pb2.ErrorInfo()
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not info.reason and "larger than max" in message:
         hint = "the answer is too large, ask for fewer faces at a time or stream them"
@@ -167,7 +167,7 @@ class _Details:
     retry: error_details_pb2.RetryInfo = dataclasses.field(default_factory=error_details_pb2.RetryInfo)
 
 
-def _details(call: grpc.Call) -> _Details:
+def _details(call: Any) -> _Details:
     found = _Details()
     try:
         status = rpc_status.from_call(call)

@@ -7,7 +7,7 @@ import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rosacea_client.address import DEFAULT_ADDRESS
-from rosacea_client.connection import Tls, open_channel
+from rosacea_client.connection import Access, Tls
 from rosacea_client.options import CaFile, ClientCert, ClientKey, UseTls, wanted_tls
 
 SERVING = "SERVING"
@@ -31,9 +31,9 @@ def health(
         raise typer.Exit(1)
 
 
-def ask(address: str, service: str, timeout_seconds: float, tls: Tls | bool = False) -> str:
+def ask(address: str, service: str, timeout_seconds: float, tls: Tls | None = None) -> str:
     """SERVING, NOT_SERVING or SERVICE_UNKNOWN, or the gRPC code of an answer that did not come."""
-    with open_channel(address, tls, keyed=False, plain_text=True, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    with Access(target=address, tls=tls).open(grpc, ("grpc.enable_http_proxy", 0)) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds)

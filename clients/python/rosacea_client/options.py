@@ -27,6 +27,6 @@ ApiKeyFile = Annotated[
 ]
 
 
-def wanted_tls(tls: bool, ca_file: Path | None, cert: Path | None, key: Path | None) -> Tls | bool:
-    """What those options ask for; False for plain text."""
-    return Tls(ca_file=ca_file, certificate_file=cert, key_file=key) if tls or ca_file or cert or key else False
+def wanted_tls(tls: bool, ca_file: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
+    """What those options ask for; None for plain text."""
+    return Tls(ca_file=ca_file, certificate_file=cert, key_file=key) if tls or ca_file or cert or key else None

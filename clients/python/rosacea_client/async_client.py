@@ -1,0 +1,127 @@
+"""Ask a running service for faces, from coroutines.
+
+    async with AsyncFaceClient("127.0.0.1:7433") as client:
+        async for face in client.stream(range(1000)):
+            face.save(f"face_{face.seed}.png")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+import grpc
+import grpc.aio
+
+from rosacea_client import core
+from rosacea_client.client import FaceClient
+from rosacea_client.convert import counted, face_spec, latent_spec
+from rosacea_client.core import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from types import TracebackType
+
+    from rosacea.v1.faces_pb2_grpc import FaceServiceStub
+    from rosacea_client.convert import FaceOptions, LatentOptions, Seeds
+    from rosacea_client.core import Call, Pull, Result
+    from rosacea_client.face import Face
+    from rosacea_client.latents import Latents
+    from rosacea_client.modelinfo import ModelInfo
+    from rosacea_client.spec import FaceSpec
+
+
+class AsyncFaceClient(core.Core):
+    """A `FaceClient` whose calls are awaited: the same arguments, methods and errors.
+
+    Event loops may share one: each has a connection of its own, `close` closes that of the loop it runs in.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Connection]
+        self._connections = weakref.WeakKeyDictionary()
+        self._process = os.getpid()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        connection = self._connections.pop(asyncio.get_running_loop(), None)
+        if connection is not None and connection.channel is not self._callers_channel:
+            await connection.channel.close()
+
+    async def generate(self, seeds: Seeds | None = None, **options: Unpack[FaceOptions]) -> list[Face]:
+        return await self._answer(core.generation(face_spec(seeds, options), counted(options)))
+
+    def stream(
+        self, seeds: Seeds | None = None, *, start_index: int = 0, **options: Unpack[FaceOptions]
+    ) -> AsyncGenerator[Face]:
+        return self._faces(self._pull(face_spec(seeds, options), start_index, counted(options)))
+
+    async def map_latents(self, seeds: Seeds | None = None, **options: Unpack[LatentOptions]) -> Latents:
+        return await self._answer(core.mapping(latent_spec(seeds, options)))
+
+    async def generate_spec(self, spec: FaceSpec) -> list[Face]:
+        return await self._answer(core.generation(spec))
+
+    def stream_spec(self, spec: FaceSpec, start_index: int = 0) -> AsyncGenerator[Face]:
+        return self._faces(self._pull(spec, start_index))
+
+    async def models(self) -> list[ModelInfo]:
+        found, token = await self._answer(core.page(""))
+        while token:
+            more, token = await self._answer(core.page(token))
+            found += more
+        return found
+
+    async def model(self, name: str = "") -> ModelInfo:
+        return await self._answer(core.description(name))
+
+    async def _answer(self, call: Call[Result]) -> Result:
+        attempts = self._attempts()
+        while True:
+            method = getattr(self._stub(), call.method)
+            timeout = attempts.remaining_seconds()
+            try:
+                answer = await method(call.request, timeout=timeout, metadata=self._access.metadata())
+            except grpc.RpcError as error:
+                await asyncio.sleep(self._pause_seconds(error, attempts))
+            else:
+                attempts.answered()
+                return call.read(answer)
+
+    async def _faces(self, pull: Pull) -> AsyncGenerator[Face]:
+        while not pull.over:
+            method = getattr(self._stub(), pull.method)
+            timeout = pull.attempts.remaining_seconds()
+            call = method(pull.request(), timeout=timeout, metadata=self._access.metadata())
+            try:
+                async for answer in call:
+                    for face in pull.take(answer):
+                        yield face
+                pull.finish()
+            except grpc.RpcError as error:
+                await asyncio.sleep(self._pause_seconds(error, pull))
+            finally:
+                call.cancel()
+
+    def _stub(self) -> FaceServiceStub:
+        if os.getpid() != self._process:
+            raise RuntimeError("grpc.aio does not outlive a fork: take FaceClient there, or start the process by spawn")
+        loop = asyncio.get_running_loop()
+        if loop not in self._connections:
+            self._connections[loop] = Connection(self._callers_channel or self._access.open(grpc.aio))
+        return self._connections[loop].stub
+
+
+for _name, _method in vars(AsyncFaceClient).items():
+    if not _name.startswith("_") and not _method.__doc__:
+        _method.__doc__ = getattr(FaceClient, _name).__doc__

@@ -1,0 +1,180 @@
+"""What every client has in common, whichever way it waits: requests, answers, errors, deadlines, retries.
+
+Nothing here waits or sends. A client of `client` or `async_client` takes a `Call` or a `Pull` from here, sends what it
+says, and comes back with what came of it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from rosacea.v1 import faces_pb2 as pb
+from rosacea.v1.faces_pb2_grpc import FaceServiceStub
+from rosacea_client.address import DEFAULT_ADDRESS
+from rosacea_client.answers import Expected, all_faces, all_latents
+from rosacea_client.connection import Access, ApiKey, Tls
+from rosacea_client.environment import stated
+from rosacea_client.errors import InvalidRequest, from_rpc
+from rosacea_client.fields import in_field, model_name
+from rosacea_client.modelinfo import ModelInfo
+from rosacea_client.retry import Attempts, Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import grpc
+
+    from rosacea_client.errors import FaceError
+    from rosacea_client.face import Face
+    from rosacea_client.latents import Latents
+    from rosacea_client.spec import FaceSpec, LatentSpec
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Call(Generic[Result]):
+    """One question with one answer."""
+
+    method: str
+    request: Any
+    read: Callable[[Any], Result]       # raises IntegrityError for an answer to another question
+
+
+class Pull:
+    """One stream of faces, over as many calls as it takes: each goes on where the one before was cut off."""
+
+    method = "StreamFaces"
+
+    def __init__(self, spec: FaceSpec, start_index: int, count: int | None, attempts: Attempts) -> None:
+        self.attempts = attempts
+        self._request = pb.StreamFacesRequest(spec=spec.to_pb(), start_index=start_index)
+        self._expected = Expected(spec, start_index, count)
+        self._over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to ask for."""
+        return self._over or (self._expected.begun and self._expected.complete)
+
+    def request(self) -> pb.StreamFacesRequest:
+        """What to ask for now: the faces that have not come, of the revision that the others came from."""
+        request = pb.StreamFacesRequest()
+        request.CopyFrom(self._request)
+        if self._expected.begun:
+            request.start_index = self._expected.index
+            request.spec.model = self._expected.revision
+        return request
+
+    def take(self, answer: pb.StreamFacesResponse) -> list[Face]:
+        """The faces of a message that has come; IntegrityError unless they are the next."""
+        faces = self._expected.take(answer)
+        if faces:
+            self.attempts.answered()
+        return faces
+
+    def finish(self) -> None:
+        """The service says that these were all; IntegrityError where they are not."""
+        self._expected.finish()
+        self._over = True
+
+    def pause_seconds(self, error: FaceError) -> float:
+        """How long to wait before going on; raises the error where that will not help."""
+        if self._expected.begun and isinstance(error, InvalidRequest) and _begins_behind(error):
+            self._over = True       # cut off behind the last face of latents that only the service can count
+            return 0.0
+        return self.attempts.pause_seconds(error)
+
+
+def _begins_behind(error: InvalidRequest) -> bool:
+    return [violation.field for violation in error.violations] == ["start_index"]
+
+
+def generation(spec: FaceSpec, count: int | None = None) -> Call[list[Face]]:
+    """A few faces in one answer."""
+    request = pb.GenerateFacesRequest(spec=spec.to_pb())
+    return Call("GenerateFaces", request, lambda answer: all_faces(answer, spec, count))
+
+
+def mapping(spec: LatentSpec) -> Call[Latents]:
+    """Intermediate latents."""
+    return Call("MapLatents", pb.MapLatentsRequest(spec=spec.to_pb()), lambda answer: all_latents(answer, spec))
+
+
+def description(name: str) -> Call[ModelInfo]:
+    """One model; InvalidSpec for what is no name of one."""
+    request = pb.GetModelRequest(name=in_field("name", model_name, name))
+    return Call("GetModel", request, lambda answer: ModelInfo.from_pb(answer.model))
+
+
+def page(token: str) -> Call[tuple[list[ModelInfo], str]]:
+    """Some models, and the token of the next page."""
+    return Call(
+        "ListModels",
+        pb.ListModelsRequest(page_token=token),
+        lambda answer: ([ModelInfo.from_pb(model) for model in answer.models], answer.next_page_token),
+    )
+
+
+class Connection:
+    """A channel, of grpc or grpc.aio, and the calls that can be made over it."""
+
+    def __init__(self, channel: Any, through: Any = None) -> None:
+        self.channel = channel
+        self.stub: FaceServiceStub = FaceServiceStub(through or channel)
+
+
+class Core:
+    """A client without its calls."""
+
+    def __init__(
+        self,
+        target: str = DEFAULT_ADDRESS,
+        timeout_seconds: float = 60.0,
+        channel: Any = None,
+        *,
+        tls: Tls | bool | None = None,
+        api_key: str | Path | None = None,
+        api_key_in_plain_text: bool = False,
+    ) -> None:
+        """`target` is HOST:PORT, several with commas between, or dns:///NAME:PORT for all machines of that name.
+
+        `api_key` is the key itself, or as a Path the file that holds it, which is read again when it changes. It goes
+        to other machines over TLS only, unless `api_key_in_plain_text`. A ValueError or OSError tells what is wrong
+        with a file.
+        """
+        if not timeout_seconds > 0:
+            raise ValueError(f"timeout_seconds must be above 0, got {timeout_seconds}")
+        if channel is not None and (tls or api_key):
+            raise ValueError("tls and api_key are for a channel of the client's own, got one of yours as well")
+        self._access = Access(
+            target=target,
+            tls=Tls() if tls is True else tls or None,
+            api_key=ApiKey(api_key) if api_key is not None else None,
+            api_key_in_plain_text=api_key_in_plain_text,
+        )
+        self._budget = Budget()
+        self._callers_channel = channel
+        self.target = target if channel is None else "the service"
+        self.timeout_seconds = timeout_seconds
+
+    @classmethod
+    def from_environment(
+        cls, timeout_seconds: float = 60.0, *, environment: Mapping[str, str] | None = None, **options: Any
+    ) -> Self:
+        """The client that the variables of the command line describe; `rosacea_client.environment` lists them."""
+        found = stated(os.environ if environment is None else environment)
+        return cls(timeout_seconds=timeout_seconds, **{**found, **options})
+
+    def _attempts(self) -> Attempts:
+        return Attempts(self.timeout_seconds, self._budget)
+
+    def _pull(self, spec: FaceSpec, start_index: int, count: int | None = None) -> Pull:
+        return Pull(spec, start_index, count, self._attempts())
+
+    def _pause_seconds(self, error: grpc.RpcError, attempts: Attempts | Pull) -> float:
+        """How long to wait before the next attempt; raises an error of ours where there is to be none."""
+        return attempts.pause_seconds(from_rpc(error, self.target))

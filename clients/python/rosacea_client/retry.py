@@ -1,0 +1,99 @@
+"""When a call that failed is made again, and when the error stands.
+
+One policy for every kind of call, here and not in gRPC's service config: that one cannot read a RetryInfo, and two
+layers that both ask again would multiply. As AIP-194 has it, calls are made again after UNAVAILABLE; after
+RESOURCE_EXHAUSTED only where the service says when. Between attempts is a random part of a delay that grows from
+50 ms to 1 s, on top of what the service asks for, and never more time than the call has left.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rosacea_client.errors import DeadlineExceeded, FaceError, Overloaded, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_ATTEMPTS = 3
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.05, 1.0
+
+
+@dataclass
+class Budget:
+    """What all calls of a client may spend on being made again (gRFC A6, with its usual numbers).
+
+    A failure costs a token, a success earns a tenth of one, and with half of them gone nothing is asked twice. So a
+    service that refuses everything soon sees each call once, and retries never add more than about a tenth.
+    Not locked: a token that two threads count wrong makes no difference, and a lock would not survive a fork.
+    """
+
+    max_tokens: float = 10.0
+    earned: float = 0.1
+    tokens: float = 10.0
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        self.tokens = min(self.max_tokens, self.tokens + self.earned)
+
+    def failed(self) -> None:
+        """A call failed in a way that asking again could mend."""
+        self.tokens = max(0.0, self.tokens - 1)
+
+    @property
+    def allows(self) -> bool:
+        """Whether a call may be made again."""
+        return self.tokens > self.max_tokens / 2
+
+
+class Attempts:
+    """The attempts of one call, which together have `timeout_seconds`."""
+
+    def __init__(
+        self, timeout_seconds: float, budget: Budget, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._deadline = clock() + timeout_seconds
+        self._budget = budget
+        self._failed = 0
+        self._begun = False
+
+    def remaining_seconds(self) -> float:
+        """The deadline of the next attempt; DeadlineExceeded where none is left."""
+        left = self._deadline - self._clock()
+        if left <= 0:
+            raise DeadlineExceeded(f"the answer did not come within {self._timeout_seconds:g} seconds")
+        return left
+
+    def answered(self) -> None:
+        """The call, or a part of its stream, was answered.
+
+        From then on a stream that is cut off is taken up again for as long as it has time: that costs the service no
+        more than the stream did, and giving up would waste what it has drawn.
+        """
+        self._failed = 0
+        self._begun = True
+        self._budget.succeeded()
+
+    def pause_seconds(self, error: FaceError) -> float:
+        """How long to wait before the next attempt; raises `error` where there is to be none."""
+        if not may_pass(error):
+            raise error from None
+        self._failed += 1
+        self._budget.failed()
+        if not self._begun and (self._failed >= MAX_ATTEMPTS or not self._budget.allows):
+            raise error from None
+        longest = min(FIRST_DELAY_SECONDS * 2**self._failed, MAX_DELAY_SECONDS)
+        pause = (error.retry_after_seconds or 0.0) + random.uniform(FIRST_DELAY_SECONDS, longest)  # noqa: S311 no secret
+        if self._clock() + pause >= self._deadline:
+            raise error from None
+        return pause
+
+
+def may_pass(error: FaceError) -> bool:
+    """Whether the same call may succeed in a moment."""
+    return isinstance(error, Unavailable) or (isinstance(error, Overloaded) and error.retry_after_seconds is not None)
