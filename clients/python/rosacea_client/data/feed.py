@@ -15,7 +15,7 @@ from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
 from rosacea_client.data.plan import Sample
-from rosacea_client.errors import DeadlineExceeded, FaceError, IntegrityError, Overloaded, Unavailable
+from rosacea_client.errors import Cancelled, DeadlineExceeded, FaceError, IntegrityError, Overloaded, Unavailable
 from rosacea_client.face import Face
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ class Feed:
         while True:
             try:
                 return call()
-            except (Unavailable, Overloaded, DeadlineExceeded) as error:
+            # A service that shuts down cancels the streams that are under way; nobody else does.
+            except (Unavailable, Overloaded, DeadlineExceeded, Cancelled) as error:
                 if progress() != before:
                     before, wait, since = progress(), FIRST_WAIT_SECONDS, time.monotonic()
                 asked_to_wait = error.retry_after_seconds or 0
