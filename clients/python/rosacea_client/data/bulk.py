@@ -1,0 +1,242 @@
+"""Data sets on the disk, shard by shard: `rosacea dataset`.
+
+    OUT/dataset.json              what is asked for, the model's digest included; written first, never changed
+    OUT/shard-000003.tar          the images
+    OUT/shard-000003.jsonl        line 1 its SHA-256 and size, then the exact request and SHA-256 of every image
+    OUT/manifest.json, README.md  all shards by digest, and the data card; written after each run
+
+Shard k is a pure function of (dataset.json, k), so shards can be made in any order, by several hosts, again. It is
+written under another name and renamed when it is whole and on the disk; its .jsonl comes after it. A shard counts only
+if the two are there and agree, so half of one never passes for a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from rosacea_client.data.card import data_card
+from rosacea_client.data.plan import MAX_INDEX, Plan
+from rosacea_client.data.request import Look
+from rosacea_client.data.shards import SUFFIXES, Entry, Form, Writer, digest_of, files_of, open_writer, remove
+from rosacea_client.errors import FaceError
+from rosacea_client.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from rosacea_client.data.feed import Drawn, Feed
+
+VERSION = 1
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DatasetError(FaceError):
+    """The data set cannot be written on; what is complete stays so, and the same command goes on from there."""
+
+
+class DiskFull(DatasetError):
+    """There is no more room on the disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """Everything that the images of a data set depend on, and how they are laid out."""
+
+    revision: str                   # models/NAME/revisions/DIGEST
+    count: int
+    shard_size: int
+    form: Form
+    plan: Plan
+    look: Look
+    classes: int = 0                # of the model; 0 for an unconditional one
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MAX_INDEX + 1:
+            raise ValueError(f"count must be from 1 to 2**32, got {self.count}")
+        if self.shard_size < 1:
+            raise ValueError(f"shard_size must be at least 1, got {self.shard_size}")
+        if self.form not in SUFFIXES:
+            raise ValueError(f"format must be one of {', '.join(SUFFIXES)}, got {self.form!r}")
+        allowed = ("png",) if self.form == "stylegan-zip" else ("png", "jpeg")
+        if self.look.format not in allowed:
+            raise ValueError(f"images of {self.form} must be {' or '.join(allowed)}, got {self.look.format}")
+
+    @property
+    def shards(self) -> int:
+        """How many there are; the last one may be smaller."""
+        return -(-self.count // self.shard_size)
+
+    def indices(self, shard: int) -> range:
+        """The samples of a shard."""
+        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.count))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {**asdict(self), "version": VERSION, "plan": self.plan.to_json(), "look": asdict(self.look)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` gave."""
+        told = dict(data)
+        if told.pop("version", None) != VERSION:
+            raise ValueError(f"the version of a data set must be {VERSION}, got {data.get('version')}")
+        return cls(**{**told, "plan": Plan.from_json(told["plan"]), "look": Look(**told["look"])})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+class DatasetFolder:
+    """A data set on the disk. ValueError where the folder holds another one."""
+
+    def __init__(self, folder: Path, spec: DatasetSpec) -> None:
+        self.folder = folder
+        self.spec = spec
+        folder.mkdir(parents=True, exist_ok=True)
+        place = folder / "dataset.json"
+        if place.exists():
+            refuse_others(folder, json.loads(place.read_text()), spec.to_json())
+        else:
+            write_atomically(place, (json.dumps(spec.to_json(), indent=2) + "\n").encode())
+
+    def shard_path(self, shard: int) -> Path:
+        """Where the images of a shard are."""
+        return self.folder / f"shard-{shard:06d}{SUFFIXES[self.spec.form]}"
+
+    def list_path(self, shard: int) -> Path:
+        """Where the requests of a shard are."""
+        return self.folder / f"shard-{shard:06d}.jsonl"
+
+    def told(self, shard: int) -> dict[str, Any] | None:
+        """What the first line of a shard's list says, if it is of this data set. It may still not be true."""
+        try:
+            with self.list_path(shard).open(encoding="utf-8") as file:
+                told: dict[str, Any] = json.loads(file.readline())
+        except (FileNotFoundError, ValueError):
+            return None
+        return told if told.get("dataset") == self.spec.digest and told.get("shard") == shard else None
+
+    def is_complete(self, shard: int) -> bool:
+        """Whether the shard is there to the last byte, and so is its list."""
+        told = self.told(shard)
+        if told is None or digest_of(self.shard_path(shard)) != told["sha256"]:
+            return False
+        lines = self.list_path(shard).read_bytes().partition(b"\n")[2]
+        return bool(hashlib.sha256(lines).hexdigest() == told["list_sha256"])
+
+    def write(self, shard: int, drawn: Iterator[Drawn], advance: Callable[[], None]) -> None:
+        """Write a shard anew. Whatever goes wrong, nothing is left that looks like one."""
+        path = self.shard_path(shard)
+        partial = self.folder / f".{path.name}.{os.getpid()}.part"
+        self._clear(shard)
+        try:
+            lines = list(self._fill(partial, drawn, advance))
+            for file in files_of(partial):
+                _sync(file)
+            told = {"dataset": self.spec.digest, "shard": shard, "count": len(lines),
+                    "sha256": digest_of(partial), "bytes": sum(file.stat().st_size for file in files_of(partial))}
+            partial.rename(path)
+            text = "".join(line + "\n" for line in lines).encode()
+            head = json.dumps(told | {"list_sha256": hashlib.sha256(text).hexdigest()})
+            write_atomically(self.list_path(shard), head.encode() + b"\n" + text)
+            _sync(self.list_path(shard))
+            _sync(self.folder)
+        finally:
+            remove(partial)
+
+    def _clear(self, shard: int) -> None:
+        """Remove what an earlier run left of a shard that is not complete; its list first."""
+        self.list_path(shard).unlink(missing_ok=True)
+        path = self.shard_path(shard)
+        for left in [path, *self.folder.glob(f".{path.name}.*.part")]:
+            remove(left)
+
+    def _fill(self, partial: Path, drawn: Iterator[Drawn], advance: Callable[[], None]) -> Iterator[str]:
+        """Write the images, and give a line for each."""
+        writer = open_writer(self.spec.form, partial, self.spec.classes)
+        try:
+            yield from self._add(writer, drawn, advance)
+            writer.finish()
+        except BaseException:
+            writer.discard()
+            raise
+
+    def _add(self, writer: Writer, drawn: Iterator[Drawn], advance: Callable[[], None]) -> Iterator[str]:
+        for sample, face in drawn:
+            request = self.spec.look.request(self.spec.revision, sample)
+            entry = Entry(sample=sample, face=face, request=request)
+            writer.add(entry)
+            advance()
+            yield json.dumps({
+                "index": sample.index, "key": entry.key, "seed": sample.seed, "class_index": sample.class_index,
+                "sha256": hashlib.sha256(face.image).hexdigest(), "fingerprint": face.fingerprint, "request": request,
+            })    # fmt: skip
+
+    def finish(self) -> int:
+        """Write manifest.json and README.md of what is there now; how many shards that is."""
+        told = [found for shard in range(self.spec.shards) if (found := self.told(shard)) is not None]
+        manifest = {"dataset": self.spec.digest, "shards": self.spec.shards, "complete": told}
+        write_atomically(self.folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+        write_atomically(self.folder / "README.md", data_card(self.spec, told).encode())
+        return len(told)
+
+
+def make(
+    feed: Feed, place: DatasetFolder, shards: Sequence[int], advance: Callable[[int], None] = lambda images: None
+) -> int:
+    """Write those shards that are not complete, and tell how many images were drawn.
+
+    Raises DiskFull, or the service's error once the feed's patience is at an end; complete shards stay.
+    """
+    drawn = 0
+    spec = place.spec
+
+    def one_more() -> None:
+        nonlocal drawn
+        drawn += 1
+        advance(1)
+
+    try:
+        for shard in shards:
+            if place.is_complete(shard):
+                advance(len(spec.indices(shard)))
+                continue
+            samples = (spec.plan.sample(0, index) for index in spec.indices(shard))
+            with contextlib.closing(feed.faces(spec.revision, samples)) as faces:
+                place.write(shard, faces, one_more)
+        place.finish()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DiskFull(
+            f"no more room in {place.folder} for shard {shard} of {spec.shards}: complete shards are kept; "
+            "make room and run the same command again"
+        ) from error
+    return drawn
+
+
+def refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """ValueError where the folder's data set is not the one that is asked for, with the first thing that differs."""
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            there, here = json.dumps(found.get(name)), json.dumps(value)
+            raise ValueError(f"{folder} holds another data set: its {name} is {there}, this one's is {here}; "
+                             "give another --out, or the same arguments")
+
+
+def _sync(path: Path) -> None:
+    """Let the disk have it, before anything says that it is there."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

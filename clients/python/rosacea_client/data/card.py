@@ -1,0 +1,53 @@
+"""The data card of a data set on the disk, in the form that Hugging Face reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rosacea_client.data.bulk import DatasetSpec
+
+CONFIG = 'configs:\n- config_name: default\n  data_files: "shard-*.parquet"\n'
+TAGS = ["synthetic", "dermatology", "rosacea"]
+SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
+
+
+def data_card(spec: DatasetSpec, complete: Sequence[dict[str, Any]]) -> str:
+    """README.md: what the images are, how they were made, what they must not be used for."""
+    images, size = sum(told["count"] for told in complete), sum(told["bytes"] for told in complete)
+    settings = {name: value for name, value in asdict(spec.look).items() if value is not None}
+    category = next((name for most, name in SIZES if spec.count < most), "n>10M")
+    data_files = CONFIG if spec.form == "parquet" else ""
+    return f"""---
+pretty_name: Synthetic faces with rosacea
+tags: {json.dumps(TAGS)}
+size_categories: ["{category}"]
+{data_files}---
+
+# Synthetic faces with rosacea
+
+Every image in here was drawn by a trained model. None is a photograph, and nobody is shown. For research and
+education only, not for diagnosis. The model can have learnt what its training set lacks or holds too much of, and may
+come close to single pictures of it: see the model's own card.
+
+| | |
+|---|---|
+| images | {images} of {spec.count}, {size} bytes |
+| shards | {len(complete)} of {spec.shards}, up to {spec.shard_size} images each, {spec.form} |
+| model | `{spec.revision}` |
+| plan | `{json.dumps(spec.plan.to_json())}` |
+| settings | `{json.dumps(settings)}` |
+| classes | {spec.classes or "none: the model is unconditional"} |
+| SHA-256 of all this | `{spec.digest}` |
+
+`shard-*.jsonl` holds the exact request and the SHA-256 of every image: asking the same model again gives the same
+image, byte for byte as long as the fingerprint is the same. `manifest.json` has the SHA-256 of each shard; the same
+command checks all of them, and makes again what is missing or damaged.
+
+If real images are trained on beside these, put both through the same coding and the same resizing, or a classifier
+learns the difference.
+"""

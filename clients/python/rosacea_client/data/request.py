@@ -1,0 +1,52 @@
+"""How the faces of a data set look beside their seeds and classes, and the exact request for one of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.json_format import MessageToDict
+
+from rosacea_client.spec import FaceSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rosacea_client.data.plan import Sample
+    from rosacea_client.spec import ImageFormat, NoiseMode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What all faces of a data set have in common; `rosacea.v1.FaceSpec` tells what each field means.
+
+    `raw` is lossless and costs no decoding; `jpeg` is some ten times smaller on the wire. Give real images the same
+    coding, see `match_codec`.
+    """
+
+    truncation_psi: float | None = None
+    truncation_cutoff: int | None = None
+    noise_mode: NoiseMode = "const"
+    noise_seed: int | None = None
+    format: ImageFormat = "raw"
+    jpeg_quality: int | None = None
+
+    def __post_init__(self) -> None:
+        FaceSpec(seeds=[0], **asdict(self))     # InvalidSpec tells what is wrong
+
+    def spec(self, model: str, samples: Sequence[Sample]) -> FaceSpec:
+        """The request for samples that are all of one class."""
+        (class_index,) = {sample.class_index for sample in samples}
+        seeds = [sample.seed for sample in samples]
+        return FaceSpec(model=model, seeds=seeds, class_index=class_index, **asdict(self))
+
+    def request(self, model: str, sample: Sample) -> dict[str, Any]:
+        """The request for one sample alone, as the JSON of `rosacea.v1.FaceSpec`."""
+        return MessageToDict(self.spec(model, [sample]).to_pb())
+
+    def key(self, digest: str, sample: Sample) -> str:
+        """Names the face for a cache: 64 hex digits of everything that was asked, and of the model's weights."""
+        asked = {"digest": digest, "seed": sample.seed, "class_index": sample.class_index, **asdict(self)}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode("ascii")).hexdigest()

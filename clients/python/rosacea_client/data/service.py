@@ -1,0 +1,38 @@
+"""A service that can be sent to other processes: each makes a connection of its own when it first asks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rosacea_client.address import DEFAULT_ADDRESS
+from rosacea_client.client import FaceClient
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass
+class Service:
+    """Where faces come from. `options` are those of `FaceClient`, such as tls and api_key."""
+
+    address: str = DEFAULT_ADDRESS
+    timeout_seconds: float = 60.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    _client: tuple[int, FaceClient] | None = field(default=None, repr=False, compare=False)
+
+    def client(self) -> FaceClient:
+        """This process's connection. A forked child must not use its parent's."""
+        if self._client is None or self._client[0] != os.getpid():
+            self._client = os.getpid(), FaceClient(self.address, self.timeout_seconds, **self.options)
+        return self._client[1]
+
+    def close(self) -> None:
+        """Hang up; the next use connects again."""
+        if self._client is not None and self._client[0] == os.getpid():
+            self._client[1].close()
+        self._client = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_client": None}

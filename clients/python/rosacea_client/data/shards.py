@@ -1,0 +1,220 @@
+"""One shard of a data set on the disk, in each of the forms: written beside, checked, renamed.
+
+    webdataset     shard-000003.tar: KEY.png, KEY.json (the request), KEY.cls (the class)
+    imagefolder    shard-000003/: images, and metadata.jsonl as Hugging Face's imagefolder reads it
+    parquet        shard-000003.parquet: image {bytes, path}, label, seed, index, request; features for Hugging Face
+    stylegan-zip   shard-000003.zip: 00000/img00000000.png and dataset.json, which StyleGAN tools and our trainer read
+
+Names and order are pure functions of the request, and no date is in it: the same faces give the same file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from rosacea_client.data.plan import Sample
+    from rosacea_client.face import Face
+
+Form = Literal["webdataset", "imagefolder", "parquet", "stylegan-zip"]
+SUFFIXES: dict[str, str] = {"webdataset": ".tar", "imagefolder": "", "parquet": ".parquet", "stylegan-zip": ".zip"}
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)            # the earliest that a zip can state
+ROWS_IN_MEMORY = 64                         # of a parquet file, and so in a group of its rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A sample, its face, and the exact request for it."""
+
+    sample: Sample
+    face: Face
+    request: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Its name without an ending."""
+        return f"{self.sample.index:09d}"
+
+
+class Writer(Protocol):
+    """Writes the entries of one shard, in order, into a file or folder that is not there yet."""
+
+    def add(self, entry: Entry) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def discard(self) -> None:
+        """Let go of the file after a failure; what is in it is of no use."""
+
+
+class TarWriter:
+    """A shard of WebDataset, with tar headers that depend on nothing but names and sizes."""
+
+    def __init__(self, path: Path) -> None:
+        self._tar = tarfile.open(path, "x", format=tarfile.USTAR_FORMAT)    # noqa: SIM115  # finish() closes
+
+    def add(self, entry: Entry) -> None:
+        self._write(entry.key + entry.face.suffix, entry.face.image)
+        self._write(f"{entry.key}.json", json.dumps(entry.request, sort_keys=True).encode())
+        if entry.sample.class_index is not None:
+            self._write(f"{entry.key}.cls", str(entry.sample.class_index).encode())
+
+    def _write(self, name: str, data: bytes) -> None:
+        header = tarfile.TarInfo(name)
+        header.size = len(data)
+        self._tar.addfile(header, io.BytesIO(data))
+
+    def finish(self) -> None:
+        self._tar.close()
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._tar.close()
+
+
+class FolderWriter:
+    """Images and metadata.jsonl in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir()
+        self._folder = path
+        self._metadata = (path / "metadata.jsonl").open("x", encoding="utf-8")
+
+    def add(self, entry: Entry) -> None:
+        name = entry.key + entry.face.suffix
+        (self._folder / name).write_bytes(entry.face.image)
+        label = {} if entry.sample.class_index is None else {"label": entry.sample.class_index}
+        line = {"file_name": name, **label, "seed": entry.sample.seed, "index": entry.sample.index}
+        self._metadata.write(json.dumps(line) + "\n")
+
+    def finish(self) -> None:
+        self._metadata.close()
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._metadata.close()
+
+
+class ZipWriter:
+    """The zip of StyleGAN tools. Images are numbered within the shard, as those tools expect."""
+
+    def __init__(self, path: Path) -> None:
+        self._zip = zipfile.ZipFile(path, "x")
+        self._labels: list[list[Any]] = []
+
+    def add(self, entry: Entry) -> None:
+        number = len(self._labels)
+        name = f"{number // 1000:05d}/img{number:08d}.png"
+        self._labels.append([name, entry.sample.class_index])
+        self._write(name, entry.face.image)
+
+    def _write(self, name: str, data: bytes) -> None:
+        header = zipfile.ZipInfo(name, ZIP_DATE)
+        header.create_system = 3            # Unix, whatever wrote it
+        header.external_attr = 0o100644 << 16
+        self._zip.writestr(header, data)
+
+    def finish(self) -> None:
+        labelled = self._labels[0][1] is not None
+        self._write("dataset.json", json.dumps({"labels": self._labels if labelled else None}).encode())
+        self._zip.close()
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._zip.close()
+
+
+class ParquetWriter:
+    """Rows as Hugging Face's `datasets` knows them: an image is {bytes, path}, and the schema tells the features."""
+
+    def __init__(self, path: Path, classes: int) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        self._arrow: Any = pyarrow
+        image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+        fields = [("image", image), ("label", pyarrow.int64()), ("seed", pyarrow.int64()),
+                  ("index", pyarrow.int64()), ("request", pyarrow.string())]    # fmt: skip
+        told = json.dumps({"info": {"features": features(classes)}})
+        schema = pyarrow.schema(fields, metadata={"huggingface": told})
+        self._schema: Any = schema
+        self._rows: list[dict[str, Any]] = []
+        self._parquet: Any = pyarrow.parquet.ParquetWriter(path, schema)
+
+    def add(self, entry: Entry) -> None:
+        self._rows.append({
+            "image": {"bytes": entry.face.image, "path": entry.key + entry.face.suffix},
+            "label": entry.sample.class_index,
+            "seed": entry.sample.seed,
+            "index": entry.sample.index,
+            "request": json.dumps(entry.request, sort_keys=True),
+        })    # fmt: skip
+        if len(self._rows) == ROWS_IN_MEMORY:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._parquet.write_table(self._arrow.Table.from_pylist(self._rows, self._schema))
+        self._rows = []
+
+    def finish(self) -> None:
+        if self._rows:
+            self._flush()
+        self._parquet.close()
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._parquet.close()
+
+
+def features(classes: int) -> dict[str, Any]:
+    """The features of a parquet file, in the words of Hugging Face's `datasets`."""
+    number = {"dtype": "int64", "_type": "Value"}
+    label = {"names": [str(each) for each in range(classes)], "_type": "ClassLabel"} if classes else number
+    return {"image": {"_type": "Image"}, "label": label, "seed": number, "index": number,
+            "request": {"dtype": "string", "_type": "Value"}}    # fmt: skip
+
+
+def open_writer(form: Form, path: Path, classes: int) -> Writer:
+    """The writer of one shard."""
+    if form == "parquet":
+        return ParquetWriter(path, classes)
+    writers: dict[str, Callable[[Path], Writer]] = {
+        "webdataset": TarWriter, "imagefolder": FolderWriter, "stylegan-zip": ZipWriter,
+    }  # fmt: skip
+    return writers[form](path)
+
+
+def digest_of(path: Path) -> str | None:
+    """SHA-256 of a shard; of a folder, that of its files' names and digests. None where nothing is there."""
+    if path.is_dir():
+        lines = [f"{digest_of(file)}  {file.name}\n" for file in sorted(path.iterdir())]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+def files_of(path: Path) -> Iterator[Path]:
+    """The files of a shard."""
+    yield from sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def remove(path: Path) -> None:
+    """Remove a shard, or what there is of one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+"""The real gateway with fake workers that write the seed into the pixels, and jobs that read from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rosacea_model import GeneratorConfig
+
+from ...conftest import ROOT
+from ...serving.hosted import SETTINGS, hosted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from ...serving.hosted import Hosted
+
+IMAGE_BYTES = 16 * 16 * 3
+CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, c_dim=3, channel_base=256)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def gateway(port: int = 0) -> AbstractContextManager[Hosted]:
+    """A gateway whose faces are raw images of the right size."""
+    settings = SETTINGS.model_copy(update={"address": f"127.0.0.1:{port}", "max_batch": 32, "queue_images": 4096})
+    return hosted(settings, replace(CONFIG))
+
+
+@pytest.fixture
+def faces() -> Iterator[Hosted]:
+    with gateway() as running:
+        running.workers.image_bytes = IMAGE_BYTES
+        yield running
+
+
+class Job:
+    """A reader in a process of its own."""
+
+    def __init__(self, folder: Path, told: dict[str, Any]) -> None:
+        self.out = folder / f"out-{len(list(folder.iterdir()))}.txt"
+        self.out.touch()
+        arguments = json.dumps({"out": str(self.out), "state": str(folder / "state.json"), **told})
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error::UserWarning:rosacea_client", "-m", "tests.client.data.reader", arguments],
+            cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )    # fmt: skip
+
+    def rows(self) -> list[tuple[int, int, str, int]]:
+        """Epoch, index, digest and label of every sample it has handed out so far, in order."""
+        lines = self.out.read_text().splitlines(keepends=True)
+        return [tuple(row) for line in lines if line.endswith("\n") for row in json.loads(line)]
+
+    def wait(self) -> list[tuple[int, int, str, int]]:
+        _, stderr = self.process.communicate(timeout=280)
+        assert self.process.returncode == 0, stderr[-3000:]
+        return self.rows()
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
+    started: list[Job] = []
+
+    def start(**told: Any) -> Job:
+        started.append(Job(tmp_path, told))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.process.kill()
+        each.process.communicate()
