@@ -318,7 +318,7 @@ def test_gradients_and_their_gradients_are_right(name: str) -> None:
         return bent
 
     assert torch.autograd.gradcheck(shown, images)
-    assert torch.autograd.gradgradcheck(shown, images)
+    assert torch.autograd.gradgradcheck(shown, images, fast_mode=True)      # along a random direction
 
 
 def test_noise_has_a_random_strength() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
 from typing import TYPE_CHECKING, Any
@@ -318,15 +319,17 @@ def test_bytes_that_are_no_message_are_refused_in_one_sentence(service: Hosted) 
 
 @pytest.mark.slow
 def test_ten_thousand_malformed_messages_leave_the_service_as_it_was(service: Hosted) -> None:
-    process = psutil.Process()
-    send_malformed(service, 2_000, random.Random(1))
-    before = process.memory_info().rss
+    """A leak shows in each round; an allocator that takes another page or two does so in some."""
+    process, source, grown = psutil.Process(), random.Random(1), []
+    for _ in range(5):
+        gc.collect()
+        before = process.memory_info().rss
+        send_malformed(service, 2_000, source)
+        gc.collect()
+        grown.append(process.memory_info().rss - before)
 
-    send_malformed(service, 10_000, random.Random(2))
-
-    grown = process.memory_info().rss - before
-    assert grown < 2 * 2**20
-    print(f"S18: RSS +{grown / 2**20:.1f} MiB after 10,000 malformed messages")
+    assert min(grown) < 2**17, f"bytes of growth in rounds of 2,000 messages: {grown}"
+    print(f"S18: RSS {[round(growth / 2**10) for growth in grown]} KiB in rounds of 2,000 malformed messages")
     assert service.refusal("GenerateFaces", SAMPLES["GenerateFaces"]) is None
 
 
