@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
-
-from rosacea_model import GeneratorConfig, weights
-from rosacea_model.fresh import fresh_model
+from rosacea_model import GeneratorConfig
 from rosacea_serving.cli import serve
 from rosacea_serving.settings import Settings
 from rosacea_serving.settings_doc import markdown
 
 from .conftest import ROOT
-from .integration.service import RunningService
-from .model.pickles import generator, written
 
 README = (ROOT / "README.md").read_text()
 TINY = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16)
@@ -60,27 +51,3 @@ def test_every_path_that_it_names_exists() -> None:
         missing += [name for name in names if not ((folder if line.startswith(" ") else ROOT) / name).exists()]
 
     assert missing == []
-
-
-@pytest.mark.slow
-def test_every_command_and_snippet_runs(tmp_path: Path) -> None:
-    drawn = fresh_model(tmp_path / "drawn", TINY, seed=0, name="drawn")
-    snapshot = {"G_ema": generator(TINY, weights.read(drawn))}
-    (tmp_path / "network-snapshot.pkl").write_bytes(written(snapshot))
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    shell = "".join(block for block in blocks("sh") if block.startswith("rosacea"))
-    before, after = shell.split(SERVE)
-    run = ["bash", "-euo", "pipefail", "-c"]
-
-    subprocess.run([*run, before], cwd=tmp_path, env=environment, check=True)
-    with RunningService([]) as service:
-        here = {**environment, "ROSACEA_ADDRESS": service.address}
-        subprocess.run([*run, after], cwd=tmp_path, env=here, check=True)
-        for snippet in blocks("python"):
-            code = snippet.replace("127.0.0.1:7433", service.address)
-            subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, env=here, check=True)
-
-    made = {path.name for path in tmp_path.iterdir()}
-    assert {"faces", "face.png", "mine.mar", "mine.onnx"} <= made
-    assert len(list((tmp_path / "faces").glob("face_*.png"))) == 16
-    assert (tmp_path / "faces" / "grid.png").exists()

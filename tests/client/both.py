@@ -18,9 +18,9 @@ KINDS = (FaceClient, AsyncFaceClient)
 class Either:
     """A client of one kind; calls of an AsyncFaceClient run in a loop of their own, and close it."""
 
-    def __init__(self, kind: type[FaceClient | AsyncFaceClient], *arguments: Any, **options: Any) -> None:
+    def __init__(self, kind: Callable[..., FaceClient | AsyncFaceClient], *arguments: Any, **options: Any) -> None:
         self.client: Any = kind(*arguments, **options)
-        self._awaited = kind is AsyncFaceClient
+        self._awaited = isinstance(self.client, AsyncFaceClient)
 
     def call(self, name: str, *arguments: Any, **options: Any) -> Any:
         if not self._awaited:

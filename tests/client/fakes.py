@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 from google.rpc import code_pb2, status_pb2
+from grpc_health.v1 import health_pb2_grpc
 from grpc_status import rpc_status
 from PIL import Image
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from google.protobuf.message import Message
+    from grpc_health.v1.health import HealthServicer
 
 SIDE = 8
 ROWS, WIDTH = 4, 3
@@ -144,13 +146,17 @@ def failure(code: grpc.StatusCode, message: str, *details: Message) -> status_pb
 
 
 @contextlib.contextmanager
-def serving(service: FakeFaces) -> Iterator[str]:
-    """The address of a real server that answers with `service`."""
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
+def serving(
+    service: faces_pb2_grpc.FaceServiceServicer, health: HealthServicer | None = None, host: str = "127.0.0.1"
+) -> Iterator[str]:
+    """The address of a real server that answers with `service`, and with `health` if asked for that."""
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
     faces_pb2_grpc.add_FaceServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    if health is not None:
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    port = server.add_insecure_port(f"{host}:0")
     server.start()
     try:
-        yield f"127.0.0.1:{port}"
+        yield f"{host}:{port}"
     finally:
         server.stop(None).wait()

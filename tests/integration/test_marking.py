@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rosacea_client import FaceClient, inspect_image
-from rosacea_client.marks import TRAINED
+from rosacea_client import FaceClient, inspect_image, replay_image
+from rosacea_client.marks import TRAINED, marked
 from rosacea_model import GeneratorConfig
 from rosacea_model.fresh import fresh_model
 
@@ -72,6 +73,59 @@ def test_a_saved_face_tells_anyone_what_it_is(service: RunningService, image_for
     assert len(raw.image) == 32 * 32 * 3
     if image_format == "png":
         assert np.array_equal(pixels, raw.array())
+
+
+def replayed(file: Path, address: str) -> tuple[int, set[str]]:
+    """The exit code of `rosacea replay`, and which parts it says differ."""
+    command = [str(Path(sys.executable).with_name("rosacea")), "replay", str(file), "--json", "--address", address]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    found = json.loads(done.stdout) if done.stdout else {"differences": []}
+    return done.returncode, {each["part"] for each in found["differences"]}
+
+
+@pytest.mark.parametrize("image_format", SUFFIXES)
+def test_a_saved_face_is_replayed_byte_for_byte(service: RunningService, image_format: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "truncation_psi": PSI, "truncation_cutoff": 4, "noise_mode": "random", "noise_seed": 5, "format": image_format,
+        "style_mixes": [{"seed": 8, "first_row": 2, "end_row": 4}],
+    }    # fmt: skip
+    with FaceClient(service.address) as client:
+        (face,) = client.generate([SEED], **options)
+        file = face.save(tmp_path / f"face.{SUFFIXES[image_format]}")
+        found = replay_image(file.read_bytes(), client)
+
+    assert (found.same, found.differences) == (True, ())
+    assert found.face is not None
+    assert found.face.image == face.image
+    assert inspect_image(face.image).mark == inspect_image(found.face.image).mark
+    assert replayed(file, service.address) == (0, set())
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, set()),
+        ({"seed_scheme": "another"}, {"seed scheme"}),
+        ({"digest": "0" * 64}, {"model"}),
+        ({"model": "models/another"}, {"model"}),
+        ({"fingerprint": "another"}, {"fingerprint"}),
+        ({"truncation_psi": 0.5}, {"image"}),
+        ({"truncation_psi": None}, {"settings", "image"}),
+    ],
+)
+def test_replay_says_what_differs(
+    service: RunningService, changes: dict[str, Any], parts: set[str], tmp_path: Path
+) -> None:
+    with FaceClient(service.address) as client:
+        (face,) = client.generate([SEED], truncation_psi=PSI)
+    mark = inspect_image(face.image).mark
+    assert mark is not None
+    plain = io.BytesIO()
+    Image.fromarray(face.array()).save(plain, "PNG")
+    file = tmp_path / "face.png"
+    file.write_bytes(marked(plain.getvalue(), mark.model_copy(update=changes)) if changes else face.image)
+
+    assert replayed(file, service.address) == (int(bool(parts)), parts)
 
 
 def test_a_signed_service_signs_what_is_saved(model: Path, tmp_path: Path) -> None:

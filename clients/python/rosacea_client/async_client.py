@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rosacea_client.latents import Latents
     from rosacea_client.modelinfo import ModelInfo
     from rosacea_client.spec import FaceSpec
+    from rosacea_client.tracing import Tracing
 
 
 class AsyncFaceClient(core.Core):
@@ -39,8 +40,11 @@ class AsyncFaceClient(core.Core):
     Event loops may share one: each has a connection of its own, `close` closes that of the loop it runs in.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, tracing: Tracing | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        if tracing is not None and self._callers_channel is not None:
+            raise ValueError("a channel of grpc.aio takes its interceptors when it is made: Tracing().awaited()")
+        self._tracing = tracing
         self._connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Connection]
         self._connections = weakref.WeakKeyDictionary()
         self._process = os.getpid()
@@ -118,7 +122,8 @@ class AsyncFaceClient(core.Core):
             raise RuntimeError("grpc.aio does not outlive a fork: take FaceClient there, or start the process by spawn")
         loop = asyncio.get_running_loop()
         if loop not in self._connections:
-            self._connections[loop] = Connection(self._callers_channel or self._access.open(grpc.aio))
+            seeing = self._tracing.awaited() if self._tracing else ()
+            self._connections[loop] = Connection(self._callers_channel or self._access.open_here(seeing))
         return self._connections[loop].stub
 
 

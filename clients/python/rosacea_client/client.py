@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import grpc
 
@@ -18,6 +18,7 @@ from rosacea_client import core
 from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.convert import counted, face_spec, latent_spec
 from rosacea_client.core import Connection
+from rosacea_client.errors import FaceError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -38,16 +39,17 @@ if TYPE_CHECKING:
 class FaceClient(core.Core):
     """A connection to the service. Calls that fail raise a `FaceError`, see `rosacea_client.errors`.
 
-    FaceClient()                                    # this machine, default port, a minute for each call
-    FaceClient("faces.example:7433", timeout_seconds=10)
-    FaceClient("10.0.0.1:7433,10.0.0.2:7433")       # one call here, one there, none to who is not well
-    FaceClient("faces.example:7433", tls=Tls(ca_file="ca.pem"), api_key=Path("mine.key"))
-    FaceClient(channel=grpc.secure_channel(...))    # the caller's own channel, which stays open
-    FaceClient(tracing=Tracing())                   # OpenTelemetry spans, see rosacea_client.tracing
-    FaceClient.from_environment()                   # as the ROSACEA_ variables say
+        FaceClient()                                    # this machine, default port, a minute for each call
+        FaceClient("faces.example:7433", timeout_seconds=10)
+        FaceClient("10.0.0.1:7433,10.0.0.2:7433")       # one call here, one there, none to who is not well
+        FaceClient("faces.example:7433", tls=Tls(ca_file="ca.pem"), api_key=Path("mine.key"))
+        FaceClient(channel=channel)                     # the caller's own channel, which stays open
+        FaceClient(tracing=Tracing())                   # OpenTelemetry spans, see rosacea_client.tracing
+        FaceClient.from_environment()                   # as the ROSACEA_ variables say
 
     Threads may share one. A forked process that goes on with it gets a connection of its own, but a stream stays with
-    the process that began it. Used after `close`, a client connects again.
+    the process that began it; nothing may fork while another thread is inside a call, which grpc does not bear. Used
+    after `close`, a client connects again.
     """
 
     def __init__(
@@ -59,11 +61,12 @@ class FaceClient(core.Core):
         tls: Tls | bool | None = None,
         api_key: str | Path | None = None,
         api_key_in_plain_text: bool = False,
+        retries: bool = True,
         tracing: Tracing | None = None,
     ) -> None:
         super().__init__(
             target, timeout_seconds, channel,
-            tls=tls, api_key=api_key, api_key_in_plain_text=api_key_in_plain_text,
+            tls=tls, api_key=api_key, api_key_in_plain_text=api_key_in_plain_text, retries=retries,
         )    # fmt: skip
         self._tracing = tracing
         self._connections: list[Connection] = []    # one, once it is needed
@@ -156,6 +159,9 @@ class FaceClient(core.Core):
                 pull.finish()
             except grpc.RpcError as error:
                 time.sleep(self._pause_seconds(error, pull))
+            except (GeneratorExit, FaceError):
+                _give_up(call)
+                raise
             finally:
                 call.cancel()
 
@@ -165,6 +171,17 @@ class FaceClient(core.Core):
             through = grpc.intercept_channel(channel, self._tracing) if self._tracing else channel
             self._connections.append(Connection(channel, through))
         return self._connections[0].stub
+
+
+def _give_up(call: Any) -> None:
+    """Cancel a stream between two messages, and hear of its end: otherwise the channel keeps what the stream held.
+
+    A stream without a thread (see `connection`) hears only when it is asked, and after `cancel` grpc asks no more.
+    """
+    call.cancel()
+    hear = getattr(call, "_consume_next_event", None)       # a caller's own channel may have threads
+    while hear is not None and call._state.due:
+        hear()
 
 
 _CLIENTS: weakref.WeakSet[FaceClient] = weakref.WeakSet()

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
+import grpc.aio
+from grpc.experimental import ChannelOptions
 
 from rosacea_client.address import is_loopback
 from rosacea_client.endpoint import channel_options, grpc_target
 from rosacea_client.secrets import read_secret
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 SCHEMES = ("dns:///", "ipv4:", "ipv6:", "passthrough:///")
+# Whoever reads a stream does its work as well. By default grpc has a thread that waits for it, and a process that
+# forks while such a thread waits leaves its children a broken gRPC.
+_NO_THREADS = (ChannelOptions.SingleThreadedUnaryStream, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
     """TLS, with roots of your own and, where the service wants one, a certificate. All files are PEM.
 
-    Tls()                                                           # the roots that come with grpc
-    Tls(ca_file="ca.pem")
-    Tls(ca_file="ca.pem", certificate_file="me.pem", key_file="me.key")
-    Tls(ca_file="ca.pem", server_name="faces.example")              # whom certificates must name, if not the host
+        Tls()                                                       # the roots that come with grpc
+        Tls(ca_file="ca.pem")
+        Tls(ca_file="ca.pem", certificate_file="me.pem", key_file="me.key")
+        Tls(ca_file="ca.pem", server_name="faces.example")          # whom certificates must name, if not the host
     """
 
     ca_file: str | Path | None = None
@@ -91,13 +99,25 @@ class Access:
             rule = "an API key travels over TLS, or on this machine"
             raise ValueError(f"{rule}: give tls, or no key, got {self.target!r}")
 
-    def open(self, module: Any = grpc, *more_options: tuple[str, Any]) -> Any:
-        """A new channel of `module`: grpc, or grpc.aio for one that belongs to the running event loop."""
-        options = [*channel_options(self.target, self.tls.server_name if self.tls else None), *more_options]
-        target = grpc_target(self.target)
+    def open(self, *more_options: tuple[str, Any]) -> grpc.Channel:
+        """A new channel."""
+        target, options = self._destination()
+        options += [_NO_THREADS, *more_options]
         if self.tls is not None:
-            return module.secure_channel(target, self.tls.credentials(), options=options)
-        return module.insecure_channel(target, options=options)
+            return grpc.secure_channel(target, self.tls.credentials(), options=options)
+        return grpc.insecure_channel(target, options=options)
+
+    def open_here(self, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> grpc.aio.Channel:
+        """A new channel that belongs to the running event loop; `interceptors` see its calls."""
+        target, options = self._destination()
+        if self.tls is not None:
+            credentials = self.tls.credentials()
+            return grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors)
+        return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
+
+    def _destination(self) -> tuple[str, list[tuple[str, Any]]]:
+        options = channel_options(self.target, self.tls.server_name if self.tls else None)
+        return grpc_target(self.target), options
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call says of its caller."""

@@ -139,12 +139,13 @@ class Core:
         tls: Tls | bool | None = None,
         api_key: str | Path | None = None,
         api_key_in_plain_text: bool = False,
+        retries: bool = True,
     ) -> None:
         """`target` is HOST:PORT, several with commas between, or dns:///NAME:PORT for all machines of that name.
 
         `api_key` is the key itself, or as a Path the file that holds it, which is read again when it changes. It goes
-        to other machines over TLS only, unless `api_key_in_plain_text`. A ValueError or OSError tells what is wrong
-        with a file.
+        to other machines over TLS only, unless `api_key_in_plain_text`. Without `retries` the first error of a call
+        stands, see `rosacea_client.retry`. A ValueError or OSError tells what is wrong with a file.
         """
         if not timeout_seconds > 0:
             raise ValueError(f"timeout_seconds must be above 0, got {timeout_seconds}")
@@ -157,6 +158,7 @@ class Core:
             api_key_in_plain_text=api_key_in_plain_text,
         )
         self._budget = Budget()
+        self._retries = retries
         self._callers_channel = channel
         self.target = target if channel is None else "the service"
         self.timeout_seconds = timeout_seconds
@@ -177,4 +179,7 @@ class Core:
 
     def _pause_seconds(self, error: grpc.RpcError, attempts: Attempts | Pull) -> float:
         """How long to wait before the next attempt; raises an error of ours where there is to be none."""
-        return attempts.pause_seconds(from_rpc(error, self.target))
+        found = from_rpc(error, self.target)
+        if not self._retries:
+            raise found from None
+        return attempts.pause_seconds(found)

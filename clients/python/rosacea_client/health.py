@@ -33,7 +33,7 @@ def health(
 
 def ask(address: str, service: str, timeout_seconds: float, tls: Tls | None = None) -> str:
     """SERVING, NOT_SERVING or SERVICE_UNKNOWN, or the gRPC code of an answer that did not come."""
-    with Access(target=address, tls=tls).open(grpc, ("grpc.enable_http_proxy", 0)) as channel:
+    with Access(target=address, tls=tls).open(("grpc.enable_http_proxy", 0)) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds)

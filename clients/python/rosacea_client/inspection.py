@@ -1,7 +1,7 @@
 """Read what an image file says of itself, and whether a signature vouches for it.
 
     found = inspect_image(Path("face.png").read_bytes())
-    found.synthetic, found.mark.seed, found.signature.state
+    found.synthetic, found.mark.seed, found.signature      # None where nobody signed it
 
 A mark is a label, not a proof: whoever has the file can remove or change it. A C2PA signature shows a change; checking
 one needs `pip install 'rosacea[c2pa]'`.

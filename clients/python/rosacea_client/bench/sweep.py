@@ -1,0 +1,64 @@
+"""One load after the other, with the same question in every call."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rosacea_client.bench.measure import Answer, under
+from rosacea_client.bench.report import step
+from rosacea_client.errors import DeadlineExceeded, Overloaded, ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rosacea_client.async_client import AsyncFaceClient
+    from rosacea_client.bench.load import Load, Window
+    from rosacea_client.bench.report import Step
+    from rosacea_client.spec import ImageFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What every call asks for; the seeds are its own."""
+
+    images_per_call: int = 1
+    truncation_psi: float | None = None
+    class_index: int | None = None
+    format: ImageFormat = "png"
+    model: str = ""
+
+    async def ask(self, client: AsyncFaceClient, number: int) -> Answer:
+        """Make the call of this number."""
+        first = number * self.images_per_call
+        faces = await client.generate(
+            range(first, first + self.images_per_call), truncation_psi=self.truncation_psi,
+            class_index=self.class_index, format=self.format, model=self.model,
+        )    # fmt: skip
+        return Answer(len(faces), sum(len(face.image) for face in faces))
+
+
+class Sweep:
+    """Loads to be measured, and in `steps` those that have been: all of them, unless somebody interrupts."""
+
+    def __init__(self, question: Question, loads: list[Load], window: Window) -> None:
+        self.question = question
+        self.loads = loads
+        self.window = window
+        self.steps: list[Step] = []
+        self.revision = ""      # of the model, once the service has told it
+
+    async def run(self, connect: Callable[[], AsyncFaceClient], told: Callable[[Load], None]) -> None:
+        """Measure them; `told` hears of each load before it begins.
+
+        Raises FaceError where there is nothing to measure: the service is not there, or the question is none.
+        """
+        async with connect() as client:
+            self.revision = (await client.model(self.question.model)).revision
+            with contextlib.suppress(Overloaded, DeadlineExceeded, ServerError):    # these are findings
+                await self.question.ask(client, 0)
+            for load in self.loads:
+                told(load)
+                calls = await under(load, lambda number: self.question.ask(client, number), self.window)
+                self.steps.append(step(load, self.window, calls))
