@@ -20,7 +20,7 @@ def rows(kinds: str) -> list[list[str]]:
 
 
 ROWS = rows(r"S\d+")
-OPERATING = rows(r"[XMK]\d+|-")
+OPERATING = rows(r"[XMKCD]\d+|-")
 COMMANDS = sorted({command for row in ROWS + OPERATING for command in re.findall(r"`([^`]+)`", row[-1])})
 
 
@@ -31,10 +31,11 @@ def test_every_row_is_there_in_its_place() -> None:
     assert numbers == sorted(numbers)
 
 
-def test_every_row_of_operating_is_there() -> None:
+def test_every_row_of_operating_and_using_is_there() -> None:
     here = {row[0].strip() for row in OPERATING} - {"-"}
 
     assert {f"X{number}" for number in range(1, 15)} | {f"M{number}" for number in range(1, 7)} <= here
+    assert {f"C{number}" for number in range(1, 14)} | {f"D{number}" for number in range(1, 7)} <= here
     assert "Not promised: M7" in PAGE, "it is the trainer's"
     assert all(len(row) == CELLS_OPERATING and all(cell.strip() for cell in row) for row in OPERATING)
 
