@@ -105,6 +105,13 @@ class Victim:
     def mebibytes(self) -> float:
         return float(self.watched.memory_info().rss) / 2**20
 
+    @property
+    def peak_mebibytes(self) -> float:
+        """The most it has ever held: what came and went between two looks counts too."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(kibibytes) / 2**10
+
     def probe(self, seed: int = 1) -> float:
         """Ask for a face over a new connection; the seconds that took. Raises grpc.RpcError."""
         began = time.perf_counter()
