@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from rosacea.v1 import faces_pb2 as pb
-from rosacea_client import AsyncFaceClient, FaceClient, IntegrityError
+from rosacea_client import AsyncFaceClient, Cancelled, FaceClient, IntegrityError
 
 from ..conftest import ROOT
 from ..integration.service import free_port
@@ -115,6 +115,25 @@ def test_a_stream_goes_on_with_the_revision_it_began_with(service: FakeFaces, ad
     assert [face.index for face in Either(kind, address).stream(range(9))] == list(range(9))
 
     assert [(each.start_index, each.spec.model) for each in service.requests] == [(0, ""), (4, MODEL)]
+
+
+@both
+def test_a_stream_that_a_stopping_service_cancels_goes_on(service: FakeFaces, address: str, kind: Any) -> None:
+    service.cut = {4: failure(grpc.StatusCode.CANCELLED, "the server is being stopped")}
+
+    assert [face.index for face in Either(kind, address).stream(range(9))] == list(range(9))
+
+
+def test_a_stream_whose_client_is_closed_ends_cancelled(service: FakeFaces, address: str) -> None:
+    client = FaceClient(address)
+    stream = client.stream(range(1000), format="raw")
+    next(stream)
+
+    client.close()
+
+    with pytest.raises(Cancelled):
+        list(stream)
+    assert service.calls == 1
 
 
 # C5
@@ -248,7 +267,7 @@ def test_an_answer_of_another_revision_than_asked_is_no_data(address: str, kind:
 
 DROPPED = """
 import asyncio, gc, sys, threading
-from rosacea_client import AsyncFaceClient, FaceClient
+from rosacea_client import AsyncFaceClient, Cancelled, FaceClient
 client = FaceClient(sys.argv[1])
 stream = client.stream(range(50))
 next(stream)

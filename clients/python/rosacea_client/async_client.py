@@ -92,19 +92,21 @@ class AsyncFaceClient(core.Core):
     async def _answer(self, call: Call[Result]) -> Result:
         attempts = self._attempts()
         while True:
-            method = getattr(self._stub(), call.method)
+            stub = self._stub()
+            method = getattr(stub, call.method)
             timeout = attempts.remaining_seconds()
             try:
                 answer = await method(call.request, timeout=timeout, metadata=self._access.metadata())
             except grpc.RpcError as error:
-                await asyncio.sleep(self._pause_seconds(error, attempts))
+                await asyncio.sleep(self._pause_seconds(error, attempts, self._hung_up(stub)))
             else:
                 attempts.answered()
                 return call.read(answer)
 
     async def _faces(self, pull: Pull) -> AsyncGenerator[Face]:
         while not pull.over:
-            method = getattr(self._stub(), pull.method)
+            stub = self._stub()
+            method = getattr(stub, pull.method)
             timeout = pull.attempts.remaining_seconds()
             call = method(pull.request(), timeout=timeout, metadata=self._access.metadata())
             try:
@@ -113,9 +115,13 @@ class AsyncFaceClient(core.Core):
                         yield face
                 pull.finish()
             except grpc.RpcError as error:
-                await asyncio.sleep(self._pause_seconds(error, pull))
+                await asyncio.sleep(self._pause_seconds(error, pull, self._hung_up(stub)))
             finally:
                 call.cancel()
+
+    def _hung_up(self, stub: FaceServiceStub) -> bool:
+        """Whether `close` was called meanwhile, or may have been: a caller's own channel is not ours to know about."""
+        return self._callers_channel is not None or stub not in [each.stub for each in self._connections.values()]
 
     def _stub(self) -> FaceServiceStub:
         if os.getpid() != self._process:

@@ -138,19 +138,21 @@ class FaceClient(core.Core):
     def _answer(self, call: Call[Result]) -> Result:
         attempts = self._attempts()
         while True:
-            method = getattr(self._stub(), call.method)
+            stub = self._stub()
+            method = getattr(stub, call.method)
             timeout = attempts.remaining_seconds()
             try:
                 answer = method(call.request, timeout=timeout, metadata=self._access.metadata())
             except grpc.RpcError as error:
-                time.sleep(self._pause_seconds(error, attempts))
+                time.sleep(self._pause_seconds(error, attempts, self._hung_up(stub)))
             else:
                 attempts.answered()
                 return call.read(answer)
 
     def _faces(self, pull: Pull) -> Generator[Face]:
         while not pull.over:
-            method = getattr(self._stub(), pull.method)
+            stub = self._stub()
+            method = getattr(stub, pull.method)
             timeout = pull.attempts.remaining_seconds()
             call = method(pull.request(), timeout=timeout, metadata=self._access.metadata())
             try:
@@ -158,12 +160,16 @@ class FaceClient(core.Core):
                     yield from pull.take(answer)
                 pull.finish()
             except grpc.RpcError as error:
-                time.sleep(self._pause_seconds(error, pull))
+                time.sleep(self._pause_seconds(error, pull, self._hung_up(stub)))
             except (GeneratorExit, FaceError):
                 _give_up(call)
                 raise
             finally:
                 call.cancel()
+
+    def _hung_up(self, stub: FaceServiceStub) -> bool:
+        """Whether `close` was called meanwhile, or may have been: a caller's own channel is not ours to know about."""
+        return self._callers_channel is not None or stub not in [each.stub for each in self._connections]
 
     def _stub(self) -> FaceServiceStub:
         if not self._connections:

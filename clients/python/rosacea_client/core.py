@@ -16,7 +16,7 @@ from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.answers import Expected, all_faces, all_latents
 from rosacea_client.connection import Access, ApiKey, Tls
 from rosacea_client.environment import stated
-from rosacea_client.errors import InvalidRequest, from_rpc
+from rosacea_client.errors import Cancelled, InvalidRequest, Unavailable, from_rpc
 from rosacea_client.fields import in_field, model_name
 from rosacea_client.modelinfo import ModelInfo
 from rosacea_client.retry import Attempts, Budget
@@ -177,9 +177,14 @@ class Core:
     def _pull(self, spec: FaceSpec, start_index: int, count: int | None = None) -> Pull:
         return Pull(spec, start_index, count, self._attempts())
 
-    def _pause_seconds(self, error: grpc.RpcError, attempts: Attempts | Pull) -> float:
-        """How long to wait before the next attempt; raises an error of ours where there is to be none."""
+    def _pause_seconds(self, error: grpc.RpcError, attempts: Attempts | Pull, hung_up: bool) -> float:
+        """How long to wait before the next attempt; raises an error of ours where there is to be none.
+
+        `hung_up` is whether the call was given up on this side. Otherwise a service that stops may have cancelled it.
+        """
         found = from_rpc(error, self.target)
+        if isinstance(found, Cancelled) and not hung_up:
+            found = Unavailable(f"{self.target} ended the call: {found}", request_id=found.request_id)
         if not self._retries:
             raise found from None
         return attempts.pause_seconds(found)

@@ -21,10 +21,9 @@ from rosacea_client.data.torch import FaceDataset, FaceLoader, FaceStream
 def data_set(kind: type[Any], told: dict[str, Any]) -> Any:
     options: dict[str, Any] = {"rank": told["rank"], "ranks": told["ranks"]} if kind is FaceStream else {}
     return kind(
-        # A restarted gateway in the tests' own process may leave a call unanswered; its deadline ends it.
-        Service(told["address"], timeout_seconds=5), count=told["count"], plan=Plan(seed=7, labels=Labels.balanced(3), fresh=told["fresh"]),
-        look=Look(format="raw"), cache=FaceCache(told["cache"]) if told["cache"] else None,
-        look_ahead=told["look_ahead"], **options,
+        Service(told["address"]), count=told["count"],
+        plan=Plan(seed=7, labels=Labels.balanced(3), fresh=told["fresh"]), look=Look(format="raw"),
+        cache=FaceCache(told["cache"]) if told["cache"] else None, look_ahead=told["look_ahead"], **options,
     )    # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from rosacea_client.data import Labels, Look, Plan
 from rosacea_client.data.feed import WrongModel
 from rosacea_client.data.torch import FaceDataset, FaceLoader, FaceStream
 
-from .conftest import IMAGE_BYTES, Job, free_port, gateway
+from .conftest import Job, free_port
+from .service import GatewayProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,24 +185,25 @@ def test_look_ahead_is_bounded(faces: Hosted) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_restart_of_the_service_loses_and_doubles_nothing(job: Callable[..., Job], workers: int) -> None:
-    port = free_port()
-    with gateway(port) as running:
-        running.workers.image_bytes = IMAGE_BYTES
-        running.workers.seconds = 0.01
-        whole = job(address=running.gateway.address, count=1500).wait()
-        reading = job(address=running.gateway.address, count=1500, workers=workers)
+def test_a_restart_of_the_service_loses_and_doubles_nothing(
+    job: Callable[..., Job], workers: int, how: signal.Signals
+) -> None:
+    port, count = free_port(), 1500
+    with GatewayProcess(port, seconds=0.01) as running:
+        whole = job(address=running.address, count=count).wait()
+        reading = job(address=running.address, count=count, workers=workers)
         deadline = time.monotonic() + 60
         while len(reading.rows()) < 300 and time.monotonic() < deadline:
             time.sleep(0.01)
+        running.end(how)
     seen_before = len(reading.rows())
     time.sleep(1)
-    with gateway(port) as running:
-        running.workers.image_bytes = IMAGE_BYTES
+    with GatewayProcess(port, seconds=0.0):
         rows = reading.wait()
 
-    assert 300 <= seen_before < 1500
+    assert 300 <= seen_before < count
     assert rows == whole
 
 

@@ -1,8 +1,8 @@
 """The faces of samples, in their order: bounded look-ahead, and no face lost or doubled when the service goes away.
 
-Look-ahead is a few requests of equal size on threads of their own. One that breaks off is asked again from the first
-face that is missing. The revision is named by its digest in each request, so a service that has changed its model
-answers with an error, and never with other faces.
+Look-ahead is a few requests of equal size on threads of their own. The client's streams are checked, and go on where
+they were cut off; where a client gives up, this asks again with more patience, from the first face that is missing.
+The revision is named by its digest in each request, so another model never answers.
 """
 
 from __future__ import annotations
@@ -10,31 +10,32 @@ from __future__ import annotations
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rosacea_client.data.plan import Sample
 from rosacea_client.errors import Cancelled, DeadlineExceeded, FaceError, IntegrityError, Overloaded, Unavailable
 from rosacea_client.face import Face
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
+    from rosacea_client.client import FaceClient
     from rosacea_client.data.cache import FaceCache
     from rosacea_client.data.request import Look
     from rosacea_client.data.service import Service
     from rosacea_client.modelinfo import ModelInfo
-    from rosacea_client.spec import FaceSpec
 
 REQUESTS = 2                # under way at one time
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 5.0
+MAY_PASS = (Unavailable, Overloaded, DeadlineExceeded)
 Drawn = tuple[Sample, Face]
-Answer = TypeVar("Answer")
 
 
 class WrongModel(FaceError, ValueError):
-    """The service draws with another model than the data set, or its saved state, was made with."""
+    """The service draws with another model than the saved state of a data set was made with."""
 
 
 class Feed:
@@ -58,7 +59,12 @@ class Feed:
 
     def model(self, name: str = "") -> ModelInfo:
         """What the service has under this name."""
-        return self._patiently(lambda: self.service.client().model(name), Event())
+        patience = Patience(self.patience_seconds, Event())
+        while True:
+            try:
+                return self.service.client().model(name)
+            except MAY_PASS as error:
+                patience.wait(error)
 
     def faces(self, revision: str, samples: Iterable[Sample]) -> Generator[Drawn, None, None]:
         """The samples with their faces, in order. `revision` is `models/NAME/revisions/DIGEST` in full."""
@@ -66,21 +72,24 @@ class Feed:
         stopped = Event()
         pending: deque[Future[list[Drawn]]] = deque()
         size = self.look_ahead // REQUESTS
-        with ThreadPoolExecutor(REQUESTS, "rosacea-feed") as threads:
+        with ThreadPoolExecutor(REQUESTS, "rosacea-feed") as threads, self.service.connect() as client:
             try:
                 while True:
                     while len(pending) < REQUESTS and (chunk := list(islice(waiting, size))):
-                        pending.append(threads.submit(self.fetch, revision, chunk, stopped))
+                        pending.append(threads.submit(self._fetch, client, revision, chunk, stopped))
                     if not pending:
                         return
                     yield from pending.popleft().result()
-            finally:
+            finally:        # leaving hangs up, which ends what the threads wait for
                 stopped.set()
                 for future in pending:
                     future.cancel()
 
-    def fetch(self, revision: str, samples: list[Sample], stopped: Event | None = None) -> list[Drawn]:
+    def fetch(self, revision: str, samples: list[Sample]) -> list[Drawn]:
         """The samples with their faces, all of them, in order."""
+        return self._fetch(self.service.client(), revision, samples, Event())
+
+    def _fetch(self, client: FaceClient, revision: str, samples: list[Sample], stopped: Event) -> list[Drawn]:
         digest = revision.rpartition("/")[2]
         found: dict[Sample, Face] = {}
         if self.cache is not None:
@@ -88,51 +97,57 @@ class Feed:
                 if (face := self.cache.get(self.look.key(digest, sample))) is not None:
                     found[sample] = face
         for missing in by_class([sample for sample in samples if sample not in found]):
-            self._draw(revision, missing, found, stopped or Event())
+            for sample, face in zip(missing, self._draw(client, revision, missing, stopped), strict=True):
+                found[sample] = face
+                if self.cache is not None:
+                    self.cache.put(self.look.key(digest, sample), face)
         return [(sample, found[sample]) for sample in samples]
 
-    def _draw(self, revision: str, samples: list[Sample], found: dict[Sample, Face], stopped: Event) -> None:
-        """Ask for samples of one class, until all are in `found`."""
-        spec, digest = self.look.spec(revision, samples), revision.rpartition("/")[2]
+    def _draw(
+        self, client: FaceClient, revision: str, samples: list[Sample], stopped: Event
+    ) -> Generator[Face, None, None]:
+        """The faces of samples of one class, all of them, in order."""
+        spec = self.look.spec(revision, samples)
+        patience = Patience(self.patience_seconds, stopped)
         done = 0
-
-        def go_on() -> None:
-            nonlocal done
-            for face in self._stream(spec, done, stopped):
-                if face.digest != digest:
-                    raise WrongModel(f"the data set is drawn with {revision}, the service sent a face of {face.model}")
-                if face.finish_reason != "complete":
-                    raise IntegrityError(f"face {face.index} is not complete: {face.finish_reason}")
-                found[samples[done]] = face
-                if self.cache is not None:
-                    self.cache.put(self.look.key(digest, samples[done]), face)
-                done += 1
-
-        self._patiently(go_on, stopped, lambda: done)
-
-    def _stream(self, spec: FaceSpec, start: int, stopped: Event) -> Iterator[Face]:
-        faces = self.service.client().stream_spec(spec, start)
-        for face in faces:
-            if stopped.is_set():        # nobody waits for it any more; leaving hangs up
-                raise FaceError("nobody reads on")
-            yield face
-
-    def _patiently(self, call: Callable[[], Answer], stopped: Event, progress: Callable[[], int] = int) -> Answer:
-        """Call until it succeeds; whatever comes in between starts the patience anew."""
-        before, wait, since = progress(), FIRST_WAIT_SECONDS, time.monotonic()
-        while True:
+        while done < len(samples):
             try:
-                return call()
-            # A service that shuts down cancels the streams that are under way; nobody else does.
-            except (Unavailable, Overloaded, DeadlineExceeded, Cancelled) as error:
-                if progress() != before:
-                    before, wait, since = progress(), FIRST_WAIT_SECONDS, time.monotonic()
-                asked_to_wait = error.retry_after_seconds or 0
-                if time.monotonic() - since + max(wait, asked_to_wait) > self.patience_seconds:
-                    raise
-                if stopped.wait(max(wait, asked_to_wait)):
-                    raise
-                wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+                with closing(client.stream_spec(spec, done)) as faces:
+                    for face in faces:
+                        if face.finish_reason != "complete":
+                            raise IntegrityError(f"face {face.index} is not complete: {face.finish_reason}")
+                        done += 1
+                        patience.renew()
+                        yield face
+            except MAY_PASS as error:
+                patience.wait(error)
+
+
+class Patience:
+    """How long a service may be away. Whatever comes from it in between renews the patience; `stopped` ends it."""
+
+    def __init__(self, seconds: float, stopped: Event) -> None:
+        self._seconds = seconds
+        self._stopped = stopped
+        self.renew()
+
+    def renew(self) -> None:
+        """The service is there."""
+        self._stop_if_asked()
+        self._since, self._wait_seconds = time.monotonic(), FIRST_WAIT_SECONDS
+
+    def wait(self, error: FaceError) -> None:
+        """Wait before asking again, longer each time; raises the error where the patience is at an end."""
+        pause = max(self._wait_seconds, error.retry_after_seconds or 0)
+        if time.monotonic() - self._since + pause > self._seconds:
+            raise error
+        self._stopped.wait(pause)
+        self._stop_if_asked()
+        self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
+
+    def _stop_if_asked(self) -> None:
+        if self._stopped.is_set():
+            raise Cancelled("nobody reads on")
 
 
 def by_class(samples: list[Sample]) -> list[list[Sample]]:

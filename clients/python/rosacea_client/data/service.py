@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +19,22 @@ class Service:
     address: str = DEFAULT_ADDRESS
     timeout_seconds: float = 60.0
     options: Mapping[str, Any] = field(default_factory=dict)
-    _client: tuple[int, FaceClient] | None = field(default=None, repr=False, compare=False)
+    _client: FaceClient | None = field(default=None, repr=False, compare=False)
 
     def client(self) -> FaceClient:
-        """This process's connection. A forked child must not use its parent's."""
-        if self._client is None or self._client[0] != os.getpid():
-            self._client = os.getpid(), FaceClient(self.address, self.timeout_seconds, **self.options)
-        return self._client[1]
+        """This process's connection; a forked child makes one of its own."""
+        if self._client is None:
+            self._client = self.connect()
+        return self._client
+
+    def connect(self) -> FaceClient:
+        """A connection of the caller's own, who closes it."""
+        return FaceClient(self.address, self.timeout_seconds, **self.options)
 
     def close(self) -> None:
         """Hang up; the next use connects again."""
-        if self._client is not None and self._client[0] == os.getpid():
-            self._client[1].close()
-        self._client = None
+        if self._client is not None:
+            self._client.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_client": None}
