@@ -259,7 +259,6 @@ class Scheduler:
             self._pace.began(time.monotonic())
             task = asyncio.create_task(self._run(batch), context=Context())      # it is no single call's
             self._jobs[task] = batch
-            task.add_done_callback(self._job_ended)
         self._show_queue()
 
     def _next_batch(self) -> list[Waiting]:
@@ -290,12 +289,6 @@ class Scheduler:
             return False
         return True
 
-    def _job_ended(self, task: asyncio.Task[None]) -> None:
-        del self._jobs[task]
-        self._pace.ended(time.monotonic())
-        self._metrics.job_ended()
-        self._dispatch()
-
     def _show_queue(self) -> None:
         self._metrics.waiting(self._queue.depth)
 
@@ -304,9 +297,19 @@ class Scheduler:
     async def _run(self, batch: list[Waiting]) -> None:
         self._metrics.job_began([(each.lane, each.waited) for each in batch])
         try:
+            answer = await self._answer(batch)
+        finally:
+            self._job_ended()
+        if answer:      # handed out once the next job is on its way: no worker waits for that
+            self._settle(batch, *answer)
+
+    async def _answer(self, batch: list[Waiting]) -> tuple[JobFacts, list[bytes | FaceFailed]] | None:
+        """What the worker made; None where it made nothing, and the images wait again or have failed."""
+        try:
             with job_span(((each.call, each.waited) for each in batch), self._model.short_name, len(batch)):
                 facts, made = await self._runner.run([waiting.item for waiting in batch])
-            self._settle(batch, facts, made)
+            self._learn(batch, facts)
+            return facts, made
         except WorkerDied:
             self._retry(batch)
         except BackendDown as error:
@@ -314,13 +317,24 @@ class Scheduler:
             self._fail_all(batch, no_worker())
         except Exception as error:
             self._fail_all(batch, error)
+        return None
 
-    def _settle(self, batch: list[Waiting], facts: JobFacts, made: list[bytes | FaceFailed]) -> None:
+    def _job_ended(self) -> None:
+        task = asyncio.current_task()
+        assert task, "only a job ends"
+        del self._jobs[task]
+        self._pace.ended(time.monotonic())
+        self._metrics.job_ended()
+        self._dispatch()
+
+    def _learn(self, batch: list[Waiting], facts: JobFacts) -> None:
         now = time.monotonic()
         seconds = now - batch[0].started
         self._metrics.answered(facts, seconds)
         if _pictures(batch) == len(batch):
             self._pace.note(len(batch), seconds, now)
+
+    def _settle(self, batch: list[Waiting], facts: JobFacts, made: list[bytes | FaceFailed]) -> None:
         for waiting, image in zip(batch, made, strict=True):
             if isinstance(image, FaceFailed):
                 self._metrics.left("failed")

@@ -100,7 +100,7 @@ def test_rapid_reset_costs_little_memory_and_nobody_an_answer(victim: Victim, ba
 
 
 def test_the_measure_of_memory_can_fail(victim: Victim, bare: Victim) -> None:
-    """200 MiB in one message, which only a server without a limit takes in: it may let go of it at once, so the peak."""
+    """200 MiB in one message, which only a server without a limit takes in. It may let go of it at once: the peak."""
     before, bare_before = victim.peak_mebibytes, bare.peak_mebibytes
 
     assert victim.call(bytes(200 * MIB)) is grpc.StatusCode.RESOURCE_EXHAUSTED

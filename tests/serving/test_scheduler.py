@@ -101,6 +101,17 @@ async def test_what_arrives_behind_a_busy_worker_becomes_one_batch_in_order() ->
     assert bench.workers.jobs == [[0], [1, 2, 3, 4, 5, 6, 7, 8], [9, 10, 11]]
 
 
+async def test_the_next_job_is_at_a_worker_before_the_images_of_the_last_are_handed_out() -> None:
+    bench = Bench(max_batch=1)
+    sent: list[int] = []
+
+    first, second = bench.submit([1, 2])
+    first.add_done_callback(lambda _: sent.append(len(bench.workers.jobs)))
+    await asyncio.gather(first, second)
+
+    assert sent == [2]
+
+
 async def test_no_more_jobs_are_under_way_than_allowed() -> None:
     bench = Bench(max_batch=2, jobs_in_flight=3)
     bench.workers.seconds = 0.005

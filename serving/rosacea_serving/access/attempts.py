@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import secrets
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -47,6 +48,7 @@ class Attempts:
         return hashlib.blake2b(f"{address} {credentials}".encode(), key=self._salt, digest_size=16).digest()
 
 
+@lru_cache(MOST_ADDRESSES)
 def network(host: str) -> str:
     """Who shares a limit: an IPv4 address, or the 64 bits of an IPv6 address that a single subscriber is given."""
     try:

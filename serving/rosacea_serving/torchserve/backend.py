@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -15,6 +15,9 @@ from rosacea.torchserve.v1 import inference_pb2
 from ..contract import INPUT_NAME
 from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, WorkerDied
 from .layout import MAX_MESSAGE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 PREDICTIONS = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
 # No keepalive: TorchServe answers pings that come more often than every five minutes by closing the connection.
@@ -69,7 +72,9 @@ class TorchServeBackend:
         """The result of a job. Raises BackendDown (of which NoAnswer and WorkerDied are kinds) or BackendFailed."""
         if self._closed:
             raise BackendDown("TorchServe is being stopped")
-        task = asyncio.create_task(self._call(model, job.SerializeToString()))
+        request = inference_pb2.PredictionsRequest(model_name=model, input={INPUT_NAME: job.SerializeToString()})
+        # Begun here and not in the task: it is sent before whatever else this process has to do just now.
+        task = asyncio.create_task(self._answer(self._predict(request, metadata=self._metadata)))
         self._calls[task] = time.monotonic()
         task.add_done_callback(self._ended)
         await asyncio.wait({task}, timeout=timeout_seconds)
@@ -88,10 +93,9 @@ class TorchServeBackend:
             task.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
 
-    async def _call(self, model: str, job: bytes) -> bytes:
-        request = inference_pb2.PredictionsRequest(model_name=model, input={INPUT_NAME: job})
+    async def _answer(self, call: Awaitable[inference_pb2.PredictionResponse]) -> bytes:
         try:
-            response = await self._predict(request, metadata=self._metadata)
+            response = await call
         except grpc.aio.AioRpcError as error:
             raise to_backend_error(error.code(), error.details() or "") from error
         self.answers += 1

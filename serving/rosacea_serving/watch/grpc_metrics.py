@@ -7,6 +7,7 @@ as `unknown`: names that callers make up never become label values.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import grpc
@@ -68,45 +69,48 @@ class GrpcMetrics:
 
     def __init__(self, registry: CollectorRegistry, services: Iterable[ServiceDescriptor]) -> None:
         self._methods = {f"/{each.path}": each for service in services for each in methods(service)}
-        self._started = Counter("grpc_server_started", "Calls that came in.", LABELS, registry=registry)
-        self._handled = Counter(
+        started = Counter("grpc_server_started", "Calls that came in.", LABELS, registry=registry)
+        handled = Counter(
             "grpc_server_handled", "Calls that ended, by their status.", (*LABELS, "grpc_code"), registry=registry
         )
-        self._received = Counter("grpc_server_msg_received", "Messages from callers.", LABELS, registry=registry)
-        self._sent = Counter("grpc_server_msg_sent", "Messages to callers.", LABELS, registry=registry)
-        self._seconds = Histogram(
+        received = Counter("grpc_server_msg_received", "Messages from callers.", LABELS, registry=registry)
+        sent = Counter("grpc_server_msg_sent", "Messages to callers.", LABELS, registry=registry)
+        seconds = Histogram(
             "grpc_server_handling_seconds",
             "From a call's arrival to its status.",
             LABELS,
             registry=registry,
             buckets=SECONDS_BUCKETS,
         )
+        # Every call looks these up, which costs several times what the counting does.
+        self._started, self._handled = cache(started.labels), cache(handled.labels)
+        self._received, self._sent, self._seconds = cache(received.labels), cache(sent.labels), cache(seconds.labels)
         for method in self._methods.values():
             for metric in (self._started, self._received, self._sent, self._seconds):
-                metric.labels(*method.labels)
+                metric(*method.labels)
             for code in CODES.values():
                 if code not in NEVER_ANSWERED:
-                    self._handled.labels(*method.labels, code)
-        self._started.labels(*UNKNOWN.labels)
-        self._handled.labels(*UNKNOWN.labels, CODES[grpc.StatusCode.UNIMPLEMENTED])
+                    self._handled(*method.labels, code)
+        self._started(*UNKNOWN.labels)
+        self._handled(*UNKNOWN.labels, CODES[grpc.StatusCode.UNIMPLEMENTED])
 
     def find(self, path: str) -> Method:
         """The method of a path such as `/grpc.health.v1.Health/Check`; UNKNOWN where there is none."""
         return self._methods.get(path, UNKNOWN)
 
     def started(self, method: Method) -> None:
-        self._started.labels(*method.labels).inc()
+        self._started(*method.labels).inc()
 
     def received(self, method: Method) -> None:
-        self._received.labels(*method.labels).inc()
+        self._received(*method.labels).inc()
 
     def sent(self, method: Method) -> None:
-        self._sent.labels(*method.labels).inc()
+        self._sent(*method.labels).inc()
 
     def handled(self, method: Method, code: grpc.StatusCode, seconds: float) -> None:
-        self._handled.labels(*method.labels, CODES[code]).inc()
+        self._handled(*method.labels, CODES[code]).inc()
         if method is not UNKNOWN:
-            self._seconds.labels(*method.labels).observe(seconds)
+            self._seconds(*method.labels).observe(seconds)
 
 
 def methods(service: ServiceDescriptor) -> list[Method]:

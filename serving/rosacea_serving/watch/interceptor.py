@@ -37,19 +37,25 @@ class WatchInterceptor(grpc.aio.ServerInterceptor):
         self._calls = calls
         self._streams = streams
         self._tracing = tracing
+        self._handlers: dict[str, Handler] = {}     # by path: the same for every call
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         details: grpc.HandlerCallDetails,
     ) -> Handler:
-        handler = await continuation(details)
-        if handler is None:
-            self._not_there(details)
-            return None
-        method = self._calls.find(str(details.method))
+        path = str(details.method)
+        if path not in self._handlers:
+            handler = await continuation(details)
+            if handler is None:
+                self._not_there(details)
+                return None
+            self._handlers[path] = self._around(handler, self._calls.find(path))
+        return self._handlers[path]
+
+    def _around(self, handler: Handler, method: Method) -> Handler:
         if handler.request_streaming:
-            assert handler.response_streaming, details.method
+            assert handler.response_streaming, method
             return grpc.stream_stream_rpc_method_handler(
                 self._both_streaming(handler, method), handler.request_deserializer, handler.response_serializer
             )

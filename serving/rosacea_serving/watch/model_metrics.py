@@ -5,6 +5,7 @@ Gauges go up and down by differences: while a revision takes another's place, bo
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from rosacea.render.v1 import render_pb2
@@ -28,6 +29,13 @@ class ModelMetrics:
         self._metrics = metrics
         self._model = model
         self._max_batch = max_batch
+        # Every image looks these up, which costs several times what the counting does.
+        self._images = cache(partial(metrics.images.labels, model))
+        self._generated = cache(partial(metrics.generated.labels, model))
+        self._image_bytes = cache(partial(metrics.image_bytes.labels, model))
+        self._queue_wait = cache(partial(metrics.queue_wait.labels, model))
+        self._queue_depth = cache(partial(metrics.queue_depth.labels, model))
+        self._wasted = metrics.wasted.labels(model)
         self._depths = dict.fromkeys(Lane, 0)       # as shown
         self._jobs, self._places = jobs, places
         self._show_capacity(1)
@@ -41,11 +49,11 @@ class ModelMetrics:
         for lane, shown in self._depths.items():
             self._depths[lane] = now = depth(lane)
             if now != shown:
-                self._metrics.queue_depth.labels(self._model, lane).inc(now - shown)
+                self._queue_depth(lane).inc(now - shown)
 
     def left(self, outcome: str) -> None:
         """An image has left the queue; `outcome` is one of OUTCOMES."""
-        self._metrics.images.labels(self._model, outcome).inc()
+        self._images(outcome).inc()
 
     def late(self, stage: str, images: int) -> None:
         """So many images are not drawn because they would be late; `stage` is one of DROPS."""
@@ -58,7 +66,7 @@ class ModelMetrics:
         self._metrics.batch_fill.labels(self._model).observe(len(waits) / self._max_batch)
         self._stage("queue", max(seconds for _, seconds in waits))
         for lane, seconds in waits:
-            self._metrics.queue_wait.labels(self._model, lane).observe(seconds)
+            self._queue_wait(lane).observe(seconds)
 
     def job_ended(self) -> None:
         """It came back, or is given up."""
@@ -76,9 +84,9 @@ class ModelMetrics:
         """An image is there. `wanted` is whether anybody still waits for it."""
         what = FORMATS.get(item.encoding, "raw") if item.output == render_pb2.OUTPUT_UNSPECIFIED else "latent"
         self.left("ok")
-        self._metrics.generated.labels(self._model, what).inc()
-        self._metrics.image_bytes.labels(self._model, what).inc(size_bytes)
-        self._metrics.wasted.labels(self._model).inc(not wanted)
+        self._generated(what).inc()
+        self._image_bytes(what).inc(size_bytes)
+        self._wasted.inc(not wanted)
 
     def came_inline(self) -> None:
         """An image came in TorchServe's answer."""
