@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import shutting_down
 
@@ -23,9 +23,8 @@ class Calls:
 
     def __init__(self, gauge: Gauge) -> None:
         self._gauge = gauge
-        self._open: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}   # by what is done at a call's end
+        self._open: set[asyncio.Future[None]] = set()       # one for each call, done at its end
         self._closing = False
-        self._over = False
 
     @contextmanager
     def one(self) -> Iterator[None]:
@@ -33,16 +32,12 @@ class Calls:
         if self._closing:
             raise shutting_down()
         end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._open[end] = asyncio.current_task()
+        self._open.add(end)
         self._gauge.set(len(self._open))
         try:
             yield
-        except asyncio.CancelledError:
-            if self._over:
-                raise shutting_down() from None
-            raise
         finally:
-            del self._open[end]
+            self._open.discard(end)
             self._gauge.set(len(self._open))
             end.set_result(None)
 
@@ -60,10 +55,3 @@ class Calls:
         await asyncio.wait(waits, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-
-    def tell_all(self) -> None:
-        """Calls that are still under way end here, and hear why. One that waits for its reader cannot be told."""
-        self._over = True
-        for task in self._open.values():
-            if task:
-                task.cancel()

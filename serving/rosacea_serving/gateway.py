@@ -197,7 +197,6 @@ class Gateway:
             self._health.close()
             await self._calls.drain(self._seconds_left(), self._hurry)
             self._fleet.close()
-            self._calls.tell_all()
             await server.stop(LAST_WORDS_SECONDS)
 
     def _seconds_left(self) -> float:

@@ -33,16 +33,15 @@ CALLS = 20
 class Ending:
     """A gateway that is told to stop while calls are under way, with a channel that was open before."""
 
-    def __init__(self, folder: Path, grace_seconds: float, seconds: float, method: str = "generate") -> None:
+    def __init__(self, folder: Path, grace_seconds: float, seconds: float) -> None:
         self.workers: list[FakeWorkers] = []
         self._seconds = seconds
-        self._method = method
         file = ModelFile(name="demo", path=folder, digest="ab" * 32, config=CONFIG)
         with socket.create_server(("127.0.0.1", 0)) as free:
             metrics = f"127.0.0.1:{free.getsockname()[1]}"
         self.metrics_url = f"http://{metrics}/metrics"
         settings = Settings(
-            address="127.0.0.1:0", metrics_address=metrics, max_batch=8, grace_seconds=grace_seconds, quota_streams=CALLS
+            address="127.0.0.1:0", metrics_address=metrics, max_batch=8, grace_seconds=grace_seconds
         )
         self.gateway = Gateway([file], settings, self._supervise)
 
@@ -55,7 +54,7 @@ class Ending:
         await self.gateway.__aenter__()
         self.channel = grpc.aio.insecure_channel(self.gateway.address)
         self.stub: Any = faces_pb2_grpc.FaceServiceStub(self.channel)
-        self.calls = [asyncio.ensure_future(getattr(self, self._method)(seed)) for seed in range(CALLS)]
+        self.calls = [asyncio.ensure_future(self.generate(seed)) for seed in range(CALLS)]
         async with asyncio.timeout(10):
             while self.gateway.metrics.registry.get_sample_value("rosacea_open_calls") != CALLS:    # noqa: ASYNC110
                 await asyncio.sleep(0.005)
@@ -71,10 +70,6 @@ class Ending:
     async def generate(self, seed: int) -> bytes:
         request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=pb.Seeds(values=[seed])))
         return bytes((await self.stub.GenerateFaces(request, timeout=20)).faces[0].image)
-
-    async def stream(self, seed: int) -> int:
-        request = pb.StreamFacesRequest(spec=pb.FaceSpec(seed_range=pb.SeedRange(start=seed, count=500)))
-        return sum([len(answer.faces) async for answer in self.stub.StreamFaces(request, timeout=20)])
 
 
 async def test_accepted_calls_finish_while_health_says_no_and_new_ones_are_refused(tmp_path: Path) -> None:
@@ -108,17 +103,6 @@ async def test_calls_that_outlast_the_grace_are_told_unavailable(tmp_path: Path)
     failed = [end for end in ends if isinstance(end, grpc.aio.AioRpcError)]
     assert 0 < len(failed) < CALLS, "some finish within the grace"
     assert {end.code() for end in failed} == {grpc.StatusCode.UNAVAILABLE}
-
-
-async def test_streams_that_outlast_the_grace_are_told_unavailable(tmp_path: Path) -> None:
-    """Whatever they wait for: an image, or room in the queue."""
-    async with Ending(tmp_path, grace_seconds=0.5, seconds=0.1, method="stream") as ending:
-        await ending.end
-        ends = await asyncio.gather(*ending.calls, return_exceptions=True)
-
-    assert all(isinstance(end, grpc.aio.AioRpcError) for end in ends)
-    assert {end.code() for end in ends} == {grpc.StatusCode.UNAVAILABLE}  # type: ignore[union-attr]
-    assert {end.details() for end in ends} == {"the service is shutting down"}  # type: ignore[union-attr]
 
 
 async def test_a_signal_during_a_swap_ends_serving_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
