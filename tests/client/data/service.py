@@ -36,11 +36,11 @@ class GatewayProcess:
 
     def __init__(self, port: int, seconds: float) -> None:
         self.address = f"127.0.0.1:{port}"
-        self.process: Any = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.client.data.service", str(port), str(seconds)],
             cwd=ROOT, stdout=subprocess.PIPE, text=True,
         )    # fmt: skip
-        assert self.process.stdout.readline() == "ready\n"
+        assert self.process.stdout and self.process.stdout.readline() == "ready\n"
 
     def __enter__(self) -> Self:
         return self
