@@ -92,13 +92,12 @@ class AsyncFaceClient(core.Core):
     async def _answer(self, call: Call[Result]) -> Result:
         attempts = self._attempts()
         while True:
-            stub = self._stub()
-            method = getattr(stub, call.method)
+            method = getattr(self._stub(), call.method)
             timeout = attempts.remaining_seconds()
             try:
                 answer = await method(call.request, timeout=timeout, metadata=self._access.metadata())
             except grpc.RpcError as error:
-                await asyncio.sleep(self._pause_seconds(error, attempts, self._hung_up(stub)))
+                await asyncio.sleep(self._pause_seconds(error, attempts))
             else:
                 attempts.answered()
                 return call.read(answer)
@@ -115,7 +114,7 @@ class AsyncFaceClient(core.Core):
                         yield face
                 pull.finish()
             except grpc.RpcError as error:
-                await asyncio.sleep(self._pause_seconds(error, pull, self._hung_up(stub)))
+                await asyncio.sleep(self._pause_in_stream(error, pull, self._hung_up(stub)))
             finally:
                 call.cancel()
 

@@ -138,13 +138,12 @@ class FaceClient(core.Core):
     def _answer(self, call: Call[Result]) -> Result:
         attempts = self._attempts()
         while True:
-            stub = self._stub()
-            method = getattr(stub, call.method)
+            method = getattr(self._stub(), call.method)
             timeout = attempts.remaining_seconds()
             try:
                 answer = method(call.request, timeout=timeout, metadata=self._access.metadata())
             except grpc.RpcError as error:
-                time.sleep(self._pause_seconds(error, attempts, self._hung_up(stub)))
+                time.sleep(self._pause_seconds(error, attempts))
             else:
                 attempts.answered()
                 return call.read(answer)
@@ -160,7 +159,7 @@ class FaceClient(core.Core):
                     yield from pull.take(answer)
                 pull.finish()
             except grpc.RpcError as error:
-                time.sleep(self._pause_seconds(error, pull, self._hung_up(stub)))
+                time.sleep(self._pause_in_stream(error, pull, self._hung_up(stub)))
             except (GeneratorExit, FaceError):
                 _give_up(call)
                 raise

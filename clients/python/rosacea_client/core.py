@@ -177,14 +177,19 @@ class Core:
     def _pull(self, spec: FaceSpec, start_index: int, count: int | None = None) -> Pull:
         return Pull(spec, start_index, count, self._attempts())
 
-    def _pause_seconds(self, error: grpc.RpcError, attempts: Attempts | Pull, hung_up: bool) -> float:
-        """How long to wait before the next attempt; raises an error of ours where there is to be none.
+    def _pause_seconds(self, error: grpc.RpcError, attempts: Attempts | Pull) -> float:
+        """How long to wait before the next attempt; raises an error of ours where there is to be none."""
+        return self._after(from_rpc(error, self.target), attempts)
 
-        `hung_up` is whether the call was given up on this side. Otherwise a service that stops may have cancelled it.
-        """
+    def _pause_in_stream(self, error: grpc.RpcError, pull: Pull, hung_up: bool) -> float:
+        """The same for a stream. `hung_up` is whether it was given up on this side: if not, a service that stops may
+        have cancelled it."""
         found = from_rpc(error, self.target)
         if isinstance(found, Cancelled) and not hung_up:
-            found = Unavailable(f"{self.target} ended the call: {found}", request_id=found.request_id)
+            found = Unavailable(f"{self.target} ended the stream: {found}", request_id=found.request_id)
+        return self._after(found, pull)
+
+    def _after(self, found: FaceError, attempts: Attempts | Pull) -> float:
         if not self._retries:
             raise found from None
         return attempts.pause_seconds(found)
