@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, c_dim=3, channel_base=256)
+RAW_BYTES = 16 * 16 * 3           # of a face of that size
 DIGEST = "ab" * 32
 MAX_IMAGES = 8
 SETTINGS = Settings(

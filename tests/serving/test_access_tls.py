@@ -23,7 +23,7 @@ from rosacea_serving.access.metrics import AccessMetrics
 from rosacea_serving.access.watch import Watched
 
 from .credentials import DAY, Authority, add_key, client_credentials
-from .hosted import SETTINGS, Hosted, hosted
+from .hosted import RAW_BYTES, SETTINGS, Hosted, hosted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,6 +184,7 @@ def test_certificates_and_keys_are_exchanged_under_load_without_a_failed_call(
     held.chmod(0o600)
     update = {"tls_certificate": chain, "tls_key": tls_key, "api_keys": keys}
     with hosted(SETTINGS.model_copy(update=update), credentials=client_credentials(authority)) as service:
+        service.workers.image_bytes = RAW_BYTES
         load = Load(service, Tls(ca_file=authority.file), held)
         with ThreadPoolExecutor(4) as pool:
             clients = [pool.submit(each) for each in (load.go_on_asking, load.come_again) * 2]

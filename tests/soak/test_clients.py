@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.goldens import Want
 from tests.faults.history import History, digest, violations
-from tests.serving.hosted import DIGEST, SETTINGS, hosted
+from tests.serving.hosted import DIGEST, RAW_BYTES, SETTINGS, hosted
 
 from .clients import EXCUSED, KINDS, Crowd, channel_to, crash
 from .nonsense import NONSENSE, Nonsense, wrong
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 REVISION = f"models/demo/revisions/{DIGEST}"
 GOLDEN = {
-    Want(REVISION, seed, psi, name): digest(str(seed).encode())
+    Want(REVISION, seed, psi, name): digest(str(seed).encode().ljust(RAW_BYTES))
     for seed in SEEDS
     for psi in PSIS
     for name in FORMAT_NAMES
@@ -52,6 +52,7 @@ async def a_while(crowd: Crowd, history: History) -> None:
 def run(service: Hosted) -> History:
     history = History()
     service.workers.seconds = 0.002
+    service.workers.image_bytes = RAW_BYTES
 
     async def main() -> None:
         await a_while(Crowd(service.gateway.address, history), history)
@@ -114,6 +115,7 @@ def status(service: Hosted, nonsense: Nonsense) -> str:
 def test_a_client_that_is_killed_in_its_stream_had_the_right_faces_until_then() -> None:
     history = History()
     with hosted(ROOMY) as service:
+        service.workers.image_bytes = RAW_BYTES
         asyncio.run(crash(history, service.gateway.address, first_seed=7, faces=40))
 
     assert violations(history, GOLDEN) == []
@@ -124,6 +126,7 @@ def test_a_client_that_is_killed_in_its_stream_had_the_right_faces_until_then() 
 def test_a_stream_that_ends_before_the_client_is_killed_is_found() -> None:
     history = History()
     with hosted(ROOMY.model_copy(update={"max_images_per_stream": 100})) as service:
+        service.workers.image_bytes = RAW_BYTES
         asyncio.run(crash(history, service.gateway.address, first_seed=7, faces=40))
 
     assert violations(history, GOLDEN) == ["call 0 (crash): must not end with CUT OFF"]
