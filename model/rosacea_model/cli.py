@@ -219,7 +219,7 @@ def _folder_name(folder: Path) -> str:
 
 def _working(what: str) -> Any:
     # On stderr and only there, so that --json and redirected tables stay clean.
-    return Console(stderr=True).status(what)
+    return Console(stderr=True).status(_text(what))
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
@@ -42,7 +43,7 @@ def build(entry_points: Iterable[EntryPoint] | None = None) -> Commands:
         entry_points = importlib.metadata.entry_points(group=GROUP)
     app = typer.Typer(cls=Commands, add_completion=False, no_args_is_help=True)
     app.callback()(rosacea)
-    group = get_group(app)
+    group = literal(get_group(app))
     assert isinstance(group, Commands), group
     for entry_point in sorted(entry_points, key=lambda entry_point: entry_point.name):
         group.add_command(LazyCommand(entry_point))
@@ -58,11 +59,21 @@ def rosacea(
     """Synthetic faces with rosacea: train StyleGAN2-ADA on a few hundred photographs, serve it over gRPC."""
 
 
+def literal(command: Any) -> Any:
+    """The command with help that is shown as written: typer takes `[x]` for rich's markup and leaves it out."""
+    for part in (command, *command.params):
+        if text := getattr(part, "help", None):
+            part.help = escape(text)
+    for child in getattr(command, "commands", {}).values():
+        literal(child)
+    return command
+
+
 class LazyCommand(TyperCommand):
     """Stands for a command that is imported when it runs, and only then."""
 
     def __init__(self, entry_point: EntryPoint) -> None:
-        super().__init__(name=entry_point.name, help=summary(entry_point))
+        super().__init__(name=entry_point.name, help=escape(summary(entry_point)))
         self.entry_point = entry_point
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
@@ -73,10 +84,10 @@ class LazyCommand(TyperCommand):
         """Import the command; parts that are not installed are a ModuleNotFoundError."""
         loaded = self.entry_point.load()
         if isinstance(loaded, typer.Typer):
-            return get_group(loaded)
+            return literal(get_group(loaded))
         app = typer.Typer(add_completion=False)
         app.command(self.name)(loaded)
-        return get_command(app)
+        return literal(get_command(app))
 
 
 class Commands(TyperGroup):

@@ -20,7 +20,7 @@ SECONDS_BETWEEN_LINES = 30.0
 def told_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """Call what this yields with how many are done, and of how many."""
     if console.is_terminal:
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("", total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -14,7 +14,7 @@ FAILED, INVALID = 1, 2
 
 def main() -> None:
     """Run `train`; what it raises on purpose leaves as one line and an exit code."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command()(train)
     try:
         app()
