@@ -1,4 +1,4 @@
-"""The two clients behind one face, so that each property is seen of both."""
+"""The two clients, and the one whose calls a helper process makes, behind one face: each property is seen of all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
     from rosacea_client import Face, Latents, ModelInfo
 
-KINDS = (FaceClient, AsyncFaceClient)
+
+class Relayed(FaceClient):
+    """A client whose calls a helper process makes."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, in_helper=True, **options)
+
+
+KINDS = (FaceClient, AsyncFaceClient, Relayed)
 
 
 class Either:

@@ -41,10 +41,13 @@ def service(authority: Authority, key_file: Path) -> Iterator[Hosted]:
         yield service
 
 
-def test_a_client_with_roots_and_a_key_is_let_in(service: Hosted, authority: Authority, key_file: Path) -> None:
+@pytest.mark.parametrize("in_helper", [False, True])
+def test_a_client_with_roots_and_a_key_is_let_in(
+    service: Hosted, authority: Authority, key_file: Path, in_helper: bool
+) -> None:
     address = service.gateway.address
     for key in (key_file, key_file.read_text().strip()):
-        with FaceClient(address, tls=Tls(ca_file=authority.file), api_key=key) as client:
+        with FaceClient(address, tls=Tls(ca_file=authority.file), api_key=key, in_helper=in_helper) as client:
             assert client.models()
             assert [face.seed for face in client.stream([1, 2])] == [1, 2]
     with FaceClient(address, tls=Tls(ca_file=authority.file)) as client, pytest.raises(Denied):

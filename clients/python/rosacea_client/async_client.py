@@ -19,6 +19,7 @@ from rosacea_client import core
 from rosacea_client.client import FaceClient
 from rosacea_client.convert import counted, face_spec, latent_spec
 from rosacea_client.core import Connection
+from rosacea_client.relay.forked import inherited_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
     from rosacea_client.modelinfo import ModelInfo
     from rosacea_client.spec import FaceSpec
     from rosacea_client.tracing import Tracing
+
+
+FORKED = (
+    "grpc.aio does not survive a fork: use FaceClient in this process, whose calls a helper process makes, or start "
+    "the process by spawn"
+)
 
 
 class AsyncFaceClient(core.Core):
@@ -123,8 +130,8 @@ class AsyncFaceClient(core.Core):
         return self._callers_channel is not None or stub not in [each.stub for each in self._connections.values()]
 
     def _stub(self) -> FaceServiceStub:
-        if os.getpid() != self._process:
-            raise RuntimeError("grpc.aio does not outlive a fork: take FaceClient there, or start the process by spawn")
+        if os.getpid() != self._process or inherited_grpc():
+            raise RuntimeError(FORKED)
         loop = asyncio.get_running_loop()
         if loop not in self._connections:
             seeing = self._tracing.awaited() if self._tracing else ()

@@ -19,6 +19,7 @@ from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.convert import counted, face_spec, latent_spec
 from rosacea_client.core import Connection
 from rosacea_client.errors import FaceError
+from rosacea_client.relay.forked import keep_for_ever
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -47,9 +48,9 @@ class FaceClient(core.Core):
         FaceClient(tracing=Tracing())                   # OpenTelemetry spans, see rosacea_client.tracing
         FaceClient.from_environment()                   # as the ROSACEA_ variables say
 
-    Threads may share one. A forked process that goes on with it gets a connection of its own, but a stream stays with
-    the process that began it; nothing may fork while another thread is inside a call, which grpc does not bear. Used
-    after `close`, a client connects again.
+    Threads may share one. A forked process may go on with it: its calls are made by a helper process, since gRPC does
+    not survive a fork (see `rosacea_client.relay`). A stream stays with the process that began it, and so does a
+    channel of the caller's own; using them after a fork is a RuntimeError. Used after `close`, a client connects again.
     """
 
     def __init__(
@@ -63,16 +64,22 @@ class FaceClient(core.Core):
         api_key_in_plain_text: bool = False,
         retries: bool = True,
         tracing: Tracing | None = None,
+        in_helper: bool = False,
     ) -> None:
         super().__init__(
             target, timeout_seconds, channel,
             tls=tls, api_key=api_key, api_key_in_plain_text=api_key_in_plain_text, retries=retries,
         )    # fmt: skip
         self._tracing = tracing
+        self._in_helper = in_helper
+        self._process = os.getpid()
         self._connections: list[Connection] = []    # one, once it is needed
         _CLIENTS.add(self)
 
-    __init__.__doc__ = core.Core.__init__.__doc__
+    __init__.__doc__ = f"""{core.Core.__init__.__doc__}
+        With `in_helper` a helper process makes the calls, so that gRPC is never used in this one: for a process that
+        other libraries of yours need free of it. In forked processes that is always so.
+        """
 
     def __enter__(self) -> Self:
         return self
@@ -149,6 +156,7 @@ class FaceClient(core.Core):
                 return call.read(answer)
 
     def _faces(self, pull: Pull) -> Generator[Face]:
+        process = os.getpid()
         while not pull.over:
             stub = self._stub()
             method = getattr(stub, pull.method)
@@ -156,23 +164,32 @@ class FaceClient(core.Core):
             call = method(pull.request(), timeout=timeout, metadata=self._access.metadata())
             try:
                 for answer in call:
-                    yield from pull.take(answer)
+                    for face in pull.take(answer):
+                        yield face
+                        _stay_in(process)
                 pull.finish()
             except grpc.RpcError as error:
                 time.sleep(self._pause_in_stream(error, pull, self._hung_up(stub)))
             except (GeneratorExit, FaceError):
-                _give_up(call)
+                if os.getpid() == process:
+                    _give_up(call)
                 raise
             finally:
-                call.cancel()
+                if os.getpid() == process:
+                    call.cancel()
+                else:
+                    keep_for_ever(call)
 
     def _hung_up(self, stub: FaceServiceStub) -> bool:
         """Whether `close` was called meanwhile, or may have been: a caller's own channel is not ours to know about."""
         return self._callers_channel is not None or stub not in [each.stub for each in self._connections]
 
     def _stub(self) -> FaceServiceStub:
+        if self._callers_channel is not None and os.getpid() != self._process:
+            raise RuntimeError("a channel of yours does not survive a fork: make the client without channel=, by its "
+                               "address, or start the process by spawn")
         if not self._connections:
-            channel = self._callers_channel or self._access.open()
+            channel: Any = self._callers_channel or self._access.open(in_helper=self._in_helper)
             through = grpc.intercept_channel(channel, self._tracing) if self._tracing else channel
             self._connections.append(Connection(channel, through))
         return self._connections[0].stub
@@ -189,14 +206,20 @@ def _give_up(call: Any) -> None:
         hear()
 
 
+def _stay_in(process: int) -> None:
+    if os.getpid() != process:
+        raise RuntimeError("a stream of faces stays with the process that began it, and this one was forked since: "
+                           "begin another stream here")
+
+
 _CLIENTS: weakref.WeakSet[FaceClient] = weakref.WeakSet()
-_INHERITED: list[Connection] = []
 
 
 def _leave_to_parent() -> None:
     """In a new process: the connections stay the parent's. Closing one here, or losing it, would hang up on it."""
     for client in list(_CLIENTS):
-        _INHERITED.extend(client._connections)
+        for connection in client._connections:
+            keep_for_ever(connection)
         client._connections.clear()
 
 

@@ -12,6 +12,8 @@ from grpc.experimental import ChannelOptions
 
 from rosacea_client.address import is_loopback
 from rosacea_client.endpoint import channel_options, grpc_target
+from rosacea_client.relay.channel import RelayChannel
+from rosacea_client.relay.forked import is_forked, note_channel
 from rosacea_client.secrets import read_secret
 
 if TYPE_CHECKING:
@@ -42,14 +44,18 @@ class Tls:
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("certificate_file and key_file go together, got only one of them")
 
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files; a ValueError or OSError names the one that cannot be used."""
+    def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Roots, private key and certificate chain; a ValueError or OSError names the file that cannot be used."""
         ca, chain, key = self.ca_file, self.certificate_file, self.key_file
-        return grpc.ssl_channel_credentials(
-            root_certificates=Path(ca).read_bytes() if ca is not None else None,
-            private_key=read_secret(Path(key)) if key is not None else None,
-            certificate_chain=Path(chain).read_bytes() if chain is not None else None,
+        return (
+            Path(ca).read_bytes() if ca is not None else None,
+            read_secret(Path(key)) if key is not None else None,
+            Path(chain).read_bytes() if chain is not None else None,
         )
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """For a channel of gRPC; raises as `read`."""
+        return grpc.ssl_channel_credentials(*self.read())
 
 
 class ApiKey:
@@ -94,15 +100,19 @@ class Access:
         if self.tls is not None:
             if "," in self.target and not self.tls.server_name:
                 raise ValueError("several addresses over TLS need a server_name, which all their certificates have")
-            self.tls.credentials()      # tells now what is wrong with a file
+            self.tls.read()     # says now what is wrong with a file
         elif self.api_key is not None and not self.api_key_in_plain_text and not stays_here(self.target):
             rule = "an API key travels over TLS, or on this machine"
             raise ValueError(f"{rule}: give tls, or no key, got {self.target!r}")
 
-    def open(self, *more_options: tuple[str, Any]) -> grpc.Channel:
-        """A new channel."""
+    def open(self, *more_options: tuple[str, Any], in_helper: bool = False) -> grpc.Channel | RelayChannel:
+        """A new channel; in a forked process, or where asked, one whose calls a helper process makes."""
         target, options = self._destination()
-        options += [_NO_THREADS, *more_options]
+        options += more_options
+        if in_helper or is_forked():
+            return RelayChannel(target, options, self.tls.read() if self.tls else None)
+        note_channel()
+        options.append(_NO_THREADS)
         if self.tls is not None:
             return grpc.secure_channel(target, self.tls.credentials(), options=options)
         return grpc.insecure_channel(target, options=options)
@@ -110,6 +120,7 @@ class Access:
     def open_here(self, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> grpc.aio.Channel:
         """A new channel that belongs to the running event loop; `interceptors` see its calls."""
         target, options = self._destination()
+        note_channel()
         if self.tls is not None:
             credentials = self.tls.credentials()
             return grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors)

@@ -58,13 +58,14 @@ class Feed:
         self.patience_seconds = patience_seconds
 
     def model(self, name: str = "") -> ModelInfo:
-        """What the service has under this name."""
+        """What the service has under this name. Asked by a helper process: this one may be about to fork."""
         patience = Patience(self.patience_seconds, Event())
-        while True:
-            try:
-                return self.service.client().model(name)
-            except MAY_PASS as error:
-                patience.wait(error)
+        with self.service.connect(in_helper=True) as client:
+            while True:
+                try:
+                    return client.model(name)
+                except MAY_PASS as error:
+                    patience.wait(error)
 
     def faces(self, revision: str, samples: Iterable[Sample]) -> Generator[Drawn, None, None]:
         """The samples with their faces, in order. `revision` is `models/NAME/revisions/DIGEST` in full."""

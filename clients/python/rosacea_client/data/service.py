@@ -27,9 +27,9 @@ class Service:
             self._client = self.connect()
         return self._client
 
-    def connect(self) -> FaceClient:
-        """A connection of the caller's own, who closes it."""
-        return FaceClient(self.address, self.timeout_seconds, **self.options)
+    def connect(self, in_helper: bool = False) -> FaceClient:
+        """A connection of the caller's own, who closes it; with `in_helper` gRPC stays out of this process."""
+        return FaceClient(self.address, self.timeout_seconds, in_helper=in_helper, **self.options)
 
     def close(self) -> None:
         """Hang up; the next use connects again."""

@@ -5,7 +5,8 @@
     loader = FaceLoader(stream, batch_size=32, num_workers=4)       # a DataLoader with state_dict()
 
 A sample is a dict: image (uint8 tensor [C, H, W], or what `transform` makes of it), label (the class, -1 for none),
-index and seed. Connections are made in the process that needs them, so workers may be forked or spawned.
+index and seed. Connections are made in the process that needs them, so workers may be forked or spawned; a forked one
+has a helper process make its calls, since gRPC does not survive a fork.
 
 Workers and ranks take blocks in turn, a block being a batch. The batches of one rank therefore come in one order
 however many workers it has, and after k batches of each of R ranks exactly the first k * R * batch_size samples are
@@ -71,7 +72,6 @@ class _Faces:
         self.look = look
         self.transform = transform
         self.revision = self.feed.model(model).revision
-        self.service.close()
         # Shared memory: workers that live on from one epoch to the next see the new one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
