@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rosacea_model.modelfile import ModelFile
 
+    from .background import Background
     from .metrics import Metrics
     from .settings import Settings
     from .torchserve.supervisor import Event
@@ -37,6 +38,7 @@ class Workers(Backend, Protocol):
     """Those who draw: TorchServe under supervision, or a stand-in for tests."""
 
     on_event: Callable[[Event], None]
+    background: Background
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
@@ -65,6 +67,7 @@ class Deployment:
         self._expected_workers = settings.workers
         self.workers = supervise(torchserve_options(file, settings), self._on_state)
         self.workers.on_event = self._on_event
+        self.workers.background = metrics.background
         segments = SegmentPool(
             slots=settings.max_batch, slot_bytes=self.model.most_coded_bytes, keep=settings.jobs_in_flight
         )

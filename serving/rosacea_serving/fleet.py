@@ -12,6 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from .background import Background, Task
 from .catalog import Catalog
 
 if TYPE_CHECKING:
@@ -33,8 +34,14 @@ class Fleet:
     """Deployments by revision, under the names that callers know. `deploy` makes one."""
 
     def __init__(
-        self, files: Sequence[ModelFile], deploy: Callable[[ModelFile], Deployment], calls: Calls, retire_seconds: float
+        self,
+        files: Sequence[ModelFile],
+        deploy: Callable[[ModelFile], Deployment],
+        calls: Calls,
+        retire_seconds: float,
+        background: Background,
     ) -> None:
+        self._background = background
         self.catalog = Catalog(files)
         self.schedulers: dict[str, Scheduler] = {}
         self._deploy = deploy
@@ -119,7 +126,8 @@ class Fleet:
         # The same revision may be back in service by now, with another scheduler.
         if self.schedulers.get(old.model.revision) is old.scheduler:
             del self.schedulers[old.model.revision]
-        await old.stop()
+        with self._background.guarding(Task.RETIRE):
+            await old.stop()
         del self._retiring[old]
         log.info("%s is out of service", name)
 

@@ -26,6 +26,7 @@ from rosacea_client.convert import MAX_MESSAGE_BYTES
 from rosacea_model.errors import ModelError
 
 from .access.access import Access
+from .background import Task
 from .calls import Calls
 from .deployment import Deployment, Workers
 from .faces import Faces
@@ -88,9 +89,9 @@ class Gateway:
             GrpcMetrics(self.metrics.registry, SERVICES), self.metrics.streams, self._tracing
         )
         self._calls = Calls(self.metrics.open_calls)
-        self._access = Access(settings, self.metrics.registry)
+        self._access = Access(settings, self.metrics.registry, self.metrics.background)
         self.port = self.health_port = 0
-        self._fleet = Fleet(files, self._deploy, self._calls, settings.retire_seconds)
+        self._fleet = Fleet(files, self._deploy, self._calls, settings.retire_seconds, self.metrics.background)
         self._faces = Faces(
             self._fleet.catalog,
             self._fleet.schedulers,
@@ -260,4 +261,4 @@ async def _swap_at(
             log.error("the models stay as they are: %s", error)
         except Exception:
             gateway.metrics.swaps.labels("refused").inc()
-            log.exception("the models stay as they are")
+            gateway.metrics.background.failed(Task.SWAP)

@@ -15,6 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from rosacea_client.reasons import Reason
 
+from .background import Background
 from .policy import Lane
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Metrics:
         self._gauge("rosacea_build_info", "1; the version of the service.", "version").labels(version("rosacea")).set(1)
         for reason in Reason:
             self.rejected.labels(reason)
+        self.background = Background(
+            self._counter(
+                "rosacea_background_failures", "Errors that nobody foresaw in what runs beside the calls.", "task"
+            )
+        )
         for outcome in SWAPS:
             self.swaps.labels(outcome)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from rosacea.render.v1 import render_pb2
 from rosacea_client.reasons import Reason
 
+from .background import Task
 from .caller import Caller
 from .errors import FaceFailed, Overloaded, TooLate, no_worker, shutting_down
 from .job import JobFacts, JobRunner
@@ -113,6 +114,7 @@ class Scheduler:
         self._room = asyncio.Event()
         self._room.set()
         self._closed = False
+        self._background = metrics.background
         self._metrics = ModelMetrics(
             metrics,
             model.short_name,
@@ -295,6 +297,13 @@ class Scheduler:
     # What becomes of jobs.
 
     async def _run(self, batch: list[Waiting]) -> None:
+        try:
+            await self._draw(batch)
+        except Exception as error:
+            self._background.failed(Task.JOB)
+            self._fail_all(batch, error)        # nobody waits for what will not come
+
+    async def _draw(self, batch: list[Waiting]) -> None:
         self._metrics.job_began([(each.lane, each.waited) for each in batch])
         try:
             answer = await self._answer(batch)

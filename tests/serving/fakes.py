@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rosacea.render.v1 import render_pb2
+from rosacea_serving.background import Background
 from rosacea_serving.segments import SegmentWriter
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class FakeWorkers:
         self.configs = {model.name: model.config for model in options.models}
         self.on_state = on_state
         self.on_event: Callable[[Event], None] = lambda event: None
+        self.background = Background()
         self.jobs: list[list[int]] = []
         self.seconds = 0.0
         self.running = 0

@@ -25,6 +25,7 @@ from rosacea_serving.scheduler import Drawn, Limits, Scheduler
 from rosacea_serving.segments import Segment, SegmentPool
 from rosacea_serving.torchserve import TorchServeOptions
 from rosacea_serving.torchserve.errors import BackendDown, WorkerDied
+from rosacea_serving.watch.model_metrics import ModelMetrics
 
 from .fakes import FakeWorkers
 
@@ -471,3 +472,21 @@ async def test_the_hint_of_a_refusal_is_about_when_there_will_be_room() -> None:
     assert refusal.value.retry_after_seconds == pytest.approx(1.0, rel=0.05), "half of 40 images of 50 ms"
     for future in futures:
         future.cancel()
+
+
+async def test_an_error_that_nobody_foresaw_fails_the_images_of_its_job_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+
+    def odd(*facts: object, **more: object) -> None:
+        raise ArithmeticError("a number of the wrong kind")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ModelMetrics, "drawn", odd)
+        with pytest.raises(ArithmeticError):
+            await asyncio.wait_for(bench.submit([1])[0], 10)
+    labels = {"task": "job"}
+
+    assert bench.metrics.registry.get_sample_value("rosacea_background_failures_total", labels) == 1
+    assert images([await bench.submit([2])[0]]) == [2]

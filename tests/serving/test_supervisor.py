@@ -13,6 +13,7 @@ import pytest
 from rosacea.render.v1 import render_pb2
 from rosacea_model import GeneratorConfig
 from rosacea_model.modelfile import ModelFile
+from rosacea_serving.metrics import Metrics
 from rosacea_serving.torchserve import BackendDown, StartFailed, Supervisor, TorchServeOptions, circuit, supervisor
 
 if TYPE_CHECKING:
@@ -282,3 +283,34 @@ async def test_a_job_that_even_new_workers_do_not_answer_restarts_torchserve(kil
 
         await eventually(lambda: len(FakeTorchServe.starts) > 1)
         assert "must answer within" in running.last_error
+
+
+async def test_an_error_that_nobody_foresaw_ends_neither_census_nor_canaries_nor_torchserve(
+    killed: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = Metrics()
+    told: list[str] = []
+
+    def failures(task: str) -> float:
+        return metrics.registry.get_sample_value("rosacea_background_failures_total", {"task": task}) or 0.0
+
+    def script(tick: int) -> list[int]:
+        if tick % 3 == 0:
+            raise LookupError("the list of processes is odd")
+        return [] if tick % 3 == 1 and tick > 20 else [1]      # lost, and there again
+
+    def tell(event: str) -> None:
+        told.append(event)
+        raise RuntimeError("nobody listens")
+
+    def empty(self: Any, model: str, job: Any, seconds: float) -> Any:
+        raise ArithmeticError("no answer of any known kind")
+
+    async with supervised(script) as running:
+        running.background, running.on_event = metrics.background, tell
+        await running.wait_ready(10)
+        monkeypatch.setattr(FakeTorchServe, "render", empty)
+        await eventually(lambda: all(failures(task) >= 2 for task in ("census", "state", "canary")))
+
+        assert len(FakeTorchServe.starts) == 1, "TorchServe is not started again for that"
+        assert set(told) == {"worker ended"}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rosacea_client.secrets import read_bounded
 
+from ..background import Background, Task
 from .accounts import Accounts
 from .attempts import Attempts
 from .door import Door
@@ -18,7 +19,6 @@ from .keyfile import read_records
 from .keys import Keys
 from .metrics import AccessMetrics
 from .transport import Tls, listen
-from .watch import Watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,9 +36,12 @@ class Access:
     """Everything that stands between a connection and the service. A ValueError or OSError names the file or setting
     for which it cannot be made."""
 
-    def __init__(self, settings: Settings, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, settings: Settings, registry: CollectorRegistry, background: Background | None = None
+    ) -> None:
         self._settings = settings
-        self._metrics = AccessMetrics(registry)
+        self._background = background or Background()
+        self._metrics = AccessMetrics(registry, self._background)
         self._watches: list[Callable[[], Awaitable[None]]] = []
         self._tls = self._make_tls()
         limits = settings.request_limits()
@@ -61,7 +64,7 @@ class Access:
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """While it lasts, changed files take effect."""
-        tasks = [asyncio.ensure_future(watch()) for watch in self._watches]
+        tasks = [asyncio.ensure_future(self._background.keep(Task.FILES, watch)) for watch in self._watches]
         try:
             yield
         finally:
@@ -81,7 +84,7 @@ class Access:
         path = self._settings.api_keys
         if path is None:
             return None
-        files = Watched("api_keys", [path], lambda: Keys(read_records(path)), self._metrics.reloads)
+        files = self._metrics.watched("api_keys", [path], lambda: Keys(read_records(path)))
         self._watches.append(files.watch)
         return lambda: files.value
 
@@ -102,6 +105,6 @@ class Access:
         from .tokens import FiledKeys
 
         if "://" in where:
-            return FetchedKeys(where, self._metrics.reloads)
+            return FetchedKeys(where, self._metrics.reloads, background=self._background)
         path = Path(where)
-        return FiledKeys(Watched("issuer_keys", [path], lambda: read_jwks(read_bounded(path)), self._metrics.reloads))
+        return FiledKeys(self._metrics.watched("issuer_keys", [path], lambda: read_jwks(read_bounded(path))))

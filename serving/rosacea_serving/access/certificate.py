@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -48,12 +49,21 @@ def read_certificate(chain_file: Path, key_file: Path, client_ca_file: Path | No
 
 def _check_usable(path: Path, certificate: x509.Certificate) -> None:
     """Whether grpc would take it, and clients: grpc itself tells neither."""
-    key, end = certificate.public_key(), certificate.not_valid_after_utc
-    curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else ""
+    key, end = _public_key(certificate), certificate.not_valid_after_utc
+    named = isinstance(key, ec.EllipticCurvePublicKey) and _raw(key) in certificate.tbs_certificate_bytes
+    curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) and named else ""    # not by its numbers
     if curve not in CURVES and not (isinstance(key, rsa.RSAPublicKey) and key.key_size >= RSA_BITS):
         raise ValueError(f"{path} must be for an RSA key of {RSA_BITS} bits or more, or one on {' or '.join(CURVES)}")
     if end <= datetime.now(UTC):
         raise ValueError(f"{path} must be in force, it expired on {end:%Y-%m-%d %H:%M} UTC")
+
+
+def _public_key(certificate: x509.Certificate) -> PublicKeyTypes | None:
+    """None where it is of a kind that nobody here knows."""
+    try:
+        return certificate.public_key()
+    except (UnsupportedAlgorithm, ValueError):
+        return None
 
 
 def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
@@ -66,7 +76,7 @@ def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
 def _private_key(path: Path, pem: bytes) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):         # TypeError: it wants a password
+    except (ValueError, TypeError, UnsupportedAlgorithm):         # TypeError: it wants a password
         raise ValueError(f"{path} must hold a private key in PEM, without a password") from None
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from ..background import Background, Task
 from .identity import Cause, Refused
 
 if TYPE_CHECKING:
@@ -53,9 +55,11 @@ def _usable(entry: dict[str, Any]) -> jwt.PyJWK | None:
         return None
     if algorithm == "ES256" and entry.get("crv") != "P-256":
         return None
+    if not isinstance(entry.get("kid"), str | None):
+        return None
     try:
         key = jwt.PyJWK(entry, algorithm)
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, UnsupportedAlgorithm):
         return None
     if isinstance(key.key, rsa.RSAPublicKey) and key.key.key_size < RSA_BITS:
         return None
@@ -72,7 +76,14 @@ def pick(keys: IssuerKeys, kid: str | None) -> jwt.PyJWK | None:
 class FetchedKeys:
     """The keys behind a URL: fetched every hour, kept for a day where that fails, fetched at once for a new name."""
 
-    def __init__(self, url: str, reloads: Counter, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        reloads: Counter,
+        clock: Callable[[], float] = time.monotonic,
+        background: Background | None = None,
+    ) -> None:
+        self._background = background or Background()
         self._url = url
         self._done, self._refused = (reloads.labels("issuer_keys", outcome) for outcome in ("done", "refused"))
         self._clock = clock
@@ -100,9 +111,11 @@ class FetchedKeys:
             self._tried_at = now
             try:
                 self._keys = read_jwks(await asyncio.to_thread(fetch, self._url))
-            except (ValueError, OSError) as error:
+            except Exception as error:
                 self._refused.inc()
                 log.error("the issuer's keys stay as they are: %s: %s", self._url, error)
+                if not isinstance(error, ValueError | OSError):
+                    self._background.failed(Task.ISSUER)
             else:
                 self._fetched_at = now
                 self._done.inc()

@@ -26,6 +26,7 @@ ID = re.compile(r"[a-z2-7]{8}")
 FORM = re.compile(rf"{PREFIX}(?P<id>{ID.pattern})_(?P<secret>[A-Za-z0-9_-]{{43}})")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 KIND = "key"
+LAST = 253402300799         # the last second that a calendar of four digits has
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -47,8 +48,10 @@ class KeyRecord:
             raise ValueError(f"the principal of key {self.id} must be a short printable name, got {self.principal!r}")
         if not (isinstance(self.sha256, str) and SHA256.fullmatch(self.sha256)):
             raise ValueError(f"the sha256 of key {self.id} must be 64 hex digits")
-        if not all(type(each) in (int, float) for each in (self.not_before, self.expires)):
-            raise ValueError(f"the times of key {self.id} must be seconds since 1970")
+        if not all(type(each) in (int, float) and abs(each) <= LAST for each in (self.not_before, self.expires)):
+            raise ValueError(f"the times of key {self.id} must be seconds since 1970, up to the year 9999")
+        if type(self.revoked) is not bool:
+            raise ValueError(f"revoked of key {self.id} must be true or false")
 
     def in_force(self, now: float) -> bool:
         return (self.not_before <= now) & (now < self.expires) & (not self.revoked)
@@ -105,7 +108,7 @@ def from_lines(text: str) -> list[KeyRecord]:
             continue
         try:
             record = KeyRecord(**json.loads(line))
-        except (json.JSONDecodeError, TypeError):
+        except (json.JSONDecodeError, TypeError, RecursionError):
             raise ValueError(f"line {number} must be a key as `rosacea keys create` writes it") from None
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import Counter, Gauge
 
 from .identity import Cause
+from .watch import Watched
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
     from prometheus_client import CollectorRegistry
+
+    from ..background import Background
+
+T = TypeVar("T")
 
 
 class AccessMetrics:
     """Metrics of the door, each with a closed set of label values."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, background: Background | None = None) -> None:
         self._registry = registry
+        self._background = background
         self.refused = Counter(
             "rosacea_access_refused",
             "Calls of callers who were not let in, by what was wrong with their credentials.",
@@ -34,6 +43,10 @@ class AccessMetrics:
         self.principals = Gauge(
             "rosacea_access_principals", "Callers whose use is counted now.", registry=registry
         )
+
+    def watched(self, name: str, paths: Sequence[Path], read: Callable[[], T]) -> Watched[T]:
+        """Files that are read again on change, and counted."""
+        return Watched(name, paths, read, self.reloads, self._background)
 
     def certificate_expiry(self) -> Gauge:
         """Only where there is a certificate: an expiry of 0 would be an alarm."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import grpc
 
 from .certificate import Certificate, read_certificate
-from .watch import Watched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +20,7 @@ class Tls:
     def __init__(self, chain: Path, key: Path, client_ca: Path | None, metrics: AccessMetrics) -> None:
         self._wants_clients = client_ca is not None
         paths = [path for path in (chain, key, client_ca) if path]
-        self.files = Watched("certificate", paths, lambda: read_certificate(chain, key, client_ca), metrics.reloads)
+        self.files = metrics.watched("certificate", paths, lambda: read_certificate(chain, key, client_ca))
         self._given: Certificate = self.files.value
         metrics.certificate_expiry().set_function(lambda: self.files.value.expires)
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rosacea.render.v1 import render_pb2
 
+from ..background import Background, Task
 from ..contract import SELF_TEST_FAILED
 from .backend import TorchServeBackend
 from .census import Census, kill_hung
@@ -54,6 +55,7 @@ class Supervisor:
         self.last_error = ""
         self._on_state = on_state
         self.on_event: Callable[[Event], None] = lambda event: None
+        self.background = Background()
         self._process: TorchServeProcess | None = None
         self._backend: TorchServeBackend | None = None
         self._task: asyncio.Task[None] | None = None
@@ -126,7 +128,8 @@ class Supervisor:
         self._changed.set()
         log.info("TorchServe is %s", state)
         if self._on_state is not None:
-            self._on_state(state)
+            with self.background.guarding(Task.STATE):
+                self._on_state(state)
 
     async def _keep_running(self) -> None:
         while not self._stopping:
@@ -138,7 +141,7 @@ class Supervisor:
                 self._note(error)
             except Exception as error:
                 self._note(error)
-                log.exception("unexpected trouble with TorchServe")
+                self.background.failed(Task.TORCHSERVE)
             self._circuit.failed()
             self._become("open" if self._circuit.is_open else "down")
             await asyncio.sleep(self._circuit.delay())
@@ -161,11 +164,15 @@ class Supervisor:
 
     def _read(self, line: str) -> None:
         if SELF_TEST_FAILED in line:
-            self.on_event("self-test failed")
+            self._tell("self-test failed")
+
+    def _tell(self, event: Event) -> None:
+        with self.background.guarding(Task.STATE):
+            self.on_event(event)
 
     async def _count(self, process: TorchServeProcess, census: Census) -> None:
         for _ in range(census.count(await asyncio.to_thread(process.worker_pids))):
-            self.on_event("worker ended")
+            self._tell("worker ended")
 
     async def _serve(self, process: TorchServeProcess, backend: TorchServeBackend) -> None:
         started = time.monotonic()
@@ -190,7 +197,16 @@ class Supervisor:
             if census.lost:
                 raise StartFailed(f"a worker ended while it loaded its model; it said: {process.last_words}")
 
-        await looking_on(self._ask_for_proof(backend), look)
+        await looking_on(self._ask_for_proof(backend), self._unbroken(look))
+
+    def _unbroken(self, look: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """A look that ends the looking only where it finds that TorchServe must be started again."""
+
+        async def guarded() -> None:
+            with self.background.guarding(Task.CENSUS, but=BackendError):
+                await look()
+
+        return guarded
 
     async def _ask_for_proof(self, backend: TorchServeBackend) -> None:
         for model in self.options.models:
@@ -227,7 +243,7 @@ class Supervisor:
                 raise BackendDown(f"{census.lost} workers ended without an answer; one said: {process.last_words}")
             self._replace_hung(backend, census)
 
-        await looking_on(self._send_canaries(backend, census), look)
+        await looking_on(self._send_canaries(backend, census), self._unbroken(look))
 
     async def _send_canaries(self, backend: TorchServeBackend, census: Census) -> None:
         """Have the workers answer when one is there again, and from time to time while they have nothing to do."""
@@ -237,7 +253,8 @@ class Supervisor:
             healed = bool(census.pids) and self.state == "down"
             idle = not backend.in_flight and time.monotonic() - idle_since >= self.options.canary_every_seconds
             if healed or idle:
-                await self._check_answers(backend)
+                with self.background.guarding(Task.CANARY, but=BackendError):
+                    await self._check_answers(backend)
             if healed or idle or backend.in_flight:
                 idle_since = time.monotonic()
 
