@@ -44,6 +44,7 @@ def serve(
     log_format: Annotated[str | None, flag("log_format")] = None,
     traces_endpoint: Annotated[str | None, flag("traces_endpoint")] = None,
     traces_ratio: Annotated[float | None, flag("traces_ratio")] = None,
+    device: Annotated[str | None, flag("device")] = None,
     workers: Annotated[int | None, flag("workers")] = None,
     worker_threads: Annotated[int | None, flag("worker_threads")] = None,
     max_batch: Annotated[int | None, flag("max_batch")] = None,
@@ -123,20 +124,21 @@ def report(settings: Settings, files: Sequence[ModelFile]) -> str:
     from .access.access import Access
     from .catalog import Catalog
     from .deployment import torchserve_options
+    from .gateway import devices_of
     from .signing import signer_of
     from .torchserve.java import find_java
-    from .torchserve.process import child_environment
     from .watch.record import tracing_of
 
     Access(settings, CollectorRegistry())
     if tracing := tracing_of(settings):
         tracing.close()
+    devices = devices_of(settings)
     for model in Catalog(files).revisions:
-        options = torchserve_options(model.file, settings)
-        child_environment(os.environ, options.worker_threads)
+        torchserve_options(model.file, settings, devices)
     signer_of(settings)
     rows = [f"{name} = {value}" for name, value in settings if name not in ("models", "java")]
     rows.append(f"java = {find_java(settings.java)}")
+    rows.append(f"draws on {devices}")
     rows += [f"model {file.name} {file.digest} ({file.config.img_resolution} px)" for file in files]
     return "\n".join(rows)
 

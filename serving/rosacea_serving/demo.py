@@ -11,7 +11,7 @@ from rosacea_client.grid import contact_sheet, save_sheet
 from rosacea_model.demo import SEVERITIES, folder
 from rosacea_model.modelfile import verify
 
-from .gateway import Gateway
+from .gateway import Gateway, devices_of
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ def run(out: Path) -> Path:
 
 async def serve_and_ask(model: ModelFile, out: Path) -> Path:
     settings = Settings(address="127.0.0.1:0")
+    devices = await asyncio.to_thread(devices_of, settings)
     log.info("starting TorchServe and the gateway")
-    async with Gateway([model], settings) as gateway:
+    async with Gateway([model], settings, devices=devices) as gateway:
         await gateway.wait_until_ready(START_SECONDS)
         log.info("asking %s for %d faces", gateway.address, len(SEEDS) * len(SEVERITIES))
         return await asyncio.to_thread(draw_faces, gateway.address, out)

@@ -15,6 +15,7 @@ from .catalog import ServedModel
 from .scheduler import Limits, Scheduler
 from .segments import SegmentPool
 from .torchserve.backend import Backend
+from .torchserve.devices import ON_CPU, Devices
 from .torchserve.options import TorchServeOptions
 from .watch.backends import Backend as WatchedBackend
 
@@ -56,6 +57,7 @@ class Deployment:
         metrics: Metrics,
         supervise: Callable[[TorchServeOptions, Callable[[str], None]], Workers],
         on_change: Callable[[], None],
+        devices: Devices = ON_CPU,
     ) -> None:
         self.model = ServedModel(file)
         self.state = "down"
@@ -64,14 +66,14 @@ class Deployment:
         self._started = 0.0
         self._metrics = metrics
         self._on_change = on_change
-        self._expected_workers = settings.workers
-        self.workers = supervise(torchserve_options(file, settings), self._on_state)
+        self._expected_workers = devices.workers(settings.workers)
+        self.workers = supervise(torchserve_options(file, settings, devices), self._on_state)
         self.workers.on_event = self._on_event
         self.workers.background = metrics.background
         segments = SegmentPool(
-            slots=settings.max_batch, slot_bytes=self.model.most_coded_bytes, keep=settings.jobs_in_flight
+            slots=settings.max_batch, slot_bytes=self.model.most_coded_bytes, keep=jobs_in_flight(settings, devices)
         )
-        self.scheduler = Scheduler(self.model, self.workers, limits(settings), metrics, segments)
+        self.scheduler = Scheduler(self.model, self.workers, limits(settings, devices), metrics, segments)
 
     @property
     def ready(self) -> bool:
@@ -136,26 +138,33 @@ class Deployment:
         self._on_change()
 
 
-def limits(settings: Settings) -> Limits:
+def jobs_in_flight(settings: Settings, devices: Devices) -> int:
+    """Jobs of one model at its workers at one time."""
+    return devices.workers(settings.workers) * settings.jobs_per_worker
+
+
+def limits(settings: Settings, devices: Devices) -> Limits:
     """How much may wait and be under way, as the settings have it."""
     return Limits(
         max_batch=settings.max_batch,
-        jobs_in_flight=settings.jobs_in_flight,
+        jobs_in_flight=jobs_in_flight(settings, devices),
         queue_images=settings.queue_images,
         job_timeout_seconds=settings.jobs_per_worker * settings.job_timeout_seconds + WORKER_RESTART_SECONDS,
     )
 
 
-def torchserve_options(file: ModelFile, settings: Settings) -> TorchServeOptions:
-    """How TorchServe runs this model, as the settings have it."""
+def torchserve_options(file: ModelFile, settings: Settings, devices: Devices) -> TorchServeOptions:
+    """How TorchServe runs this model on these devices, as the settings have it."""
     cores = len(os.sched_getaffinity(0))
+    workers = devices.workers(settings.workers)
     return TorchServeOptions(
         models=[file],
-        workers=settings.workers,
-        worker_threads=settings.worker_threads or max(1, cores // settings.workers),
+        workers=workers,
+        devices=devices,
+        worker_threads=settings.worker_threads or max(1, cores // workers),
         java=str(settings.java) if settings.java else None,
         response_timeout_seconds=settings.job_timeout_seconds,
         jobs_per_worker=settings.jobs_per_worker,
-        job_queue_size=settings.jobs_in_flight + SPARE_JOBS,
+        job_queue_size=jobs_in_flight(settings, devices) + SPARE_JOBS,
         circuit_seconds=settings.circuit_seconds,
     )

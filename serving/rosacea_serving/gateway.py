@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -36,7 +37,9 @@ from .interceptor import CallInterceptor
 from .metrics import Metrics
 from .servicer import FaceServicer
 from .signing import signer_of
+from .torchserve.devices import ON_CPU, Devices, find_devices
 from .torchserve.errors import BackendError
+from .torchserve.process import scrubbed
 from .torchserve.supervisor import Supervisor
 from .watch.backends import BackendCollector
 from .watch.exposition import serve_metrics
@@ -76,8 +79,10 @@ class Gateway:
         settings: Settings,
         supervise: Callable[[TorchServeOptions, Callable[[str], None]], Workers] = Supervisor,
         tracing: Tracing | None = None,
+        devices: Devices = ON_CPU,
     ) -> None:
         self._settings = settings
+        self._devices = devices
         self._supervise = supervise
         self._health = Health()
         self._stack = AsyncExitStack()
@@ -206,7 +211,9 @@ class Gateway:
     # What the state of the models means for callers.
 
     def _deploy(self, file: ModelFile) -> Deployment:
-        return Deployment(file, self._settings, self.metrics, self._supervise, self._show_health)
+        return Deployment(
+            file, self._settings, self.metrics, self._supervise, self._show_health, devices=self._devices
+        )
 
     def _show_health(self) -> None:
         """The service is there while it can draw anything, but not before every model has had its chance to start.
@@ -218,6 +225,11 @@ class Gateway:
         self.metrics.ready.set(up)
         models = {model.name: self._fleet.is_ready(model) for model in self._fleet.catalog.models}
         self._health.show({LIVE: True, "": up, SERVICE: up, **models})
+
+
+def devices_of(settings: Settings) -> Devices:
+    """What workers draw on, as the settings and torch have it; torch is asked in another process."""
+    return find_devices(settings.device, scrubbed(os.environ))
 
 
 async def serve(
@@ -232,7 +244,8 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, again.set)
-    async with Gateway(await asyncio.to_thread(read, []), settings) as gateway:
+    files, devices = await asyncio.gather(asyncio.to_thread(read, []), asyncio.to_thread(devices_of, settings))
+    async with Gateway(files, settings, devices=devices) as gateway:
         gc.freeze()     # going through everything that was imported takes tens of milliseconds, and frees nothing
         if logs:
             logs.on_drop = gateway.metrics.dropped_lines.inc

@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from rosacea_client.address import DEFAULT_ADDRESS, is_loopback
 
+from .torchserve.devices import Device
 from .watch.logs import LogFormat
 
 
@@ -98,7 +99,10 @@ class Settings(BaseSettings):
         None, description="Where OpenTelemetry traces go, by OTLP over gRPC; off by default; needs `rosacea[otel]`."
     )
     traces_ratio: float = Field(1.0, ge=0, le=1, description="The part of calls to trace, of those no caller traces.")
-    workers: Count = Field(1, description="TorchServe worker processes for each model.")
+    device: Device = Field(
+        "auto", description="What to draw on: `auto` (the GPUs that torch can use, else the CPU), `cpu` or `cuda`."
+    )
+    workers: Count = Field(1, description="Worker processes for each model; where there are GPUs, on each of them.")
     worker_threads: Count | None = Field(None, description="Torch threads in each worker; a fair share of the cores.")
     max_batch: Count = Field(8, description="Images in one job for a worker.")
     jobs_per_worker: Count = Field(1, description="Jobs on their way to a worker at one time.")
@@ -206,11 +210,6 @@ class Settings(BaseSettings):
     def shows_itself(self) -> bool:
         """Whether reflection is on."""
         return is_loopback(self.address) if self.reflection is None else self.reflection
-
-    @property
-    def jobs_in_flight(self) -> int:
-        """Jobs of one model at its workers at one time."""
-        return self.workers * self.jobs_per_worker
 
     @classmethod
     def settings_customise_sources(

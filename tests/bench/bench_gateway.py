@@ -32,9 +32,11 @@ import typer
 from rosacea.render.v1 import render_pb2
 from rosacea.v1 import faces_pb2, faces_pb2_grpc
 from rosacea_client import FaceClient
+from rosacea_serving.deployment import jobs_in_flight
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.segments import SegmentPool
 from rosacea_serving.settings import Settings
+from rosacea_serving.torchserve.devices import ON_CPU
 from rosacea_serving.torchserve.supervisor import Supervisor
 from rosacea_serving.wire import ENCODINGS
 
@@ -149,7 +151,7 @@ class Bench:
                 await pools.render(job)
 
         start = time.perf_counter()
-        await asyncio.gather(*(keep_one_going() for _ in range(self._settings.jobs_in_flight)))
+        await asyncio.gather(*(keep_one_going() for _ in range(jobs_in_flight(self._settings, ON_CPU))))
         return time.perf_counter() - start
 
 

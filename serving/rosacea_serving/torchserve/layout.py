@@ -57,6 +57,7 @@ class Layout:
     scratch: Scratch
     inference_port: int
     management_port: int
+    gpus: int = 0                   # workers go to them in turn; TorchServe counts for itself unless told
 
     @property
     def root(self) -> Path:
@@ -102,6 +103,7 @@ class Layout:
             "grpc_inference_port": str(self.inference_port),
             "grpc_management_address": LOOPBACK,
             "grpc_management_port": str(self.management_port),
+            "number_of_gpu": str(self.gpus),
             "model_store": str(self.store),
             "load_models": "all",
             "enable_model_api": "false",
@@ -118,11 +120,11 @@ class Layout:
         self.scratch.remove()
 
 
-def prepare(models: Sequence[ModelFile], options: WorkerOptions) -> Layout:
+def prepare(models: Sequence[ModelFile], options: WorkerOptions, gpus: int = 0) -> Layout:
     """Make the directory with everything TorchServe needs to start."""
     inference_port, management_port = free_ports(2)
     layout = Layout(
-        scratch=make_private_directory(), inference_port=inference_port, management_port=management_port
+        scratch=make_private_directory(), inference_port=inference_port, management_port=management_port, gpus=gpus
     )
     try:
         layout.temporary.mkdir()

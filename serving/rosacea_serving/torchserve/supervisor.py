@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +28,7 @@ from .census import Census, kill_hung
 from .circuit import Circuit
 from .errors import BackendDown, BackendError, NoAnswer, StartFailed
 from .java import find_java
-from .process import TorchServeProcess, child_environment
+from .process import TorchServeProcess
 from .proof import prove, warm_up
 
 if TYPE_CHECKING:
@@ -69,7 +68,6 @@ class Supervisor:
         """Begin, in the background. Raises StartFailed for what no second attempt can mend: there is no Java, say."""
         assert self._task is None, "started twice"
         find_java(self.options.java)
-        child_environment(os.environ, self.options.worker_threads)
         self._become("starting")
         self._task = asyncio.create_task(self._keep_running())
 

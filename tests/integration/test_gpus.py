@@ -1,0 +1,62 @@
+"""A real TorchServe that is told of GPUs spreads its workers over them. They draw on the CPU: there need be no GPU."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rosacea_model import archive, demo
+from rosacea_model.modelfile import verify
+from rosacea_serving.deployment import torchserve_options
+from rosacea_serving.settings import Settings
+from rosacea_serving.torchserve import Supervisor
+from rosacea_serving.torchserve.devices import Devices
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+# Notes the GPU that TorchServe gives to this worker and the GPUs that the worker may see.
+HANDLER = '''
+import os
+from types import SimpleNamespace
+from rosacea_serving.handler import FaceHandler
+
+class Handler(FaceHandler):
+    def initialize(self, context):
+        properties = dict(context.system_properties)
+        with open({notes!r}, "a") as notes:
+            notes.write(f"{{properties.pop('gpu_id', None)}} of {{os.environ['CUDA_VISIBLE_DEVICES']}}\\n")
+        super().initialize(SimpleNamespace(system_properties=properties))
+'''
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        (Devices(("4", "6", "7")), {"0 of 4,6,7": 1, "1 of 4,6,7": 1, "2 of 4,6,7": 1}),
+        (Devices(), {"None of -1": 1}),
+    ],
+)
+async def test_each_gpu_has_its_workers(
+    devices: Devices, expected: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    monkeypatch.setattr(archive, "HANDLER", HANDLER.format(notes=str(notes)))
+    options = torchserve_options(verify(demo.folder()), Settings(worker_threads=1), devices)
+    supervisor = Supervisor(options)
+    await supervisor.start()
+    try:
+        await supervisor.wait_ready(120)
+        assert len(supervisor.worker_pids()) == options.workers
+        async with asyncio.timeout(60):     # ready is who has one worker
+            while len(notes.read_text().splitlines()) < options.workers:    # noqa: ASYNC110 -- a file has no event
+                await asyncio.sleep(0.1)
+    finally:
+        await supervisor.stop()
+
+    assert Counter(notes.read_text().splitlines()) == expected
