@@ -77,8 +77,9 @@ fuzz: setup  ## fuzz the requests for ten minutes; what is found lands in build/
 	mkdir -p build/fuzz/corpus
 	$(BIN)/python -m tests.fuzz.fuzz_requests -max_total_time=600 -artifact_prefix=build/fuzz/ build/fuzz/corpus
 
-# The mixed load takes MINUTES and some five more. STEPS are any of mixed memory oom network; oom and network need root.
-soak: setup  ## try the real service for half an hour: mixed load, kills, swaps, memory, network; STEPS=memory runs one
+# The mixed load takes MINUTES and some five more. STEPS are any of mixed memory oom network
+# forks streams maps; oom and network need root.
+soak: setup  ## try the service for hours: mixed load, kills, swaps, memory, network, forks; STEPS=memory runs one
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(STEPS)
 
 lock: .venv-lock/ready  ## pin anew what the images install, by SHA-256

@@ -1,7 +1,8 @@
 """The slow rows of docs/RELIABILITY.md against the real service: `make soak`, or some of them alone.
 
     python -m tests.soak                        # everything, with 30 minutes of mixed load
-    python -m tests.soak --minutes 3 mixed      # one step: mixed (S31), memory (S24), oom (S26), network (S29)
+    python -m tests.soak --minutes 3 mixed      # one step: mixed (S31), memory (S24), oom (S26), network (S29),
+                                                #   forks (C5), streams (D7), maps (D1)
 
 Prints how it stands every half minute and a Markdown table at the end; exit code 1 where a promise was broken. What is
 not permitted here is skipped, with its reason in the table.
@@ -15,11 +16,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .forks import forks
 from .memory import memory
 from .network import network
 from .oom import oom
 from .report import exit_code, table, troubles
 from .soak import soak
+from .streams import maps, streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +34,9 @@ STEPS: dict[str, Callable[[Path, float], list[Row]]] = {
     "memory": lambda folder, minutes: memory(folder),
     "oom": lambda folder, minutes: oom(folder),
     "network": lambda folder, minutes: network(folder),
+    "forks": lambda folder, minutes: forks(folder),
+    "streams": lambda folder, minutes: streams(folder),
+    "maps": lambda folder, minutes: maps(folder),
 }
 
 
