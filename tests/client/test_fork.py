@@ -241,4 +241,8 @@ def test_a_reader_that_stops_reading_stalls_the_service_not_memory() -> None:
         time.sleep(0.5)
 
         assert len(running.workers.drawn) == drawn < 1000
+
+        for _ in range(drawn):      # it was the reader that held it up
+            next(stream)
+        assert len(running.workers.drawn) > drawn
         stream.close()
