@@ -126,7 +126,7 @@ async def test_a_signal_during_a_swap_ends_serving_at_once(tmp_path: Path, monke
     made: list[Gateway] = []
     monkeypatch.setattr(
         "rosacea_serving.gateway.Gateway",
-        lambda files, settings: made.append(Gateway(files, settings, supervise)) or made[0],  # type: ignore[func-returns-value]
+        lambda files, settings, **more: made.append(Gateway(files, settings, supervise, **more)) or made[0],  # type: ignore[func-returns-value]
     )
 
     def read(in_use: Sequence[ModelFile]) -> list[ModelFile]:
