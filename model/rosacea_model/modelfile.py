@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import GeneratorConfig
+from .contents import METADATA, check_finite, check_layout, check_metadata, parse_json
 from .errors import ModelRejected
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def verify(path: Path | str) -> ModelFile:
     """Check a model folder (or its weights file) against its manifest and read its config.
 
     The digest and the config are those of one open file, even where somebody puts another in its place meanwhile.
-    Raises ModelRejected when the manifest is absent or malformed, when the digest differs, or when the header is
-    not one that this package wrote.
+    Raises ModelRejected when the manifest is absent or malformed, when the digest differs, when the header is not one
+    that this package wrote, or when the tensors do not fit the config, so that the file could not be loaded.
     """
     weights = locate(Path(path))
     manifest = read_manifest(weights.with_name(MANIFEST_NAME))
@@ -62,13 +63,26 @@ def verify(path: Path | str) -> ModelFile:
             raise ModelRejected(f"{weights}: SHA-256 must be {manifest['digest']}, got {actual}")
         file.seek(0)
         header = parse_header(file, weights)
-    try:
-        config = GeneratorConfig.from_json(header["__metadata__"]["config"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ModelRejected(f"{weights}: no usable generator config in its metadata: {error}") from error
+        config = _config(header, weights)
+        check_layout(header, config, os.fstat(file.fileno()).st_size - file.tell(), weights)
     return ModelFile(
         name=manifest["name"], path=weights, digest=actual, config=config, note=manifest.get("note", "")
     )
+
+
+def check_numbers(file: ModelFile) -> None:
+    """Raise ModelRejected if a verified model holds NaN or infinity, which draws no face."""
+    with _opened(file.path) as opened:
+        check_finite(opened, parse_header(opened, file.path), file.path)
+
+
+def _config(header: dict[str, Any], path: Path) -> GeneratorConfig:
+    metadata = header.get(METADATA, {})
+    check_metadata(metadata, path)
+    try:
+        return GeneratorConfig.from_json(metadata["config"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ModelRejected(f"{path}: no usable generator config in its metadata: {error}") from error
 
 
 def read_manifest(path: Path) -> dict[str, str]:
@@ -127,7 +141,7 @@ def parse_header(file: BufferedReader, path: Path) -> dict[str, Any]:
     if not 2 <= length <= MAX_HEADER_BYTES:
         raise ModelRejected(f"{path}: safetensors header must have 2 to {MAX_HEADER_BYTES} bytes, got {length}")
     try:
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
     except (ValueError, RecursionError) as error:
         raise ModelRejected(f"{path}: safetensors header is not JSON: {error}") from error
     if not isinstance(header, dict):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rosacea_model.archive import read_archive
 from rosacea_model.errors import ModelRejected
-from rosacea_model.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, locate, verify
+from rosacea_model.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, check_numbers, locate, verify
 from rosacea_model.signing import check_signature
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Shelf:
         """The models behind these paths; copies that are not `in_use` any more are thrown away.
 
         Archives give up their weights and manifest, never their code. Raises ModelRejected for the first model that
-        is not what its manifest says, and ValueError for a public key that is none.
+        is not what its manifest says or that could not be loaded, and ValueError for a public key that is none.
         """
         needed = {(file.name, file.digest) for file in in_use}
         for key in self._kept.keys() - needed:
@@ -49,6 +49,7 @@ class Shelf:
         folder = self._folder / str(next(self._numbers))
         try:
             file = read_archive(path, folder) if path.suffix == ".mar" else copied(path, folder)
+            check_numbers(file)
             if self._public_key is not None:
                 check_signature(file, self._public_key)
         except ModelRejected as error:

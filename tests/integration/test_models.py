@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("v1", 1), ("v2", 2)):
         fresh_model(root / name, CONFIG, seed=seed, name="demo")
     state = Generator(CONFIG).state_dict()
-    weights.save(root / "broken", CONFIG, {key: torch.full_like(each, torch.nan) for key, each in state.items()},
+    weights.save(root / "broken", CONFIG, {key: torch.full_like(each, 1e38) for key, each in state.items()},
                  name="broken")  # fmt: skip
     return root
 

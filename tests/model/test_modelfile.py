@@ -123,7 +123,7 @@ def test_an_appended_byte_is_refused_even_with_a_matching_digest(folder: Path) -
         load(folder)
 
     pin(folder)
-    with pytest.raises(ModelRejected, match="not a safetensors file"):
+    with pytest.raises(ModelRejected, match=r"its tensors must have [0-9]+ bytes"):
         load(folder)
 
 
@@ -229,7 +229,7 @@ def test_a_config_that_its_tensors_do_not_fit_is_refused(folder: Path, settings:
     (folder / WEIGHTS_NAME).write_bytes(data)
     pin(folder)
 
-    with pytest.raises(ModelRejected, match="tensors do not fit the config, among them"):
+    with pytest.raises(ModelRejected, match="tensors do not fit the config: "):
         load(folder)
 
 

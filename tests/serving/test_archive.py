@@ -15,6 +15,7 @@ from rosacea_model.archive import WorkerOptions, read_archive, write_archive, wr
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import ModelRejected
 from rosacea_model.modelfile import MANIFEST_NAME, WEIGHTS_NAME, ModelFile, sha256, verify, write_manifest
+from rosacea_model.tensors import expected_tensors
 from rosacea_serving.handler import FaceHandler
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def model(tmp_path: Path) -> ModelFile:
-    """A model file with a config and next to no weights."""
+    """A model file with next to no weights."""
     folder = tmp_path / "model"
     folder.mkdir()
-    config = GeneratorConfig(img_resolution=16, channel_base=256)
-    tensors = {"w_avg": np.arange(100, dtype=np.float32)}
+    config = GeneratorConfig(z_dim=4, w_dim=4, img_resolution=8, channel_base=8, mapping_layers=1)
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in expected_tensors(config).items()}
     safetensors.numpy.save_file(tensors, folder / WEIGHTS_NAME, {"config": config.to_json()})
     write_manifest(folder, name="tiny.v2", digest=sha256(folder / WEIGHTS_NAME), note="untrained")
     return verify(folder)

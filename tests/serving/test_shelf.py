@@ -10,7 +10,7 @@ from rosacea_model import GeneratorConfig
 from rosacea_model.archive import WorkerOptions, write_archive
 from rosacea_model.errors import ModelRejected
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, verify
+from rosacea_model.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, sha256, verify, write_manifest
 from rosacea_model.signing import sign
 from rosacea_serving.shelf import Shelf
 
@@ -118,3 +118,16 @@ def test_a_key_that_is_none_leaves_no_copy(model: Path, tmp_path: Path) -> None:
         Shelf(tmp_path / "shelf", tmp_path / "none").take([model])
 
     assert list((tmp_path / "shelf").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut off", "not finite"])
+def test_a_model_that_no_worker_could_load_is_not_taken(damage: str, tmp_path: Path) -> None:
+    """So `rosacea serve --check`, SIGHUP and the start refuse it alike, and no worker has to try."""
+    file = fresh_model(tmp_path / "model", CONFIG, seed=0, name="small")
+    data = file.path.read_bytes()
+    file.path.write_bytes(data[:-4] + (b"" if damage == "cut off" else b"\0\0\x80\x7f"))
+    write_manifest(file.path.parent, name="small", digest=sha256(file.path))
+
+    with pytest.raises(ModelRejected, match="bytes, got" if damage == "cut off" else "must be finite"):
+        Shelf(tmp_path / "shelf").take([file.path.parent])
+    assert not any((tmp_path / "shelf").iterdir())
