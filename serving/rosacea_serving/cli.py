@@ -56,6 +56,8 @@ def serve(
     stream_message_bytes: Annotated[int | None, flag("stream_message_bytes")] = None,
     answer_bytes: Annotated[int | None, flag("answer_bytes")] = None,
     max_request_bytes: Annotated[int | None, flag("max_request_bytes")] = None,
+    connection_age_seconds: Annotated[float | None, flag("connection_age_seconds")] = None,
+    connection_grace_seconds: Annotated[float | None, flag("connection_grace_seconds")] = None,
     job_timeout_seconds: Annotated[float | None, flag("job_timeout_seconds")] = None,
     grace_seconds: Annotated[float | None, flag("grace_seconds")] = None,
     retire_seconds: Annotated[float | None, flag("retire_seconds")] = None,

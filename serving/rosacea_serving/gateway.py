@@ -35,6 +35,7 @@ from .fleet import Fleet
 from .health import Health
 from .interceptor import CallInterceptor
 from .metrics import Metrics
+from .ports import port_options
 from .servicer import FaceServicer
 from .signing import signer_of
 from .torchserve.devices import ON_CPU, Devices, find_devices
@@ -114,7 +115,7 @@ class Gateway:
             if self._settings.metrics_address:
                 stack.enter_context(serve_metrics(self._settings.metrics_address, self.metrics.registry))
             stack.callback(self._faces.close)
-            self.health_port = await stack.enter_async_context(self._health.alone(self._settings.health_address))
+            self.health_port = await stack.enter_async_context(self._health.alone(self._settings))
             await stack.enter_async_context(self._access.watching())
             await stack.enter_async_context(self._drawing())
             await stack.enter_async_context(self._answering(server))
@@ -167,7 +168,7 @@ class Gateway:
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
                 ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
-                ("grpc.so_reuseport", 0),
+                *port_options(self._settings),
             ],
         )
         self.register(server)

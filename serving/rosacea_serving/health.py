@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from .ports import port_options
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from .settings import Settings
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Status = health_pb2.HealthCheckResponse.ServingStatus
@@ -69,15 +73,16 @@ class Health(health_pb2_grpc.HealthServicer):
             await changed.wait()
 
     @asynccontextmanager
-    async def alone(self, address: str | None) -> AsyncIterator[int]:
+    async def alone(self, settings: Settings) -> AsyncIterator[int]:
         """Answer at an address of its own, in plain text, beside the service: for probes that cannot speak TLS.
 
         Gives the port, 0 without an address; ValueError where it cannot be had.
         """
+        address = settings.health_address
         if address is None:
             yield 0
             return
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", LONGEST)])
+        server = grpc.aio.server(options=[("grpc.max_receive_message_length", LONGEST), *port_options(settings)])
         health_pb2_grpc.add_HealthServicer_to_server(self, server)
         try:
             port = server.add_insecure_port(address)

@@ -113,6 +113,15 @@ class Settings(BaseSettings):
     stream_message_bytes: Count = Field(2**20, description="About how many bytes of images a stream message carries.")
     answer_bytes: int = Field(2**30, ge=2**27, description="Bytes that answers not yet sent may take in all.")
     max_request_bytes: Count = Field(4 * 2**20, description="Bytes in one request message.")
+    connection_age_seconds: float = Field(
+        60.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="After which a connection takes no further calls, so that clients find new replicas; 0: never.",
+    )
+    connection_grace_seconds: Seconds | None = Field(
+        None, description="How long calls may go on over a connection past its age; until they end by default."
+    )
     job_timeout_seconds: Seconds = Field(60.0, description="After which a worker that is still at a job is replaced.")
     grace_seconds: Seconds = Field(30.0, description="How long a shutdown may take to let accepted calls finish.")
     retire_seconds: Seconds = Field(600.0, description="How long calls may still use a model that was replaced.")

@@ -8,7 +8,8 @@ import pytest
 import typer
 
 from rosacea_client import Denied, FaceClient, Tls, cli, commands
-from rosacea_client.connection import ApiKey, stays_here
+from rosacea_client.address import stays_here
+from rosacea_client.connection import ApiKey
 
 from ..serving.credentials import Authority, add_key
 from ..serving.hosted import SETTINGS, Hosted, hosted

@@ -1,4 +1,4 @@
-"""Where the service listens, unless somebody says otherwise."""
+"""Where the service listens by default, and which addresses are on this machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,43 @@ import ipaddress
 
 DEFAULT_PORT = 7433
 DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
+SOCKETS = ("unix:", "unix-abstract:")       # schemes of sockets, which only this machine reaches
+SCHEMES = ("dns:///", "ipv4:", "ipv6:", "passthrough:///")
 
 
 def is_loopback(address: str) -> bool:
-    """Whether HOST:PORT, or HOST, cannot be reached from other machines. A name that is not localhost may be."""
-    host = address.rpartition(":")[0] if ":" in address and not address.endswith("]") else address
-    host = host.strip("[]")
+    """Whether other machines cannot reach HOST:PORT, HOST or a Unix socket. Of names, only localhost counts."""
+    if address.startswith(SOCKETS):
+        return True
+    host = host_of(address)
     if host == "localhost":
         return True
+    ip = parsed_ip(host)
+    return ip is not None and ip.is_loopback
+
+
+def stays_here(target: str) -> bool:
+    """Whether a target of grpc is on this machine."""
+    return target.startswith(SOCKETS) or all(is_loopback(each) for each in hosts_and_ports(target))
+
+
+def hosts_and_ports(target: str) -> list[str]:
+    """The HOST:PORT of a target, without its scheme."""
+    for scheme in SCHEMES:
+        target = target.removeprefix(scheme)
+    return [each.strip() for each in target.split(",")]
+
+
+def host_of(address: str) -> str:
+    """The host of HOST:PORT or HOST, without the brackets of IPv6."""
+    has_port = ":" in address and not address.endswith("]")
+    return (address.rpartition(":")[0] if has_port else address).strip("[]")
+
+
+def parsed_ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that a host is, None for a name. An IPv4 address inside IPv6 counts as IPv4."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ip = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return False
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip

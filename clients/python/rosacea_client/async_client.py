@@ -18,14 +18,13 @@ import grpc.aio
 from rosacea_client import core
 from rosacea_client.client import FaceClient
 from rosacea_client.convert import counted, face_spec, latent_spec
-from rosacea_client.core import Connection
+from rosacea_client.link import Connection
 from rosacea_client.relay.forked import inherited_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import TracebackType
 
-    from rosacea.v1.faces_pb2_grpc import FaceServiceStub
     from rosacea_client.convert import FaceOptions, LatentOptions, Seeds
     from rosacea_client.core import Call, Pull, Result
     from rosacea_client.face import Face
@@ -66,8 +65,10 @@ class AsyncFaceClient(core.Core):
 
     async def close(self) -> None:
         connection = self._connections.pop(asyncio.get_running_loop(), None)
-        if connection is not None and connection.channel is not self._callers_channel:
-            await connection.channel.close()
+        if connection is not None:
+            connection.closed = True
+            if connection.channel is not self._callers_channel:
+                await connection.channel.close()
 
     async def generate(self, seeds: Seeds | None = None, **options: Unpack[FaceOptions]) -> list[Face]:
         return await self._answer(core.generation(face_spec(seeds, options), counted(options)))
@@ -99,44 +100,48 @@ class AsyncFaceClient(core.Core):
     async def _answer(self, call: Call[Result]) -> Result:
         attempts = self._attempts()
         while True:
-            method = getattr(self._stub(), call.method)
+            connection = self._connection()
+            method = getattr(connection.stub, call.method)
             timeout = attempts.remaining_seconds()
             try:
                 answer = await method(call.request, timeout=timeout, metadata=self._access.metadata())
             except grpc.RpcError as error:
-                await asyncio.sleep(self._pause_seconds(error, attempts))
+                await asyncio.sleep(self._pause_seconds(error, connection, attempts))
             else:
+                connection.heard()
                 attempts.answered()
                 return call.read(answer)
 
     async def _faces(self, pull: Pull) -> AsyncGenerator[Face]:
         while not pull.over:
-            stub = self._stub()
-            method = getattr(stub, pull.method)
+            connection = self._connection()
+            method = getattr(connection.stub, pull.method)
             timeout = pull.attempts.remaining_seconds()
             call = method(pull.request(), timeout=timeout, metadata=self._access.metadata())
             try:
                 async for answer in call:
+                    connection.heard()
                     for face in pull.take(answer):
                         yield face
                 pull.finish()
             except grpc.RpcError as error:
-                await asyncio.sleep(self._pause_in_stream(error, pull, self._hung_up(stub)))
+                await asyncio.sleep(self._pause_seconds(error, connection, pull))
             finally:
                 call.cancel()
 
-    def _hung_up(self, stub: FaceServiceStub) -> bool:
-        """Whether `close` was called meanwhile, or may have been: a caller's own channel is not ours to know about."""
-        return self._callers_channel is not None or stub not in [each.stub for each in self._connections.values()]
-
-    def _stub(self) -> FaceServiceStub:
+    def _connection(self) -> Connection:
         if os.getpid() != self._process or inherited_grpc():
             raise RuntimeError(FORKED)
         loop = asyncio.get_running_loop()
         if loop not in self._connections:
             seeing = self._tracing.awaited() if self._tracing else ()
             self._connections[loop] = Connection(self._callers_channel or self._access.open_here(seeing))
-        return self._connections[loop].stub
+        return self._connections[loop]
+
+    def _replace(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        if self._callers_channel is None and self._connections.get(loop) is connection:
+            del self._connections[loop]
 
 
 for _name, _method in vars(AsyncFaceClient).items():

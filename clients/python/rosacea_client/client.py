@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import grpc
@@ -17,8 +18,8 @@ import grpc
 from rosacea_client import core
 from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.convert import counted, face_spec, latent_spec
-from rosacea_client.core import Connection
 from rosacea_client.errors import FaceError
+from rosacea_client.link import Connection
 from rosacea_client.relay.forked import keep_for_ever
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from rosacea.v1.faces_pb2_grpc import FaceServiceStub
     from rosacea_client.connection import Tls
     from rosacea_client.convert import FaceOptions, LatentOptions, Seeds
     from rosacea_client.core import Call, Pull, Result
@@ -74,6 +74,7 @@ class FaceClient(core.Core):
         self._in_helper = in_helper
         self._process = os.getpid()
         self._connections: list[Connection] = []    # one, once it is needed
+        self._replaced: weakref.WeakSet[Connection] = weakref.WeakSet()     # whose last calls go on
         _CLIENTS.add(self)
 
     __init__.__doc__ = f"""{core.Core.__init__.__doc__}
@@ -91,10 +92,12 @@ class FaceClient(core.Core):
 
     def close(self) -> None:
         """Hang up; a channel that the caller brought stays open."""
-        while self._connections:
-            connection = self._connections.pop()
+        for connection in [*self._connections, *self._replaced]:
+            connection.closed = True
             if connection.channel is not self._callers_channel:
                 connection.channel.close()
+        self._connections.clear()
+        self._replaced.clear()
 
     def generate(self, seeds: Seeds | None = None, **options: Unpack[FaceOptions]) -> list[Face]:
         """A few faces in one answer: all of them, or an error. Name seeds, or give z, w or ws.
@@ -145,31 +148,34 @@ class FaceClient(core.Core):
     def _answer(self, call: Call[Result]) -> Result:
         attempts = self._attempts()
         while True:
-            method = getattr(self._stub(), call.method)
+            connection = self._connection()
+            method = getattr(connection.stub, call.method)
             timeout = attempts.remaining_seconds()
             try:
                 answer = method(call.request, timeout=timeout, metadata=self._access.metadata())
             except grpc.RpcError as error:
-                time.sleep(self._pause_seconds(error, attempts))
+                time.sleep(self._pause_seconds(error, connection, attempts))
             else:
+                connection.heard()
                 attempts.answered()
                 return call.read(answer)
 
     def _faces(self, pull: Pull) -> Generator[Face]:
         process = os.getpid()
         while not pull.over:
-            stub = self._stub()
-            method = getattr(stub, pull.method)
+            connection = self._connection()
+            method = getattr(connection.stub, pull.method)
             timeout = pull.attempts.remaining_seconds()
             call = method(pull.request(), timeout=timeout, metadata=self._access.metadata())
             try:
                 for answer in call:
+                    connection.heard()
                     for face in pull.take(answer):
                         yield face
                         _stay_in(process)
                 pull.finish()
             except grpc.RpcError as error:
-                time.sleep(self._pause_in_stream(error, pull, self._hung_up(stub)))
+                time.sleep(self._pause_seconds(error, connection, pull))
             except (GeneratorExit, FaceError):
                 if os.getpid() == process:
                     _give_up(call)
@@ -180,19 +186,25 @@ class FaceClient(core.Core):
                 else:
                     keep_for_ever(call)
 
-    def _hung_up(self, stub: FaceServiceStub) -> bool:
-        """Whether `close` was called meanwhile, or may have been: a caller's own channel is not ours to know about."""
-        return self._callers_channel is not None or stub not in [each.stub for each in self._connections]
-
-    def _stub(self) -> FaceServiceStub:
+    def _connection(self) -> Connection:
         if self._callers_channel is not None and os.getpid() != self._process:
             raise RuntimeError("a channel of yours does not survive a fork: make the client without channel=, by its "
                                "address, or start the process by spawn")
-        if not self._connections:
-            channel: Any = self._callers_channel or self._access.open(in_helper=self._in_helper)
-            through = grpc.intercept_channel(channel, self._tracing) if self._tracing else channel
-            self._connections.append(Connection(channel, through))
-        return self._connections[0].stub
+        for connection in self._connections:
+            return connection
+        channel: Any = self._callers_channel or self._access.open(in_helper=self._in_helper)
+        through = grpc.intercept_channel(channel, self._tracing) if self._tracing else channel
+        connection = Connection(channel, through)
+        self._connections.append(connection)
+        return connection
+
+    def _replace(self, connection: Connection) -> None:
+        if self._callers_channel is not None:
+            return
+        with suppress(ValueError):      # another thread has replaced it
+            self._connections.remove(connection)
+            self._replaced.add(connection)
+            connection.close_when_unused()
 
 
 def _give_up(call: Any) -> None:
@@ -218,9 +230,10 @@ _CLIENTS: weakref.WeakSet[FaceClient] = weakref.WeakSet()
 def _leave_to_parent() -> None:
     """In a new process: the connections stay the parent's. Closing one here, or losing it, would hang up on it."""
     for client in list(_CLIENTS):
-        for connection in client._connections:
+        for connection in [*client._connections, *client._replaced]:
             keep_for_ever(connection)
         client._connections.clear()
+        client._replaced.clear()
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)

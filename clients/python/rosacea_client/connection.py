@@ -10,8 +10,9 @@ import grpc
 import grpc.aio
 from grpc.experimental import ChannelOptions
 
-from rosacea_client.address import is_loopback
-from rosacea_client.endpoint import channel_options, grpc_target
+from rosacea_client.address import stays_here
+from rosacea_client.endpoint import grpc_target, service_options
+from rosacea_client.proxies import proxy_of
 from rosacea_client.relay.channel import RelayChannel
 from rosacea_client.relay.forked import is_forked, note_channel
 from rosacea_client.secrets import read_secret
@@ -19,7 +20,6 @@ from rosacea_client.secrets import read_secret
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SCHEMES = ("dns:///", "ipv4:", "ipv6:", "passthrough:///")
 # Whoever reads a stream does its work as well. By default grpc has a thread that waits for it, and a process that
 # forks while such a thread waits leaves its children a broken gRPC.
 _NO_THREADS = (ChannelOptions.SingleThreadedUnaryStream, 1)
@@ -105,10 +105,9 @@ class Access:
             rule = "an API key travels over TLS, or on this machine"
             raise ValueError(f"{rule}: give tls, or no key, got {self.target!r}")
 
-    def open(self, *more_options: tuple[str, Any], in_helper: bool = False) -> grpc.Channel | RelayChannel:
+    def open(self, *, in_helper: bool = False) -> grpc.Channel | RelayChannel:
         """A new channel; in a forked process, or where asked, one whose calls a helper process makes."""
         target, options = self._destination()
-        options += more_options
         if in_helper or is_forked():
             return RelayChannel(target, options, self.tls.read() if self.tls else None)
         note_channel()
@@ -127,21 +126,17 @@ class Access:
         return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
 
     def _destination(self) -> tuple[str, list[tuple[str, Any]]]:
-        options = channel_options(self.target, self.tls.server_name if self.tls else None)
+        options = service_options(self.target, self.tls.server_name if self.tls else None)
         return grpc_target(self.target), options
+
+    def __str__(self) -> str:
+        """The target, and the proxy that lies before it, as errors name them."""
+        proxy = proxy_of(self.target)
+        return f"{self.target} through {proxy}" if proxy else self.target
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call says of its caller."""
         return self.api_key.metadata() if self.api_key else ()
-
-
-def stays_here(target: str) -> bool:
-    """Whether a target of grpc is on this machine."""
-    if target.startswith("unix:"):
-        return True
-    for scheme in SCHEMES:
-        target = target.removeprefix(scheme)
-    return all(is_loopback(each.strip()) for each in target.split(","))
 
 
 def _checked(key: str) -> str:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from rosacea.v1 import faces_pb2 as pb
-from rosacea.v1.faces_pb2_grpc import FaceServiceStub
 from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.answers import Expected, all_faces, all_latents
 from rosacea_client.connection import Access, ApiKey, Tls
 from rosacea_client.environment import stated
-from rosacea_client.errors import Cancelled, InvalidRequest, Unavailable, from_rpc
+from rosacea_client.errors import Cancelled, DeadlineExceeded, InvalidRequest, Unavailable, from_rpc
 from rosacea_client.fields import in_field, model_name
 from rosacea_client.modelinfo import ModelInfo
 from rosacea_client.retry import Attempts, Budget
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from rosacea_client.errors import FaceError
     from rosacea_client.face import Face
     from rosacea_client.latents import Latents
+    from rosacea_client.link import Connection
     from rosacea_client.spec import FaceSpec, LatentSpec
 
 Result = TypeVar("Result")
@@ -119,14 +119,6 @@ def page(token: str) -> Call[tuple[list[ModelInfo], str]]:
     )
 
 
-class Connection:
-    """A channel, of grpc or grpc.aio, and the calls that can be made over it."""
-
-    def __init__(self, channel: Any, through: Any = None) -> None:
-        self.channel = channel
-        self.stub: FaceServiceStub = FaceServiceStub(through or channel)
-
-
 class Core:
     """A client without its calls."""
 
@@ -177,19 +169,32 @@ class Core:
     def _pull(self, spec: FaceSpec, start_index: int, count: int | None = None) -> Pull:
         return Pull(spec, start_index, count, self._attempts())
 
-    def _pause_seconds(self, error: grpc.RpcError, attempts: Attempts | Pull) -> float:
+    def _pause_seconds(self, error: grpc.RpcError, connection: Connection, attempts: Attempts | Pull) -> float:
         """How long to wait before the next attempt; raises an error of ours where there is to be none."""
-        return self._after(from_rpc(error, self.target), attempts)
-
-    def _pause_in_stream(self, error: grpc.RpcError, pull: Pull, hung_up: bool) -> float:
-        """The same for a stream. `hung_up` is whether it was given up on this side: if not, a service that stops may
-        have cancelled it."""
-        found = from_rpc(error, self.target)
-        if isinstance(found, Cancelled) and not hung_up:
+        found = from_rpc(error, self._whence())
+        self._watch_life(found, connection)
+        if isinstance(found, Cancelled) and isinstance(attempts, Pull) and not self._hung_up(connection):
+            # A service that stops may have cancelled the stream.
             found = Unavailable(f"{self.target} ended the stream: {found}", request_id=found.request_id)
-        return self._after(found, pull)
-
-    def _after(self, found: FaceError, attempts: Attempts | Pull) -> float:
         if not self._retries:
             raise found from None
         return attempts.pause_seconds(found)
+
+    def _watch_life(self, error: FaceError, connection: Connection) -> None:
+        """Note what an error says of the connection's path, and replace a connection that is dead."""
+        if error.reason:
+            connection.heard()
+        elif isinstance(error, DeadlineExceeded) and connection.is_silent(self.timeout_seconds / 2):
+            self._replace(connection)
+
+    def _replace(self, connection: Connection) -> None:
+        """Give the next call a new connection; calls over this one go on. A caller's own channel stays."""
+        raise NotImplementedError
+
+    def _hung_up(self, connection: Connection) -> bool:
+        """Whether `close` was called meanwhile, or may have been: a caller's own channel is not ours to know about."""
+        return self._callers_channel is not None or connection.closed
+
+    def _whence(self) -> str:
+        """Where answers come from, as errors name it."""
+        return self.target if self._callers_channel is not None else str(self._access)

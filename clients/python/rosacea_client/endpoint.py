@@ -1,4 +1,4 @@
-"""Where the service is: one address or several, and the settings of the channel that leads there."""
+"""Where the service is: one address or several, and how calls are spread over them."""
 
 from __future__ import annotations
 
@@ -7,31 +7,26 @@ import json
 import socket
 from typing import TYPE_CHECKING, Any
 
+from rosacea_client.address import SOCKETS
+from rosacea_client.channels import channel_options
 from rosacea_client.convert import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from rosacea_client.channels import Options
 
 # Each call goes to the next machine that is well. A single one is asked as it is: what it says of itself when it is
 # not well tells more than gRPC's "no healthy address".
 _SPREAD: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
 _HEALTH: dict[str, Any] = {"healthCheckConfig": {"serviceName": ""}}
 
-_OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # A service that was away is found again within a second or so; by default it may take two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    # Connections of this channel alone: those of a parent process are none of its forked child's business.
-    ("grpc.use_local_subchannel_pool", 1),
-]
-
-
-def channel_options(target: str, server_name: str | None = None) -> list[tuple[str, Any]]:
-    """The settings of a channel to `target`; `server_name` is whom its certificates must name, if not the host."""
+def service_options(target: str, server_name: str | None = None) -> Options:
+    """The options of a channel to `target`; `server_name` is whom its certificates must name, if not the host."""
     config = _SPREAD | (_HEALTH if several(target) else {})
     named = [("grpc.ssl_target_name_override", server_name)] if server_name else []
-    return [("grpc.service_config", json.dumps(config)), *_OPTIONS, *named]
+    common = channel_options(target, max_message_bytes=MAX_MESSAGE_BYTES)
+    return [("grpc.service_config", json.dumps(config)), *common, *named]
 
 
 def several(target: str) -> bool:
@@ -45,7 +40,7 @@ def grpc_target(target: str) -> str:
     Names that change what they stand for are better left to gRPC: dns:///NAME:PORT is looked up again and again.
     Raises ValueError for what is no HOST:PORT, OSError for a name that cannot be found.
     """
-    if "," not in target or "://" in target or target.startswith(("ipv4:", "ipv6:", "unix:")):
+    if "," not in target or "://" in target or target.startswith(("ipv4:", "ipv6:", *SOCKETS)):
         return target
     found = [_looked_up(address.strip()) for address in target.split(",")]
     for version, scheme in ((4, "ipv4"), (6, "ipv6")):

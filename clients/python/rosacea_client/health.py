@@ -6,11 +6,13 @@ import grpc
 import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from rosacea_client.address import DEFAULT_ADDRESS
+from rosacea_client.address import DEFAULT_ADDRESS, host_of
 from rosacea_client.connection import Access, Tls
 from rosacea_client.options import CaFile, ClientCert, ClientKey, UseTls, wanted_tls
+from rosacea_client.proxies import proxy_of
 
 SERVING = "SERVING"
+STATUSES = health_pb2.HealthCheckResponse.ServingStatus.keys()
 
 
 def health(
@@ -27,13 +29,15 @@ def health(
     """Ask whether the service is SERVING: exit code 0 if so, 1 if not or if it does not answer. No key is needed."""
     status = ask(address, service, timeout, wanted_tls(tls, ca_file, client_cert, client_key))
     typer.echo(status)
+    if status not in STATUSES and (proxy := proxy_of(address)):
+        typer.echo(f"the question went through {proxy}; no_proxy={host_of(address)} makes it go directly", err=True)
     if status != SERVING:
         raise typer.Exit(1)
 
 
 def ask(address: str, service: str, timeout_seconds: float, tls: Tls | None = None) -> str:
     """SERVING, NOT_SERVING or SERVICE_UNKNOWN, or the gRPC code of an answer that did not come."""
-    with Access(target=address, tls=tls).open(("grpc.enable_http_proxy", 0)) as channel:
+    with Access(target=address, tls=tls).open() as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds)

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from rosacea.render.v1 import render_pb2
 from rosacea.torchserve.v1 import inference_pb2
+from rosacea_client.channels import channel_options
 
 from ..contract import INPUT_NAME
 from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, WorkerDied
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 PREDICTIONS = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
-# No keepalive: TorchServe answers pings that come more often than every five minutes by closing the connection.
-CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
 
 
 class Backend(Protocol):
@@ -48,7 +40,9 @@ class TorchServeBackend:
 
     def __init__(self, address: str, token: str) -> None:
         self._metadata = (("authorization", f"Bearer {token}"),)
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        # No keepalive: TorchServe answers pings that come more often than every five minutes by closing the connection.
+        options = channel_options(address, max_message_bytes=MAX_MESSAGE_BYTES, keepalive=False)
+        self._channel = grpc.aio.insecure_channel(address, options=options)
         self._predict = self._channel.unary_unary(
             PREDICTIONS,
             request_serializer=inference_pb2.PredictionsRequest.SerializeToString,

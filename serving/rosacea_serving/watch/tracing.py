@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -18,6 +19,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from rosacea_client.channels import channel_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -103,6 +106,12 @@ def export_to(endpoint: str, ratio: float) -> Tracing:
     provider = TracerProvider(
         sampler=ParentBasedTraceIdRatio(ratio), resource=Resource.create({"service.name": SERVICE_NAME})
     )
-    exporter = OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http:"), timeout=EXPORT_SECONDS)
+    exporter = OTLPSpanExporter(
+        endpoint,
+        insecure=endpoint.startswith("http:"),
+        timeout=EXPORT_SECONDS,
+        # No keepalive: collectors hang up on pings that come more often than every five minutes.
+        channel_options=tuple(channel_options(urlsplit(endpoint).netloc, keepalive=False)),  # type: ignore[arg-type]  # says that all are texts
+    )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return Tracing(provider)
