@@ -36,4 +36,6 @@ _KEEPALIVE: Options = [
     ("grpc.keepalive_time_ms", int(1000 * KEEPALIVE_SECONDS)),
     ("grpc.keepalive_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_SECONDS)),
     ("grpc.http2.max_pings_without_data", 0),
+    # gRPC's own pings, by which it measures the path, hold keepalive up for as long as they are not answered.
+    ("grpc.http2.ping_timeout_ms", int(1000 * (KEEPALIVE_SECONDS + KEEPALIVE_TIMEOUT_SECONDS))),
 ]
