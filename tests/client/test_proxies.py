@@ -119,7 +119,7 @@ def test_grpc_by_itself_would_ask_the_proxy(monkeypatch: pytest.MonkeyPatch, add
     with refusing_proxy() as (proxy, asked):
         monkeypatch.setenv("http_proxy", f"http://{proxy}")
         with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError):
-            channel.unary_unary("/rosacea.v1.FaceService/GetModel")(b"", timeout=5)  # type: ignore[call-overload]
+            channel.unary_unary("/rosacea.v1.FaceService/GetModel")(b"", timeout=5)  # type: ignore[arg-type]
 
     assert asked[0] == f"CONNECT {address} HTTP/1.1".encode()
 
