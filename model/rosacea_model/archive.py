@@ -32,6 +32,8 @@ CONFIG_NAME = "model-config.yaml"
 HANDLER_NAME = "handler.py"
 MAX_WEIGHTS_BYTES = 2**31
 MAX_DIRECTORY_BYTES = 2**20
+MAX_RATIO = 100                 # deflate reaches 1032, weights stay near 1
+RATIO_FREE_BYTES = 2**20
 # The earliest date that a zip can state: the same model gives the same archive on every day.
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 END_RECORD_BYTES = 22
@@ -157,6 +159,7 @@ def read_archive(path: Path, folder: Path) -> ModelFile:
     try:
         check_directory_size(path)
         with zipfile.ZipFile(path) as archive:
+            _check_total(archive, path.stat().st_size)
             folder.mkdir(parents=True, exist_ok=True)
             _extract(archive, WEIGHTS_NAME, folder, MAX_WEIGHTS_BYTES)
             _extract(archive, MANIFEST_NAME, folder, MAX_MANIFEST_BYTES)
@@ -185,6 +188,15 @@ def check_directory_size(path: Path) -> None:
     size = int.from_bytes(record[12:16], "little")
     if size > MAX_DIRECTORY_BYTES:
         raise zipfile.BadZipFile(f"its directory must have at most {MAX_DIRECTORY_BYTES} bytes, got {size}")
+
+
+def _check_total(archive: zipfile.ZipFile, stored_bytes: int) -> None:
+    """Refuse what would unpack to far more than there is of it: that is no model, and fills the disk."""
+    wanted = (WEIGHTS_NAME, MANIFEST_NAME, SIGNATURE_NAME)
+    total = sum(entry.file_size for entry in archive.infolist() if entry.filename in wanted)
+    most = max(RATIO_FREE_BYTES, MAX_RATIO * stored_bytes)
+    if total > most:
+        raise zipfile.BadZipFile(f"a model in {stored_bytes} bytes must unpack to at most {most}, got {total}")
 
 
 def _extract(archive: zipfile.ZipFile, name: str, folder: Path, limit: int) -> None:

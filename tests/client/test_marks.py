@@ -15,7 +15,15 @@ import pytest
 from PIL import Image
 
 from rosacea_client import Mark, inspect_image
-from rosacea_client.containers import MAX_TEXT_BYTES, metadata, with_texts
+from rosacea_client.containers import (
+    MAX_TEXT_BYTES,
+    MAX_TEXTS,
+    MAX_TEXTS_BYTES,
+    PNG_SIGNATURE,
+    metadata,
+    with_texts,
+)
+from rosacea_client.files import read_bounded
 from rosacea_client.grid import save_sheet
 from rosacea_client.marks import KEYWORD, NOTICE, TRAINED, marked, properties, xmp
 
@@ -195,6 +203,33 @@ def test_a_text_that_unpacks_without_end_is_cut_off() -> None:
 
     assert len(bomb) < MAX_TEXT_BYTES
     assert len(metadata(bomb).texts[KEYWORD]) == MAX_TEXT_BYTES
+
+
+def test_many_texts_together_have_one_budget() -> None:
+    """In bytes, for those that stand under one keyword too, and in number."""
+    bomb = png_with("a", "A" * MAX_TEXT_BYTES, packed=True)
+    end = len(PNG_SIGNATURE) + 25
+    chunk = bomb[end : bomb.index(b"IDAT") - 4]
+    for count in (50, 2000):
+        found = metadata(bomb[:end] + chunk * count + bomb[end:])
+        assert sum(map(len, found.texts.values())) <= MAX_TEXTS_BYTES
+    texts = {str(number): "" for number in range(5000)}
+    assert len(metadata(with_texts(bomb[:end] + bomb[end + len(chunk) :], texts)).texts) == MAX_TEXTS
+
+
+def test_a_mark_behind_a_few_large_texts_is_found() -> None:
+    marked_image = png_with(KEYWORD, MARK.to_json())
+
+    assert inspect_image(with_texts(marked_image, {"workflow": "A" * 3 * MAX_TEXT_BYTES})).mark == MARK
+
+
+def test_a_file_without_end_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "long.png").open("wb") as file:
+        file.truncate(1001)
+
+    with pytest.raises(ValueError, match="at most 1000 bytes"):
+        read_bounded(tmp_path / "long.png", 1000)
+    assert len(read_bounded(tmp_path / "long.png", 1001)) == 1001
 
 
 def test_a_packet_with_entities_is_not_read() -> None:

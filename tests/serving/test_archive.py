@@ -173,3 +173,15 @@ def test_a_truncated_archive_is_refused(model: ModelFile, tmp_path: Path) -> Non
 def test_options_that_make_no_sense_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be a whole number of at least 1"):
         WorkerOptions(**options)
+
+
+def test_an_archive_that_unpacks_to_far_more_than_it_is_leaves_the_disk_alone(tmp_path: Path) -> None:
+    """All members count together, and none of it is written before that."""
+    path = tmp_path / "bomb.mar"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr(MANIFEST_NAME, b"{}")
+        archive.writestr(WEIGHTS_NAME, bytes(50 * 2**20))
+
+    with pytest.raises(ModelRejected, match="must unpack to at most"):
+        read_archive(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

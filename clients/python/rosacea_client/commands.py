@@ -16,7 +16,7 @@ from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.client import FaceClient
 from rosacea_client.errors import FaceError, Overloaded, Unavailable
 from rosacea_client.face import Face
-from rosacea_client.files import write_atomically
+from rosacea_client.files import read_bounded, write_atomically
 from rosacea_client.inspection import Inspection, inspect_image
 from rosacea_client.modelinfo import ModelInfo
 from rosacea_client.options import Address, ApiKeyFile, CaFile, ClientCert, ClientKey, UseTls, wanted_tls
@@ -133,7 +133,7 @@ def inspect(
     Exit code 1 where it does not say that it is synthetic, or where its signature does not hold.
     """
     try:
-        found = inspect_image(file.read_bytes(), trust.read_text() if trust else "")
+        found = inspect_image(read_bounded(file), trust.read_text() if trust else "")
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     typer.echo(json.dumps(found.told(), indent=2) if as_json else "\n".join(_told(found)))
@@ -181,7 +181,7 @@ def _verdict(found: Replay) -> str:
 def replayed(file: Path, client: FaceClient) -> Replay:
     """What came of it; whatever keeps the question from being answered is 2, unless the service is not there now."""
     try:
-        return replay_image(file.read_bytes(), client)
+        return replay_image(read_bounded(file), client)
     except (Unavailable, Overloaded):
         raise
     except (ValueError, OSError, FaceError) as error:

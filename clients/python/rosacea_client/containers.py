@@ -1,8 +1,8 @@
 """Text beside the pixels of a PNG or JPEG file: put in and found without touching the coded pixels.
 
 Written from the formats' own documents: the PNG specification (third edition), JFIF 1.02, Exif 2.32, and part 3 of the
-XMP specification. Reading takes files of anybody's: whatever is not whole is passed over, and nothing is unpacked
-beyond `MAX_TEXT_BYTES`.
+XMP specification. Reading takes files of anybody's: whatever is not whole is passed over, and so is what goes beyond
+`MAX_TEXT_BYTES` for one text, or `MAX_TEXTS` and `MAX_TEXTS_BYTES` for all texts of a file.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ XMP_SIGNATURE = b"http://ns.adobe.com/xap/1.0/\x00"
 JUMBF_SIGNATURE = b"JP"                 # how C2PA's segments begin
 
 MAX_TEXT_BYTES = 2**20
+MAX_TEXTS_BYTES = 8 * 2**20
+MAX_TEXTS = 1000
+MAX_KEYWORD_BYTES = 79                  # as the PNG specification has it
 
 
 @dataclass(kw_only=True)
@@ -71,12 +74,14 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 def _png_metadata(image: bytes) -> Metadata:
     found = Metadata(format="png")
+    count, left = 0, MAX_TEXTS_BYTES
     for kind, data in _chunks(image):
-        if kind in _TEXTS:
-            keyword, _, rest = data.partition(b"\x00")
-            text = _TEXTS[kind](rest)
+        if kind in _TEXTS and count < MAX_TEXTS and left > 0:
+            # What stands under a keyword for a second time counts as well: it has been unpacked.
+            keyword, text = _keyword_and_text(kind, data, min(MAX_TEXT_BYTES, left))
+            count, left = count + 1, left - len(text or "")
             if text is not None:
-                found.texts.setdefault(keyword.decode("latin-1"), text)
+                found.texts.setdefault(keyword, text)
         found.has_c2pa |= kind == PNG_C2PA
     if XMP_KEYWORD in found.texts:
         found.xmp = found.texts[XMP_KEYWORD].encode()
@@ -94,24 +99,31 @@ def _chunks(image: bytes) -> Iterator[tuple[bytes, bytes]]:
         place = end
 
 
-def _read_text(rest: bytes) -> str | None:
-    return rest[:MAX_TEXT_BYTES].decode("latin-1")
+def _keyword_and_text(kind: bytes, data: bytes, most: int) -> tuple[str, str | None]:
+    keyword, _, rest = data.partition(b"\x00")
+    if len(keyword) > MAX_KEYWORD_BYTES:
+        return "", None
+    return keyword.decode("latin-1"), _TEXTS[kind](rest, most)
 
 
-def _read_packed_text(rest: bytes) -> str | None:
-    text = _unpacked(rest[1:])
+def _read_text(rest: bytes, most: int) -> str | None:
+    return rest[:most].decode("latin-1")
+
+
+def _read_packed_text(rest: bytes, most: int) -> str | None:
+    text = _unpacked(rest[1:], most)
     return None if text is None else text.decode("latin-1")
 
 
-def _read_international_text(rest: bytes) -> str | None:
+def _read_international_text(rest: bytes, most: int) -> str | None:
     is_packed, text = rest[:1] == b"\x01", rest[2:].split(b"\x00", 2)[-1]     # behind language and translated keyword
-    plain = _unpacked(text) if is_packed else text[:MAX_TEXT_BYTES]
+    plain = _unpacked(text, most) if is_packed else text[:most]
     return None if plain is None else plain.decode(errors="replace")
 
 
-def _unpacked(data: bytes) -> bytes | None:
+def _unpacked(data: bytes, most: int) -> bytes | None:
     try:
-        return zlib.decompressobj().decompress(data, MAX_TEXT_BYTES)
+        return zlib.decompressobj().decompress(data, most)
     except zlib.error:
         return None
 

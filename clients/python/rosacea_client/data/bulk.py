@@ -25,7 +25,12 @@ from rosacea_client.data.plan import MAX_INDEX, Plan
 from rosacea_client.data.request import Look
 from rosacea_client.data.shards import SUFFIXES, Entry, Form, Writer, digest_of, files_of, open_writer, remove
 from rosacea_client.errors import FaceError
-from rosacea_client.files import write_atomically
+from rosacea_client.files import read_bounded, write_atomically
+
+try:
+    import fcntl
+except ModuleNotFoundError:                 # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +40,11 @@ if TYPE_CHECKING:
 
 VERSION = 1
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+HELD = (errno.EACCES, errno.EAGAIN)         # what a lock that somebody else has looks like
+HEAD = {"dataset": str, "shard": int, "count": int, "sha256": str, "bytes": int, "list_sha256": str}
+MAX_HEAD_BYTES = 2**16                      # of the first line of a list
+MAX_SPEC_BYTES = 2**24
+MENDING = "remove it and run the command again with the arguments that made it: complete shards are kept"
 
 
 class DatasetError(FaceError):
@@ -104,9 +114,22 @@ class DatasetFolder:
         folder.mkdir(parents=True, exist_ok=True)
         place = folder / "dataset.json"
         if place.exists():
-            refuse_others(folder, json.loads(place.read_text()), spec.to_json())
+            refuse_others(folder, read_spec(place), spec.to_json())
         else:
-            write_atomically(place, (json.dumps(spec.to_json(), indent=2) + "\n").encode())
+            self._begin(place)
+
+    def _begin(self, place: Path) -> None:
+        """Write dataset.json, or find that another command was quicker: the two must lock one and the same file."""
+        partial = place.with_name(f".{place.name}.{os.getpid()}.part")
+        write_atomically(partial, (json.dumps(self.spec.to_json(), indent=2) + "\n").encode())
+        try:
+            os.link(partial, place)
+        except FileExistsError:
+            refuse_others(self.folder, read_spec(place), self.spec.to_json())
+        except OSError:             # a file system without links
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def shard_path(self, shard: int) -> Path:
         """Where the images of a shard are."""
@@ -119,19 +142,23 @@ class DatasetFolder:
     def told(self, shard: int) -> dict[str, Any] | None:
         """What the first line of a shard's list says, if it is of this data set. It may still not be true."""
         try:
-            with self.list_path(shard).open(encoding="utf-8") as file:
-                told: dict[str, Any] = json.loads(file.readline())
-        except (FileNotFoundError, ValueError):
+            with self.list_path(shard).open("rb") as file:
+                told: dict[str, Any] = json.loads(file.readline(MAX_HEAD_BYTES))
+        except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
             return None
-        return told if told.get("dataset") == self.spec.digest and told.get("shard") == shard else None
+        return told if is_head(told) and (told["dataset"], told["shard"]) == (self.spec.digest, shard) else None
 
     def is_complete(self, shard: int) -> bool:
         """Whether the shard is there to the last byte, and so is its list."""
         told = self.told(shard)
         if told is None or digest_of(self.shard_path(shard)) != told["sha256"]:
             return False
-        lines = self.list_path(shard).read_bytes().partition(b"\n")[2]
-        return bool(hashlib.sha256(lines).hexdigest() == told["list_sha256"])
+        size = sum(file.stat().st_size for file in files_of(self.shard_path(shard)))
+        if (told["bytes"], told["count"]) != (size, len(self.spec.indices(shard))):
+            return False
+        with self.list_path(shard).open("rb") as file:
+            file.readline(MAX_HEAD_BYTES)
+            return bool(hashlib.file_digest(file, "sha256").hexdigest() == told["list_sha256"])
 
     def write(self, shard: int, drawn: Iterator[Drawn], advance: Callable[[], None]) -> None:
         """Write a shard anew. Whatever goes wrong, nothing is left that looks like one."""
@@ -155,7 +182,7 @@ class DatasetFolder:
 
     def _clear(self, shard: int) -> None:
         """Remove what an earlier run left of a shard that is not complete; its list first."""
-        self.list_path(shard).unlink(missing_ok=True)
+        remove(self.list_path(shard))
         path = self.shard_path(shard)
         for left in [path, *self.folder.glob(f".{path.name}.*.part")]:
             remove(left)
@@ -195,7 +222,8 @@ def make(
 ) -> int:
     """Write those shards that are not complete, and tell how many images were drawn.
 
-    Raises DiskFull, or the service's error once the feed's patience is at an end; complete shards stay.
+    Raises DatasetError where another command writes some of them, DiskFull, or the service's error once the feed's
+    patience is at an end; complete shards stay.
     """
     drawn = 0
     spec = place.spec
@@ -206,14 +234,15 @@ def make(
         advance(1)
 
     try:
-        for shard in shards:
-            if place.is_complete(shard):
-                advance(len(spec.indices(shard)))
-                continue
-            samples = (spec.plan.sample(0, index) for index in spec.indices(shard))
-            with contextlib.closing(feed.faces(spec.revision, samples)) as faces:
-                place.write(shard, faces, one_more)
-        place.finish()
+        with reserved(place.folder, shards):
+            for shard in shards:
+                if place.is_complete(shard):
+                    advance(len(spec.indices(shard)))
+                    continue
+                samples = (spec.plan.sample(0, index) for index in spec.indices(shard))
+                with contextlib.closing(feed.faces(spec.revision, samples)) as faces:
+                    place.write(shard, faces, one_more)
+            place.finish()
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -222,6 +251,45 @@ def make(
             "make room and run the same command again"
         ) from error
     return drawn
+
+
+def is_head(told: object) -> bool:
+    """Whether this may be the first line of a list."""
+    return isinstance(told, dict) and all(type(told.get(name)) is kind for name, kind in HEAD.items())
+
+
+def read_spec(place: Path) -> dict[str, Any]:
+    """What dataset.json says; ValueError, with a way out, where it says nothing."""
+    try:
+        told = json.loads(read_bounded(place, MAX_SPEC_BYTES))
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        raise ValueError(f"{place} is damaged ({str(error)[:160]}); {MENDING}") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"{place} is damaged (it must be a JSON object, got {type(told).__name__}); {MENDING}")
+    return told
+
+
+@contextlib.contextmanager
+def reserved(folder: Path, shards: Sequence[int]) -> Iterator[None]:
+    """Keep other commands away from these shards; DatasetError where another one writes some of them.
+
+    Each shard is a byte of dataset.json that is locked: hosts that share out a data set do not exclude one another.
+    """
+    if fcntl is None or not shards:
+        yield
+        return
+    first, last = min(shards), max(shards)
+    with (folder / "dataset.json").open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, last - first + 1, first)
+        except OSError as error:
+            if error.errno not in HELD:
+                raise
+            raise DatasetError(
+                f"{folder}: another command is writing some of the shards from {first} to {last}; "
+                "wait for it, or give other --shards or another --out"
+            ) from None
+        yield
 
 
 def refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

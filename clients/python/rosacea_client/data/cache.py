@@ -16,8 +16,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rosacea_client.data.shards import remove
 from rosacea_client.face import Face
-from rosacea_client.files import write_atomically
+from rosacea_client.files import read_bounded, write_atomically
 from rosacea_client.provenance import Timings
 
 if TYPE_CHECKING:
@@ -50,18 +51,16 @@ class FaceCache:
         """The face under the key; None where there is none, or a damaged one, which is removed."""
         path = self._path(key)
         try:
-            data = path.read_bytes()
+            face = read_entry(read_bounded(path))
         except FileNotFoundError:
             return None
-        digest, rest = data[:HASH_BYTES], data[HASH_BYTES:]
-        if digest != hashlib.sha256(rest).digest():
+        except (ValueError, TypeError, RecursionError, IsADirectoryError):
             self.damaged += 1
-            path.unlink(missing_ok=True)
+            remove(path)
             return None
         with contextlib.suppress(OSError):      # a folder that can only be read serves as well
             os.utime(path)
-        told, _, image = rest.partition(b"\n")
-        return Face(**json.loads(told), image=image, timings=NO_TIMINGS)
+        return face
 
     def put(self, key: str, face: Face) -> None:
         """Keep the face."""
@@ -102,3 +101,12 @@ class FaceCache:
             with contextlib.suppress(FileNotFoundError):    # another process was quicker
                 stat = path.stat()
                 yield stat.st_mtime_ns, stat.st_size, path
+
+
+def read_entry(data: bytes) -> Face:
+    """The face in the bytes of an entry; ValueError or TypeError where there is none."""
+    digest, rest = data[:HASH_BYTES], data[HASH_BYTES:]
+    if digest != hashlib.sha256(rest).digest():
+        raise ValueError("the entry does not match its hash")
+    told, _, image = rest.partition(b"\n")
+    return Face(**json.loads(told), image=image, timings=NO_TIMINGS)
