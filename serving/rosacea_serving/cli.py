@@ -55,6 +55,7 @@ def serve(
     stream_lookahead: Annotated[int | None, flag("stream_lookahead")] = None,
     stream_message_bytes: Annotated[int | None, flag("stream_message_bytes")] = None,
     answer_bytes: Annotated[int | None, flag("answer_bytes")] = None,
+    max_connections: Annotated[int | None, flag("max_connections")] = None,
     max_request_bytes: Annotated[int | None, flag("max_request_bytes")] = None,
     connection_age_seconds: Annotated[float | None, flag("connection_age_seconds")] = None,
     connection_grace_seconds: Annotated[float | None, flag("connection_grace_seconds")] = None,

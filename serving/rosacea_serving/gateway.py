@@ -28,6 +28,7 @@ from rosacea_model.errors import ModelError
 
 from .access.access import Access
 from .background import Task
+from .bounds import bounds
 from .calls import Calls
 from .deployment import Deployment, Workers
 from .faces import Faces
@@ -36,6 +37,7 @@ from .health import Health
 from .interceptor import CallInterceptor
 from .metrics import Metrics
 from .ports import port_options
+from .receiving import OPEN_BYTES, ReceivingInterceptor
 from .servicer import FaceServicer
 from .signing import signer_of
 from .torchserve.devices import ON_CPU, Devices, find_devices
@@ -64,8 +66,6 @@ SERVICES += [reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]]
 SERVICE = faces_pb2.DESCRIPTOR.services_by_name["FaceService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 LIVE = "live"                       # a name in the health service: this process answers, whether or not it can draw
-HANDSHAKE_TIMEOUT_MS = 5000         # idle sockets that never speak are dropped after this
-MAX_STREAMS_PER_CONNECTION = 128    # more wait at the client; bounds what a connection can make us hold
 LAST_WORDS_SECONDS = 0.5            # for the statuses that are still on their way out
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,8 @@ class Gateway:
             if self._settings.metrics_address:
                 stack.enter_context(serve_metrics(self._settings.metrics_address, self.metrics.registry))
             stack.callback(self._faces.close)
-            self.health_port = await stack.enter_async_context(self._health.alone(self._settings))
+            health = self._health.alone(self._settings, self._interceptors(OPEN_BYTES))
+            self.health_port = await stack.enter_async_context(health)
             await stack.enter_async_context(self._access.watching())
             await stack.enter_async_context(self._drawing())
             await stack.enter_async_context(self._answering(server))
@@ -162,18 +163,20 @@ class Gateway:
 
     def _bind(self) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[self._watch, CallInterceptor(self._calls, self.metrics.rejected), self._access.interceptor],
+            interceptors=self._interceptors(self._settings.max_request_bytes, self._watch),
             options=[
-                ("grpc.max_receive_message_length", self._settings.max_request_bytes),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
-                ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
                 *port_options(self._settings),
+                *bounds(self._settings.max_request_bytes, self._settings.max_connections),
             ],
         )
         self.register(server)
         self.port = self._access.listen(server)
         return server
+
+    def _interceptors(self, max_request_bytes: int, *watch: WatchInterceptor) -> list[grpc.aio.ServerInterceptor]:
+        calls = CallInterceptor(self._calls, self.metrics.rejected)
+        return [ReceivingInterceptor(max_request_bytes), *watch, calls, self._access.interceptor]
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the services; each of their methods has a rule in `access.rules`."""

@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from rosacea_client.reasons import Reason, Violation
+
+from .bounds import bounds
+from .errors import InvalidRequest
 from .ports import port_options
+from .receiving import OPEN_BYTES
+from .strangers import Shares
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from .settings import Settings
 
@@ -26,7 +32,10 @@ if TYPE_CHECKING:
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-LONGEST = 4096          # bytes of a request of a probe
+MOST_CONNECTIONS = 256          # there
+LONGEST_NAME = 512              # of a service; the names here are far shorter
+MOST_WATCHES = 1024             # at one time
+MOST_WATCHES_EACH = 16          # of one connection
 
 
 class Health(health_pb2_grpc.HealthServicer):
@@ -36,6 +45,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._statuses: dict[str, Status] = {}
         self._changed = asyncio.Event()         # set at the next change, when another takes its place
         self._closed = False
+        self._watches = Shares("watches of health", MOST_WATCHES, MOST_WATCHES_EACH)
 
     def show(self, serving: Mapping[str, bool]) -> None:
         """What holds for every service from now on. After `close` nothing changes any more."""
@@ -50,7 +60,7 @@ class Health(health_pb2_grpc.HealthServicer):
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
-        if request.service not in self._statuses:
+        if request.service not in self._statuses:       # which has no long names
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
@@ -63,17 +73,31 @@ class Health(health_pb2_grpc.HealthServicer):
     async def Watch(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        service = request.service
+        del request         # a watch may last for days
+        if len(service) > LONGEST_NAME:
+            message = f"service must have at most {LONGEST_NAME} characters, it has {len(service)}"
+            raise InvalidRequest(
+                Reason.INVALID_FIELD, message, violations=[Violation("service", Reason.INVALID_FIELD, message)]
+            )
+        with self._watches.one(context.peer()):
+            async for status in self._statuses_of(service):
+                yield health_pb2.HealthCheckResponse(status=status)
+
+    async def _statuses_of(self, service: str) -> AsyncIterator[Status]:
         told = None
         while True:
             changed = self._changed             # before looking: what changes while the watcher reads is not missed
-            status = self._statuses.get(request.service, UNKNOWN)
+            status = self._statuses.get(service, UNKNOWN)
             if status != told:
-                yield health_pb2.HealthCheckResponse(status=status)
+                yield status
                 told = status
             await changed.wait()
 
     @asynccontextmanager
-    async def alone(self, settings: Settings) -> AsyncIterator[int]:
+    async def alone(
+        self, settings: Settings, interceptors: Sequence[grpc.aio.ServerInterceptor]
+    ) -> AsyncIterator[int]:
         """Answer at an address of its own, in plain text, beside the service: for probes that cannot speak TLS.
 
         Gives the port, 0 without an address; ValueError where it cannot be had.
@@ -82,7 +106,10 @@ class Health(health_pb2_grpc.HealthServicer):
         if address is None:
             yield 0
             return
-        server = grpc.aio.server(options=[("grpc.max_receive_message_length", LONGEST), *port_options(settings)])
+        server = grpc.aio.server(
+            interceptors=interceptors,
+            options=[*port_options(settings), *bounds(OPEN_BYTES, MOST_CONNECTIONS)],
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self, server)
         try:
             port = server.add_insecure_port(address)

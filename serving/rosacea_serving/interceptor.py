@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prometheus_client import Counter
 
     from .calls import Calls
+    from .receiving import Incoming
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Door = Callable[[], AbstractContextManager[None]]
@@ -88,10 +89,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _both_streaming(self, handler: Handler) -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[Any]]:
-        async def answer(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+    def _both_streaming(self, handler: Handler) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
+        async def answer(requests: Incoming, context: Context) -> AsyncIterator[Any]:
             try:
-                async for message in handler.stream_stream(parse_all(handler, requests), context):
+                async for message in handler.stream_stream(requests, context):     # the door receives and parses them
                     yield message
             except Exception as error:
                 await self._abort(context, error)

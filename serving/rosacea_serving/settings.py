@@ -112,6 +112,7 @@ class Settings(BaseSettings):
     stream_lookahead: Count = Field(32, description="The most images a stream draws ahead of its reader.")
     stream_message_bytes: Count = Field(2**20, description="About how many bytes of images a stream message carries.")
     answer_bytes: int = Field(2**30, ge=2**27, description="Bytes that answers not yet sent may take in all.")
+    max_connections: Count = Field(2048, description="Connections to the gRPC API at one time; more are hung up on.")
     max_request_bytes: Count = Field(4 * 2**20, description="Bytes in one request message.")
     connection_age_seconds: float = Field(
         60.0,

@@ -2,6 +2,7 @@
 
     python -m tests.serving.fake_service            prints its port, runs until its standard input closes
     python -m tests.serving.fake_service large      the same, with faces of 1 MiB
+    python -m tests.serving.fake_service guarded F  the same, for callers with a key in file F; its health port too
     python -m tests.serving.fake_service bare       a server with grpc's defaults, for comparison
 """
 
@@ -36,7 +37,7 @@ METHOD = "/rosacea.v1.FaceService/GenerateFaces"
 STREAM = "/rosacea.v1.FaceService/StreamFaces"
 
 
-async def gateway(config: GeneratorConfig = CONFIG, image_bytes: int = 0) -> None:
+async def gateway(config: GeneratorConfig = CONFIG, image_bytes: int = 0, **settings: Any) -> None:
     from .fakes import FakeWorkers
 
     def supervise(options: Any, on_state: Any) -> FakeWorkers:
@@ -45,8 +46,8 @@ async def gateway(config: GeneratorConfig = CONFIG, image_bytes: int = 0) -> Non
         return workers
 
     file = ModelFile(name="demo", path=ROOT / "none", digest="ab" * 32, config=config)
-    async with Gateway([file], Settings(address="127.0.0.1:0"), supervise) as running:
-        print(running.port, flush=True)
+    async with Gateway([file], Settings(address="127.0.0.1:0", **settings), supervise) as running:
+        print(running.port, running.health_port, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 
@@ -66,7 +67,7 @@ async def bare() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(METHOD.split("/")[1], methods),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    print(port, flush=True)
+    print(port, 0, flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await server.stop(0)
 
@@ -85,7 +86,7 @@ class Victim:
 
     def __enter__(self) -> Self:
         assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
+        self.port, self.health_port = map(int, self.process.stdout.readline().split())
         self.watched = psutil.Process(self.process.pid)
         return self
 
@@ -150,5 +151,7 @@ if __name__ == "__main__":
         asyncio.run(bare())
     elif sys.argv[1:] == ["large"]:
         asyncio.run(gateway(LARGE, LARGE_BYTES))
+    elif sys.argv[1:2] == ["guarded"]:
+        asyncio.run(gateway(api_keys=Path(sys.argv[2]), health_address="127.0.0.1:0"))
     else:
         asyncio.run(gateway())

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from ..caller import CALLER
+from ..caller import ADDRESS, CALLER
 from ..interceptor import parse, parse_all
+from ..receiving import all_received, received
+from ..strangers import MOST_CALLS, Shares
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ..caller import Context
+    from ..receiving import Incoming
     from .door import Door
 
     Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
@@ -23,6 +27,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, door: Door) -> None:
         self._door = door
+        self._strangers = Shares("calls of callers without credentials", MOST_CALLS)
 
     async def intercept_service(
         self,
@@ -33,46 +38,54 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = str(details.method)
-        coding = {"request_deserializer": bytes, "response_serializer": handler.response_serializer}
+        coding = {"request_deserializer": _unread, "response_serializer": handler.response_serializer}
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(self._both_streaming(handler, method), **coding)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(self._streaming(handler, method), **coding)
         return grpc.unary_unary_rpc_method_handler(self._unary(handler, method), **coding)
 
-    def _unary(self, handler: Handler, method: str) -> Callable[[bytes, Context], Awaitable[Any]]:
-        async def answer(data: bytes, context: Context) -> Any:
-            caller, leave = await self._door.admit(method, context, streaming=False)
-            CALLER.set(caller)
-            try:
-                return await handler.unary_unary(parse(handler, data), context)
-            finally:
-                leave()
+    def _unary(self, handler: Handler, method: str) -> Callable[[bytes | Incoming, Context], Awaitable[Any]]:
+        async def answer(request: bytes | Incoming, context: Context) -> Any:
+            async with self._admitted(method, context, streaming=False) as known:
+                return await handler.unary_unary(parse(handler, await received(request, known=known)), context)
 
         return answer
 
-    def _streaming(self, handler: Handler, method: str) -> Callable[[bytes, Context], AsyncIterator[Any]]:
-        async def answer(data: bytes, context: Context) -> AsyncIterator[Any]:
-            caller, leave = await self._door.admit(method, context, streaming=True)
-            CALLER.set(caller)
-            try:
-                async for message in handler.unary_stream(parse(handler, data), context):
-                    yield message
-            finally:
-                leave()
+    def _streaming(self, handler: Handler, method: str) -> Callable[[bytes | Incoming, Context], AsyncIterator[Any]]:
+        async def answer(request: bytes | Incoming, context: Context) -> AsyncIterator[Any]:
+            async with self._admitted(method, context, streaming=True) as known:
+                message = parse(handler, await received(request, known=known))
+                answering = handler.unary_stream(message, context)
+                del message     # this frame lasts as long as the call
+                async for each in answering:
+                    yield each
 
         return answer
 
     def _both_streaming(
         self, handler: Handler, method: str
-    ) -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[Any]]:
-        async def answer(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            caller, leave = await self._door.admit(method, context, streaming=True)
-            CALLER.set(caller)
-            try:
-                async for message in handler.stream_stream(parse_all(handler, requests), context):
-                    yield message
-            finally:
-                leave()
+    ) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
+        async def answer(requests: Incoming, context: Context) -> AsyncIterator[Any]:
+            async with self._admitted(method, context, streaming=True) as known:
+                messages = parse_all(handler, all_received(requests, known=known))
+                async for each in handler.stream_stream(messages, context):
+                    yield each
 
         return answer
+
+    @asynccontextmanager
+    async def _admitted(self, method: str, context: Context, *, streaming: bool) -> AsyncIterator[bool]:
+        """A call that may be made, from its headers to its end; whether its caller has shown who it is."""
+        caller, leave = await self._door.admit(method, context, streaming)
+        CALLER.set(caller)
+        known = caller.kind != ADDRESS      # an address shows nothing
+        try:
+            with nullcontext() if known else self._strangers.one(context.peer()):
+                yield known
+        finally:
+            leave()
+
+
+def _unread(request: bytes | Incoming) -> bytes | Incoming:
+    return request

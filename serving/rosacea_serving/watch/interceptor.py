@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Gauge
 
+    from ..receiving import Incoming
     from .grpc_metrics import GrpcMetrics, Method
     from .tracing import Tracing
 
@@ -31,7 +32,7 @@ log = logging.getLogger("rosacea.access")
 
 
 class WatchInterceptor(grpc.aio.ServerInterceptor):
-    """The outermost interceptor. What the others refuse is seen here as well."""
+    """Outside of all that refuse calls, so that those are seen here as well."""
 
     def __init__(self, calls: GrpcMetrics, streams: Gauge, tracing: Tracing | None = None) -> None:
         self._calls = calls
@@ -66,24 +67,22 @@ class WatchInterceptor(grpc.aio.ServerInterceptor):
         )
         return make(wrap(handler, method), handler.request_deserializer, handler.response_serializer)
 
-    def _unary(self, handler: Handler, method: Method) -> Callable[[Any, Context], Awaitable[Any]]:
-        async def answer(request: Any, context: Context) -> Any:
+    def _unary(self, handler: Handler, method: Method) -> Callable[[Incoming, Context], Awaitable[Any]]:
+        async def answer(request: Incoming, context: Context) -> Any:
             with self._watched(method, context):
-                self._calls.received(method)
+                self._count(request, method)
                 answering = handler.unary_unary(request, context)
-                del request         # this frame stays with the traceback of an error
                 response = await answering
                 self._calls.sent(method)
                 return response
 
         return answer
 
-    def _streaming(self, handler: Handler, method: Method) -> Callable[[Any, Context], AsyncIterator[Any]]:
-        async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
+    def _streaming(self, handler: Handler, method: Method) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
+        async def answer(request: Incoming, context: Context) -> AsyncIterator[Any]:
             with self._watched(method, context):
-                self._calls.received(method)
+                self._count(request, method)
                 answering = handler.unary_stream(request, context)
-                del request         # this frame stays with the traceback of an error
                 async with aclosing(answering) as messages:
                     async for message in messages:
                         self._calls.sent(method)
@@ -93,20 +92,19 @@ class WatchInterceptor(grpc.aio.ServerInterceptor):
 
     def _both_streaming(
         self, handler: Handler, method: Method
-    ) -> Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]]:
-        async def counted(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-            async for request in requests:
-                self._calls.received(method)
-                yield request
-
-        async def answer(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+    ) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
+        async def answer(requests: Incoming, context: Context) -> AsyncIterator[Any]:
             with self._watched(method, context):
-                async with aclosing(handler.stream_stream(counted(requests), context)) as messages:
+                self._count(requests, method)
+                async with aclosing(handler.stream_stream(requests, context)) as messages:
                     async for message in messages:
                         self._calls.sent(method)
                         yield message
 
         return answer
+
+    def _count(self, requests: Incoming, method: Method) -> None:
+        requests.on_received = lambda: self._calls.received(method)
 
     @contextmanager
     def _watched(self, method: Method, context: Context) -> Iterator[None]:

@@ -1,0 +1,1 @@
+"""Attacks by callers without credentials, and what they cost the service."""
