@@ -113,7 +113,10 @@ class Gateway:
                 stack.push_async_callback(asyncio.to_thread, self._tracing.close)
             server = self._bind()
             if self._settings.metrics_address:
-                stack.enter_context(serve_metrics(self._settings.metrics_address, self.metrics.registry))
+                metrics = self.metrics
+                stack.enter_context(
+                    serve_metrics(self._settings.metrics_address, metrics.registry, metrics.background)
+                )
             stack.callback(self._faces.close)
             health = self._health.alone(self._settings, self._interceptors(OPEN_BYTES))
             self.health_port = await stack.enter_async_context(health)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rosacea_client.reasons import Reason
 
+from .access.bounded import Bounded
 from .errors import Overloaded
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ MOST_CALLS = 4096               # of strangers, at one time
 MOST_WAITING = 512              # of them whose request waits for its turn
 TURN_SECONDS = 0.5              # of those where others wait
 RETRY_SECONDS = 1.0
+REFUSALS_PER_SECOND = 50.0      # of one connection
+REFUSALS_AT_ONCE = 50.0         # after a while without
 
 
 class Shares:
@@ -55,6 +58,21 @@ class Shares:
     def _refusal(self) -> Overloaded:
         message = f"there may be {self._most_each} {self._what} on a connection and {self._most} in all"
         return Overloaded(Reason.QUEUE_FULL, message, retry_after_seconds=RETRY_SECONDS)
+
+
+class Refusals:
+    """Refusals of one connection come at a pace: its next call has to wait for a stream that is still open."""
+
+    def __init__(self) -> None:
+        self._next: Bounded[str, list[float]] = Bounded(MOST_CALLS, lambda: [0.0])
+
+    async def hold(self, peer: str) -> None:
+        """Wait until the next refusal of this connection is due; the first ones are due at once."""
+        now = asyncio.get_running_loop().time()
+        due = self._next.get(peer)
+        due[0] = max(due[0], now - REFUSALS_AT_ONCE / REFUSALS_PER_SECOND) + 1 / REFUSALS_PER_SECOND
+        if due[0] > now:
+            await asyncio.sleep(due[0] - now)
 
 
 class Turns:

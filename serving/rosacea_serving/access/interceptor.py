@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from ..caller import ADDRESS, CALLER
+from ..errors import Unauthenticated
 from ..interceptor import parse, parse_all
 from ..receiving import all_received, received
-from ..strangers import MOST_CALLS, Shares
+from ..strangers import MOST_CALLS, Refusals, Shares
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,6 +28,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, door: Door) -> None:
         self._door = door
+        self._refusals = Refusals()
         self._strangers = Shares("calls of callers without credentials", MOST_CALLS)
 
     async def intercept_service(
@@ -77,7 +79,11 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
     @asynccontextmanager
     async def _admitted(self, method: str, context: Context, *, streaming: bool) -> AsyncIterator[bool]:
         """A call that may be made, from its headers to its end; whether its caller has shown who it is."""
-        caller, leave = await self._door.admit(method, context, streaming)
+        try:
+            caller, leave = await self._door.admit(method, context, streaming)
+        except Unauthenticated:
+            await self._refusals.hold(context.peer())
+            raise
         CALLER.set(caller)
         known = caller.kind != ADDRESS      # an address shows nothing
         try:

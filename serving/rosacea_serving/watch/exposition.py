@@ -1,31 +1,44 @@
 """The side port: /metrics for Prometheus, served by threads so that a busy event loop does not hold up a scrape.
 
 Writing the page takes some milliseconds of the interpreter that calls need too. So a flood of scrapes gets pages that
-were written a moment ago.
+were written a moment ago. The port has no door, so whoever comes gets little: a few connections at a time, of which the
+oldest goes where one more comes, each for some seconds and some kilobytes.
 """
 
 from __future__ import annotations
 
+import gzip
+import re
+import sys
 import time
-from contextlib import contextmanager
-from socket import AF_INET6
-from socketserver import ThreadingMixIn
+from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from socket import AF_INET6, SHUT_RDWR
+from socketserver import TCPServer, ThreadingMixIn
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prometheus_client import make_wsgi_app
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from ..background import Background, Task
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    import socket
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client.core import Metric
 
-IDLE_SECONDS = 10.0         # after which a connection that asks nothing is closed
+CONNECTION_SECONDS = 10.0   # after which a connection is closed, whatever it does
+MOST_CONNECTIONS = 32
+REQUEST_BYTES = 16 * 1024   # of a request with its headers
 PAGES_PER_SECOND = 5.0      # written anew, however many are asked for
 BURST_PAGES = 20.0          # that may be written at once after a while without
 PATH = "/metrics"
+# As Prometheus asks for it; who asks for another version of it gets text.
+OPENMETRICS = re.compile(r"application/openmetrics-text(?!\s*;\s*version=(?!1\.0\.0\b))", re.IGNORECASE)
 
 
 class Exposed(Collector):
@@ -40,46 +53,43 @@ class Exposed(Collector):
             yield metric
 
 
-class Server(ThreadingMixIn, WSGIServer):
-    """A thread for each connection."""
+class Form(NamedTuple):
+    """What a page is written as; there are four."""
 
-    daemon_threads = True
-    request_queue_size = 64
+    openmetrics: bool
+    gzip: bool
+
+    @classmethod
+    def of(cls, accept: str, encodings: str) -> Form:
+        """The best that was asked for; text where nothing that we have was."""
+        return cls(OPENMETRICS.search(accept) is not None, re.search(r"\bgzip\b", encodings) is not None)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        kind = openmetrics.CONTENT_TYPE_LATEST if self.openmetrics else CONTENT_TYPE_PLAIN_0_0_4
+        return {"Content-Type": kind} | ({"Content-Encoding": "gzip"} if self.gzip else {})
+
+    def write(self, registry: Collector) -> bytes:
+        write: Any = partial(openmetrics.generate_latest, version="1.0.0") if self.openmetrics else generate_latest
+        page: bytes = write(registry)
+        return gzip.compress(page) if self.gzip else page
 
 
-class Server6(Server):
-    """The same for IPv6."""
+class Pages:
+    """Gives the last page of a form again where pages are asked for too often."""
 
-    address_family = AF_INET6
-
-
-class Handler(WSGIRequestHandler):
-    """Answers without a line in the log."""
-
-    timeout = IDLE_SECONDS
-
-    def log_message(self, format: str, *args: Any) -> None:     # noqa: A002 -- the base class calls it so
-        pass
-
-
-class Sparing:
-    """A WSGI application that gives its last answer again where it is asked too often."""
-
-    def __init__(self, inner: Callable[..., Any]) -> None:
-        self._inner = inner
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = Exposed(registry)
         self._lock = Lock()
         self._pages = BURST_PAGES
         self._since = time.monotonic()
-        self._last: tuple[Any, str, Any, bytes] = (None, "", None, b"")     # form asked for, status, headers, page
+        self._last: dict[Form, bytes] = {}
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        form = environ.get("HTTP_ACCEPT"), environ.get("HTTP_ACCEPT_ENCODING")
+    def get(self, form: Form) -> bytes:
         with self._lock:
-            if self._may_write() or self._last[0] != form:
-                self._last = (form, *self._write(environ))
-            _, status, headers, page = self._last
-        start_response(status, headers)
-        return [page]
+            if self._may_write() or form not in self._last:
+                self._last[form] = form.write(self._registry)
+            return self._last[form]
 
     def _may_write(self) -> bool:
         now = time.monotonic()
@@ -90,36 +100,131 @@ class Sparing:
         self._pages -= 1
         return True
 
-    def _write(self, environ: dict[str, Any]) -> tuple[str, Any, bytes]:
-        told: list[Any] = []
-        page = b"".join(self._inner(environ, lambda *status_and_headers: told.extend(status_and_headers)))
-        return told[0], told[1], page
+
+class Server(ThreadingMixIn, TCPServer):
+    """A thread for each connection."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], pages: Pages, background: Background) -> None:
+        self.pages = pages
+        self.background = background
+        self._open: dict[socket.socket, float] = {}     # since when, oldest first
+        self._lock = Lock()
+        super().__init__(address, Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            if len(self._open) >= MOST_CONNECTIONS:
+                hang_up(next(iter(self._open)))
+                del self._open[next(iter(self._open))]
+            self._open[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Twice a second: let go of those that have been here too long."""
+        with self._lock:
+            for request, since in self._open.items():
+                if time.monotonic() - since > CONNECTION_SECONDS:
+                    hang_up(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):     # who hangs up is no error of ours
+            self.background.failed(Task.METRICS)
+
+    def run(self) -> None:
+        """Serve until shut down, whatever happens."""
+        while True:
+            with self.background.guarding(Task.METRICS):
+                return self.serve_forever()
 
 
-def app(registry: CollectorRegistry) -> Callable[..., Any]:
-    """Metrics under their path, and nothing anywhere else."""
-    metrics = Sparing(make_wsgi_app(Exposed(registry)))
+class Server6(Server):
+    """The same for IPv6."""
 
-    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        if environ["PATH_INFO"] != PATH:
-            start_response("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"/metrics is what there is\n"]
-        return metrics(environ | {"QUERY_STRING": ""}, start_response)
+    address_family = AF_INET6
 
-    return answer
+
+class Sparing:
+    """The beginning of what somebody sends; after that it looks as if it ended."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._left = REQUEST_BYTES
+
+    def readline(self, most: int = -1) -> bytes:
+        line: bytes = self._file.readline(min(most, self._left) if most >= 0 else self._left)
+        self._left -= len(line)
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._file.closed)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request of a connection, answered without a line in the log."""
+
+    timeout = CONNECTION_SECONDS
+    server: Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile: Any = Sparing(self.rfile)
+
+    def version_string(self) -> str:
+        return "rosacea"
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] != PATH:
+            self._answer(404, {"Content-Type": "text/plain"}, b"/metrics is what there is\n")
+            return
+        form = Form.of(self.headers.get("Accept", ""), self.headers.get("Accept-Encoding", ""))
+        try:
+            page = self.server.pages.get(form)
+        except Exception:
+            self.server.background.failed(Task.METRICS)
+            self._answer(503, {"Content-Type": "text/plain"}, b"the metrics cannot be written now\n")
+        else:
+            self._answer(200, form.headers, page)
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:     # noqa: A002 -- the base class calls it so
+        pass
+
+
+def hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):         # it has gone already
+        connection.shutdown(SHUT_RDWR)
 
 
 @contextmanager
-def serve_metrics(address: str, registry: CollectorRegistry) -> Iterator[None]:
+def serve_metrics(address: str, registry: CollectorRegistry, background: Background) -> Iterator[None]:
     """Answer scrapes at HOST:PORT meanwhile. Raises ValueError where that cannot be had."""
     host, _, port = address.rpartition(":")
     kind = Server6 if ":" in host else Server
     try:
-        made = make_server(host.strip("[]"), int(port), app(registry), kind, Handler)
+        made = kind((host.strip("[]"), int(port)), Pages(registry), background)
     except OSError as error:
         raise ValueError(f"metrics_address must be free and of this machine, got {address}") from error
     with made as server:
-        thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread = Thread(target=server.run, name="metrics", daemon=True)
         thread.start()
         try:
             yield
