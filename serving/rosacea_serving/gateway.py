@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Self
 import grpc
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from rosacea.v1 import faces_pb2, faces_pb2_grpc
 from rosacea_client.convert import MAX_MESSAGE_BYTES
@@ -38,6 +37,7 @@ from .interceptor import CallInterceptor
 from .metrics import Metrics
 from .ports import port_options
 from .receiving import OPEN_BYTES, ReceivingInterceptor
+from .reflection import add_reflection, reflection_services
 from .servicer import FaceServicer
 from .signing import signer_of
 from .torchserve.devices import ON_CPU, Devices, find_devices
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from .watch.tracing import Tracing
 
 SERVICES = [faces_pb2.DESCRIPTOR.services_by_name["FaceService"], health_pb2.DESCRIPTOR.services_by_name["Health"]]
-SERVICES += [reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]]
 SERVICE = faces_pb2.DESCRIPTOR.services_by_name["FaceService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 LIVE = "live"                       # a name in the health service: this process answers, whether or not it can draw
@@ -92,7 +91,7 @@ class Gateway:
         self.metrics = Metrics()
         self._tracing = tracing or tracing_of(settings)
         self._watch = WatchInterceptor(
-            GrpcMetrics(self.metrics.registry, SERVICES), self.metrics.streams, self._tracing
+            GrpcMetrics(self.metrics.registry, [*SERVICES, *reflection_services()]), self.metrics.streams, self._tracing
         )
         self._calls = Calls(self.metrics.open_calls)
         self._access = Access(settings, self.metrics.registry, self.metrics.background)
@@ -186,7 +185,7 @@ class Gateway:
         faces_pb2_grpc.add_FaceServiceServicer_to_server(FaceServicer(self._faces), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._settings.shows_itself:
-            reflection.enable_server_reflection([SERVICE, HEALTH, reflection.SERVICE_NAME], server)
+            add_reflection([SERVICE, HEALTH], server)
         if self._settings.channelz:
             channelz.add_channelz_servicer(server)
 

@@ -93,7 +93,7 @@ def test_a_share_that_is_used_up_is_told_apart_from_a_full_service(service: Fake
 
 def test_details_of_another_domain_are_not_ours(service: FakeFaces, address: str) -> None:
     info = error_details_pb2.ErrorInfo(reason="SEED_OUT_OF_RANGE", domain="elsewhere.example")
-    service.failures = [failure(grpc.StatusCode.INTERNAL, "odd", info)]
+    service.failures = [failure(grpc.StatusCode.ABORTED, "odd", info)]
 
     with FaceClient(address) as client, pytest.raises(errors.ServerError) as caught:
         client.generate(seeds=1)
@@ -102,7 +102,7 @@ def test_details_of_another_domain_are_not_ours(service: FakeFaces, address: str
 
 
 def test_no_grpc_error_hides_in_the_traceback(service: FakeFaces, address: str) -> None:
-    service.failures = [failure(grpc.StatusCode.INTERNAL, "odd")]
+    service.failures = [failure(grpc.StatusCode.ABORTED, "odd")]
 
     with FaceClient(address) as client, pytest.raises(errors.ServerError) as caught:
         client.generate(seeds=1)

@@ -188,7 +188,9 @@ def test_however_often_a_service_fails_retries_add_a_tenth_at_most(failing: floa
 def test_only_unavailable_and_overload_with_a_delay_are_asked_again(
     service: FakeFaces, address: str, kind: Any, code: grpc.StatusCode, delay: Duration | None
 ) -> None:
-    again = code is grpc.StatusCode.UNAVAILABLE or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay is not None)
+    """A status without an ErrorInfo that gRPC has where a connection breaks counts as UNAVAILABLE."""
+    broken = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+    again = code in broken or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay is not None)
     service.failures = [refused(code, delay)]
 
     if again:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import descriptor_pb2
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
 from rosacea.v1 import faces_pb2 as pb
@@ -456,16 +457,29 @@ async def test_a_client_that_watches_health_sends_calls_only_while_the_service_i
         await stub.GenerateFaces(request, timeout=20, wait_for_ready=True)
 
 
-async def test_reflection_lists_the_services(service: Service) -> None:
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+REFLECTED = ["rosacea.v1.FaceService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+             "grpc.reflection.v1alpha.ServerReflection"]    # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_describes_every_service_under_both_of_its_names(service: Service, version: str) -> None:
+    call: Any = service.channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
 
     async def ask() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
         yield reflection_pb2.ServerReflectionRequest(list_services="")
+        for name in REFLECTED:
+            yield reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
 
-    answers = [answer async for answer in stub.ServerReflectionInfo(ask())]
+    listed, *described = [answer async for answer in call(ask())]
 
-    names = {each.name for each in answers[0].list_services_response.service}
-    assert {"rosacea.v1.FaceService", "grpc.health.v1.Health"} <= names
+    assert {each.name for each in listed.list_services_response.service} == set(REFLECTED)
+    for name, answer in zip(REFLECTED, described, strict=True):
+        file = descriptor_pb2.FileDescriptorProto.FromString(answer.file_descriptor_response.file_descriptor_proto[0])
+        assert name in {f"{file.package}.{each.name}" for each in file.service}
 
 
 async def test_batches_are_counted_by_size(service: Service) -> None:

@@ -345,8 +345,9 @@ def test_the_other_services_refuse_such_bytes_too(service: Hosted, name: str, me
     assert error.value.details() == MALFORMED
 
 
-def test_so_does_reflection(service: Hosted) -> None:
-    call: Any = service.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+@pytest.mark.parametrize("version", ["v1alpha", "v1"])
+def test_so_does_reflection(service: Hosted, version: str) -> None:
+    call: Any = service.channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
 
     with pytest.raises(grpc.RpcError) as error:
         list(call(iter([b"\xff\xff\xff"]), timeout=30))

@@ -106,7 +106,7 @@ class AsyncFaceClient(core.Core):
             try:
                 answer = await method(call.request, timeout=timeout, metadata=self._access.metadata())
             except grpc.RpcError as error:
-                await asyncio.sleep(self._pause_seconds(error, connection, attempts))
+                await asyncio.sleep(self._pause_seconds(error, connection, attempts, call.request))
             else:
                 connection.heard()
                 attempts.answered()
@@ -117,7 +117,8 @@ class AsyncFaceClient(core.Core):
             connection = self._connection()
             method = getattr(connection.stub, pull.method)
             timeout = pull.attempts.remaining_seconds()
-            call = method(pull.request(), timeout=timeout, metadata=self._access.metadata())
+            request = pull.request()
+            call = method(request, timeout=timeout, metadata=self._access.metadata())
             try:
                 async for answer in call:
                     connection.heard()
@@ -125,7 +126,7 @@ class AsyncFaceClient(core.Core):
                         yield face
                 pull.finish()
             except grpc.RpcError as error:
-                await asyncio.sleep(self._pause_seconds(error, connection, pull))
+                await asyncio.sleep(self._pause_seconds(error, connection, pull, request))
             finally:
                 call.cancel()
 

@@ -154,7 +154,7 @@ class FaceClient(core.Core):
             try:
                 answer = method(call.request, timeout=timeout, metadata=self._access.metadata())
             except grpc.RpcError as error:
-                time.sleep(self._pause_seconds(error, connection, attempts))
+                time.sleep(self._pause_seconds(error, connection, attempts, call.request))
             else:
                 connection.heard()
                 attempts.answered()
@@ -166,7 +166,8 @@ class FaceClient(core.Core):
             connection = self._connection()
             method = getattr(connection.stub, pull.method)
             timeout = pull.attempts.remaining_seconds()
-            call = method(pull.request(), timeout=timeout, metadata=self._access.metadata())
+            request = pull.request()
+            call = method(request, timeout=timeout, metadata=self._access.metadata())
             try:
                 for answer in call:
                     connection.heard()
@@ -175,7 +176,7 @@ class FaceClient(core.Core):
                         _stay_in(process)
                 pull.finish()
             except grpc.RpcError as error:
-                time.sleep(self._pause_seconds(error, connection, pull))
+                time.sleep(self._pause_seconds(error, connection, pull, request))
             except (GeneratorExit, FaceError):
                 if os.getpid() == process:
                     _give_up(call)

@@ -15,16 +15,18 @@ from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.answers import Expected, all_faces, all_latents
 from rosacea_client.connection import Access, ApiKey, Tls
 from rosacea_client.environment import stated
-from rosacea_client.errors import Cancelled, DeadlineExceeded, InvalidRequest, Unavailable, from_rpc
+from rosacea_client.errors import Cancelled, DeadlineExceeded, InvalidRequest, Unavailable
 from rosacea_client.fields import in_field, model_name
 from rosacea_client.modelinfo import ModelInfo
 from rosacea_client.retry import Attempts, Budget
+from rosacea_client.statuses import from_rpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import grpc
+    from google.protobuf.message import Message
 
     from rosacea_client.errors import FaceError
     from rosacea_client.face import Face
@@ -169,9 +171,11 @@ class Core:
     def _pull(self, spec: FaceSpec, start_index: int, count: int | None = None) -> Pull:
         return Pull(spec, start_index, count, self._attempts())
 
-    def _pause_seconds(self, error: grpc.RpcError, connection: Connection, attempts: Attempts | Pull) -> float:
+    def _pause_seconds(
+        self, error: grpc.RpcError, connection: Connection, attempts: Attempts | Pull, request: Message
+    ) -> float:
         """How long to wait before the next attempt; raises an error of ours where there is to be none."""
-        found = from_rpc(error, self._whence())
+        found = from_rpc(error, self._whence(), request.ByteSize())
         self._watch_life(found, connection)
         if isinstance(found, Cancelled) and isinstance(attempts, Pull) and not self._hung_up(connection):
             # A service that stops may have cancelled the stream.

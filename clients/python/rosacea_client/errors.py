@@ -6,7 +6,7 @@ FaceError
   NotFound             no model of that name
   Denied               the service wants credentials, or does not accept these
   Overloaded           the service has its hands full, or this caller its share (`quotas`): try again later
-  Unavailable          the service cannot be reached, or is not ready yet
+  Unavailable          the service cannot be reached, is not ready yet, or the connection to it broke
   DeadlineExceeded     the answer did not come in time
   Cancelled            the call was given up
   IntegrityError       the answer is damaged, or is not what was asked for
@@ -15,18 +15,14 @@ FaceError
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
-
-from rosacea_client.reasons import DOMAIN, Quota, Reason, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rosacea_client.reasons import Quota, Violation
 
 MAX_VIOLATIONS = 16    # a status travels in HTTP/2 trailers, which hold 8 KiB
 
@@ -94,7 +90,7 @@ class Overloaded(FaceError):
 
 
 class Unavailable(FaceError):
-    """The service cannot be reached, or is not ready yet."""
+    """The service cannot be reached, is not ready yet, or the connection to it broke."""
 
 
 class DeadlineExceeded(FaceError):
@@ -131,57 +127,6 @@ STATUS: dict[grpc.StatusCode, type[FaceError]] = {
     grpc.StatusCode.DATA_LOSS: IntegrityError,
     grpc.StatusCode.UNAUTHENTICATED: Denied,
 }
-
-
-def from_rpc(error: grpc.RpcError, target: str = "the service") -> FaceError:
-    """The error of our own that a failed call stands for, with the details that the service sent along."""
-    call: Any = error       # grpc's are calls as well, those of grpc.aio answer to the same names
-    code, message = call.code(), call.details() or ""
-    found = _details(call)
-    info = found.info if found.info.domain == DOMAIN else error_details_pb2.ErrorInfo()
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not info.reason and "larger than max" in message:
-        hint = "the answer is too large, ask for fewer faces at a time or stream them"
-        return InvalidRequest(f"{hint}: {message}")
-    if code is grpc.StatusCode.UNAVAILABLE and not info.reason:
-        message = f"no answer from {target}: {message}"
-    delay = found.retry.retry_delay.ToTimedelta().total_seconds() if found.retry.HasField("retry_delay") else None
-    return STATUS.get(code, ServerError)(
-        message or f"{target} answered {code.name}",
-        reason=info.reason,
-        metadata=info.metadata,
-        violations=[_violation(violation) for violation in found.bad_request.field_violations],
-        retry_after_seconds=delay,
-        quotas=[Quota(violation.subject, violation.description) for violation in found.quota.violations],
-        request_id=found.request.request_id,
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Details:
-    """The google.rpc details of a failed call; what did not come is empty."""
-
-    info: error_details_pb2.ErrorInfo = dataclasses.field(default_factory=error_details_pb2.ErrorInfo)
-    bad_request: error_details_pb2.BadRequest = dataclasses.field(default_factory=error_details_pb2.BadRequest)
-    quota: error_details_pb2.QuotaFailure = dataclasses.field(default_factory=error_details_pb2.QuotaFailure)
-    request: error_details_pb2.RequestInfo = dataclasses.field(default_factory=error_details_pb2.RequestInfo)
-    retry: error_details_pb2.RetryInfo = dataclasses.field(default_factory=error_details_pb2.RetryInfo)
-
-
-def _details(call: Any) -> _Details:
-    found = _Details()
-    try:
-        status = rpc_status.from_call(call)
-        for detail in status.details if status else ():
-            for message in vars(found).values():
-                detail.Unpack(message)      # does nothing where it is of another type
-    except (ValueError, DecodeError):    # details that contradict the status say nothing reliable
-        return _Details()
-    return found
-
-
-def _violation(pb: error_details_pb2.BadRequest.FieldViolation) -> Violation:
-    reason = Reason(pb.reason) if pb.reason in Reason.__members__ else Reason.INVALID_FIELD
-    return Violation(pb.field, reason, pb.description)
 
 
 def _summary(violations: Sequence[Violation]) -> str:

@@ -6,7 +6,8 @@ from enum import StrEnum
 
 FACES = "/rosacea.v1.FaceService"
 HEALTH = "/grpc.health.v1.Health"
-REFLECTION = "/grpc.reflection.v1alpha.ServerReflection"
+REFLECTION = "/grpc.reflection.v1.ServerReflection"
+REFLECTION_ALPHA = "/grpc.reflection.v1alpha.ServerReflection"      # its name until 2023
 CHANNELZ = "/grpc.channelz.v1.Channelz"
 
 
@@ -28,6 +29,7 @@ RULES: dict[str, Rule] = {
     f"{HEALTH}/List": Rule.OPEN,
     f"{HEALTH}/Watch": Rule.OPEN,
     f"{REFLECTION}/ServerReflectionInfo": Rule.IDENTIFIED,
+    f"{REFLECTION_ALPHA}/ServerReflectionInfo": Rule.IDENTIFIED,
     f"{CHANNELZ}/GetTopChannels": Rule.IDENTIFIED,
     f"{CHANNELZ}/GetServers": Rule.IDENTIFIED,
     f"{CHANNELZ}/GetServer": Rule.IDENTIFIED,
