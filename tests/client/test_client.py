@@ -100,7 +100,7 @@ def test_asking_again_ends_after_three_attempts(service: FakeFaces, address: str
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(grpc.StatusCode.RESOURCE_EXHAUSTED, Overloaded), (grpc.StatusCode.INTERNAL, ServerError)],
+    [(grpc.StatusCode.RESOURCE_EXHAUSTED, Overloaded), (grpc.StatusCode.ABORTED, ServerError)],
 )
 def test_any_other_failure_is_final(
     service: FakeFaces, address: str, code: grpc.StatusCode, kind: type[Exception]

@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2
 
 from rosacea_client import DeadlineExceeded, FaceClient, FaceError, Unavailable
 from rosacea_client.errors import Overloaded, ServerError
+from rosacea_client.reasons import DOMAIN
 from rosacea_client.retry import MAX_ATTEMPTS, Attempts, Budget
 
 from .both import KINDS, Either
@@ -206,7 +207,8 @@ def test_only_unavailable_and_overload_with_a_delay_are_asked_again(
 def test_a_stream_that_has_begun_stops_at_an_error_that_will_not_pass(
     service: FakeFaces, address: str, kind: Any
 ) -> None:
-    service.cut = {5: refused(grpc.StatusCode.INTERNAL)}
+    info = error_details_pb2.ErrorInfo(reason="RENDER_FAILED", domain=DOMAIN)
+    service.cut = {5: failure(grpc.StatusCode.INTERNAL, "no", info)}
     seen: list[int] = []
 
     with pytest.raises(ServerError):

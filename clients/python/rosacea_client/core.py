@@ -177,7 +177,9 @@ class Core:
         """How long to wait before the next attempt; raises an error of ours where there is to be none."""
         found = from_rpc(error, self._whence(), request.ByteSize())
         self._watch_life(found, connection)
-        if isinstance(found, Cancelled) and isinstance(attempts, Pull) and not self._hung_up(connection):
+        if connection.closed and isinstance(found, Unavailable):
+            found = Cancelled("the client was closed")
+        elif isinstance(found, Cancelled) and isinstance(attempts, Pull) and not self._hung_up(connection):
             # A service that stops may have cancelled the stream.
             found = Unavailable(f"{self.target} ended the stream: {found}", request_id=found.request_id)
         if not self._retries:
