@@ -158,6 +158,8 @@ class Gateway:
     @property
     def address(self) -> str:
         """Where it listens, with the port that was really taken."""
+        if self._settings.address.startswith("unix:"):
+            return self._settings.address
         host, _, _ = self._settings.address.rpartition(":")
         return f"{host}:{self.port}"
 

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rosacea_client.reasons import Reason, Violation
 
+from .access.transport import listen
 from .bounds import bounds
 from .errors import InvalidRequest
 from .ports import port_options
@@ -111,10 +112,7 @@ class Health(health_pb2_grpc.HealthServicer):
             options=[*port_options(settings), *bounds(OPEN_BYTES, MOST_CONNECTIONS)],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self, server)
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise ValueError(f"health_address must be free and of this machine, got {address}") from error
+        port = listen(server, address, name="health_address")
         await server.start()
         try:
             yield port

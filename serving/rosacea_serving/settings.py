@@ -36,6 +36,15 @@ def _is_address(value: str) -> str:
     return value
 
 
+def _is_server_address(value: str) -> str:
+    if not value.startswith("unix:"):
+        return _is_address(value)
+    if not 0 < len(os.fsencode(value.removeprefix("unix:"))) <= LONGEST_SOCKET_PATH:
+        rule = f"an address must be HOST:PORT or unix:PATH of 1 to {LONGEST_SOCKET_PATH} bytes"
+        raise ValueError(f"{rule}, got {value!r}")
+    return value
+
+
 def _is_endpoint(value: str) -> str:
     if not re.fullmatch(r"https?://[^/\s]+:\d{1,5}/?", value):
         raise ValueError(f"an endpoint must be http://HOST:PORT or https://HOST:PORT, got {value!r}")
@@ -61,7 +70,10 @@ def _plain(error: ErrorDetails) -> str:
 PREFIX = "ROSACEA_SERVE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 
+LONGEST_SOCKET_PATH = 107       # that Linux takes
+
 Address = Annotated[str, AfterValidator(_is_address)]
+ServerAddress = Annotated[str, AfterValidator(_is_server_address)]
 Endpoint = Annotated[str, AfterValidator(_is_endpoint)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -92,7 +104,9 @@ class Settings(BaseSettings):
     models: Paths = Field(
         (), description="Model folders, weights files or .mar archives; the first is the default. None: the demo model."
     )
-    address: Address = Field(DEFAULT_ADDRESS, description="Where the gRPC API listens; loopback unless asked.")
+    address: ServerAddress = Field(
+        DEFAULT_ADDRESS, description="Where the gRPC API listens, HOST:PORT or unix:PATH; loopback unless asked."
+    )
     metrics_address: Address | None = Field(None, description="Where Prometheus may scrape /metrics; off by default.")
     log_format: LogFormat | None = Field(None, description="`text` or `json` lines; on a terminal text, else JSON.")
     traces_endpoint: Endpoint | None = Field(
@@ -149,7 +163,7 @@ class Settings(BaseSettings):
     insecure: bool = Field(False, description="Listen beyond loopback though TLS or identity is missing.")
     reflection: bool | None = Field(None, description="Whether the API describes itself; only on loopback unless said.")
     channelz: bool = Field(False, description="Whether grpc's own figures on connections can be asked for.")
-    health_address: Address | None = Field(
+    health_address: ServerAddress | None = Field(
         None, description="Where health alone is told as well, in plain text, for probes that cannot speak TLS."
     )
     quota_images_per_second: float = Field(

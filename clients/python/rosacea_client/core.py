@@ -135,7 +135,8 @@ class Core:
         api_key_in_plain_text: bool = False,
         retries: bool = True,
     ) -> None:
-        """`target` is HOST:PORT, several with commas between, or dns:///NAME:PORT for all machines of that name.
+        """`target` is HOST:PORT, several with commas between, dns:///NAME:PORT for all machines of that name, or
+        unix:PATH for a socket of this machine.
 
         `api_key` is the key itself, or as a Path the file that holds it, which is read again when it changes. It goes
         to other machines over TLS only, unless `api_key_in_plain_text`. Without `retries` the first error of a call

@@ -22,9 +22,13 @@ _SPREAD: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
 _HEALTH: dict[str, Any] = {"healthCheckConfig": {"serviceName": ""}}
 
 def service_options(target: str, server_name: str | None = None) -> Options:
-    """The options of a channel to `target`; `server_name` is whom its certificates must name, if not the host."""
+    """The options of a channel to `target`; `server_name` is whom its certificates must name, if not the host.
+
+    The host of a socket is localhost.
+    """
     config = _SPREAD | (_HEALTH if several(target) else {})
-    named = [("grpc.ssl_target_name_override", server_name)] if server_name else []
+    name = server_name or ("localhost" if target.startswith(SOCKETS) else None)
+    named = [("grpc.ssl_target_name_override", name)] if name else []
     common = channel_options(target, max_message_bytes=MAX_MESSAGE_BYTES)
     return [("grpc.service_config", json.dumps(config)), *common, *named]
 

@@ -17,7 +17,7 @@ STATUSES = health_pb2.HealthCheckResponse.ServingStatus.keys()
 
 def health(
     address: Annotated[
-        str, typer.Argument(envvar="ROSACEA_ADDRESS", help="Where the service listens, HOST:PORT.")
+        str, typer.Argument(envvar="ROSACEA_ADDRESS", help="Where the service listens, HOST:PORT or unix:PATH.")
     ] = DEFAULT_ADDRESS,
     service: Annotated[str, typer.Option("--service", help="models/NAME; unset = the service as a whole.")] = "",
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 3.0,

@@ -8,7 +8,7 @@ import typer
 from rosacea_client.connection import Tls
 
 Address = Annotated[
-    str, typer.Option("--address", envvar="ROSACEA_ADDRESS", help="Where the service listens, HOST:PORT.")
+    str, typer.Option("--address", envvar="ROSACEA_ADDRESS", help="Where the service listens, HOST:PORT or unix:PATH.")
 ]
 UseTls = Annotated[
     bool, typer.Option("--tls", envvar="ROSACEA_TLS", help="Use TLS with grpc's own roots.")

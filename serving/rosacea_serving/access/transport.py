@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -9,8 +11,6 @@ import grpc
 from .certificate import Certificate, read_certificate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .metrics import AccessMetrics
 
 
@@ -38,11 +38,27 @@ class Tls:
         return now.configuration
 
 
-def listen(server: grpc.aio.Server, address: str, tls: Tls | None = None) -> int:
-    """Take the port; ValueError where that is not possible."""
+def listen(server: grpc.aio.Server, address: str, tls: Tls | None = None, name: str = "address") -> int:
+    """Take the port, or the socket; ValueError, which begins with `name`, where that is not possible."""
     try:
+        if is_in_use(address):
+            raise RuntimeError
         if tls is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, tls.credentials())
     except RuntimeError as error:
-        raise ValueError(f"address must be free and of this machine, got {address}") from error
+        raise ValueError(f"{name} must be free and of this machine, got {address}") from error
+
+
+def is_in_use(address: str) -> bool:
+    """Whether something answers at a Unix socket, or a file that is no socket is in its place.
+
+    gRPC would take the socket's place without asking, and remove whatever a service that ended left there.
+    """
+    path = Path(address.removeprefix("unix:"))
+    if not address.startswith("unix:") or not path.exists():
+        return False
+    if not path.is_socket():
+        return True
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
