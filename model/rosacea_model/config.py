@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+MAX_CLAMP = 1e30                         # within the range of float32
 Architecture = Literal["orig", "skip", "resnet"]
 
 # Far beyond any network that was ever trained: they keep a lying file from asking for one that never ends.
@@ -47,8 +48,8 @@ class GeneratorConfig:
         _require(1 <= self.img_channels <= 4, "img_channels", "from 1 to 4", self.img_channels)
         names = get_args(Architecture)
         _require(self.architecture in names, "architecture", f"one of {', '.join(names)}", self.architecture)
-        clamp_ok = self.conv_clamp is None or self.conv_clamp > 0
-        _require(clamp_ok, "conv_clamp", "positive or null", self.conv_clamp)
+        clamp_ok = self.conv_clamp is None or 0 < self.conv_clamp <= MAX_CLAMP
+        _require(clamp_ok, "conv_clamp", f"positive, at most {MAX_CLAMP:g}, or null", self.conv_clamp)
 
     @property
     def block_resolutions(self) -> tuple[int, ...]:

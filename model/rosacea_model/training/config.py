@@ -168,7 +168,7 @@ def read_config(path: Path) -> TrainConfig:
     """The config of a run; a file that does not hold one is a ValueError that names it."""
     try:
         return TrainConfig.from_json(path.read_text())
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: not the config of a run that this version can read: {error}") from error
 
 

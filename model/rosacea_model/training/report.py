@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..modelfile import write_atomically
-from .records import read_best, read_stats
+from .records import read_best, read_object, read_stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,9 +42,9 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     config_path = run / "train.json"
     if not config_path.exists():
         raise ValueError(f"{run} must be a run directory, it holds no train.json")
-    config = json.loads(config_path.read_text())
+    config = read_object(config_path)
     path = out or run / "report.html"
-    write_atomically(path, _page(run, config, read_stats(run)).encode())
+    write_atomically(path, _page(run, config, read_stats(run)).encode(errors="replace"))
     return path
 
 
@@ -51,8 +52,8 @@ def _page(run: Path, config: Mapping[str, Any], records: Sequence[Mapping[str, f
     last = records[-1] if records else {}
     # Every start begins to count anew, so the time of a run is the sum over its stretches.
     facts = {
-        "kimg": f"{last.get('kimg', 0):g} of {config['total_kimg']:g}",
-        "time": f"{_elapsed(records) / 3600:.2f} h on {config['device']}",
+        "kimg": f"{last.get('kimg', 0):g} of {_plain(config.get('total_kimg'))}",
+        "time": f"{_elapsed(records) / 3600:.2f} h on {config.get('device')}",
         "seconds a kimg": f"{last.get('s_per_kimg', 0):.3g}",
         "peak memory": f"{last.get('memory_gb', 0):.2f} GB, {last.get('gpu_memory_gb', 0):.2f} GB on the GPU",
         **_best(run),
@@ -65,6 +66,10 @@ def _page(run: Path, config: Mapping[str, Any], records: Sequence[Mapping[str, f
         f"<h2>Images</h2><div class=sheets>{_sheets(run)}</div><h2>Config</h2>{_table(config)}"
         f"{_datasheet(run)}</html>\n"
     )
+
+
+def _plain(value: object) -> object:
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _elapsed(records: Sequence[Mapping[str, float]]) -> float:
@@ -82,7 +87,8 @@ def _best(run: Path) -> dict[str, str]:
 
 def _chart(title: str, names: Sequence[str], records: Sequence[Mapping[str, float]]) -> str:
     curves = {
-        name: [(record["kimg"], record[name]) for record in records if name in record] for name in names
+        name: [(record["kimg"], record[name]) for record in records if math.isfinite(record.get(name, math.nan))]
+        for name in names
     }
     points = [point for curve in curves.values() for point in curve]
     if len(points) < 2:
@@ -136,7 +142,7 @@ def _datasheet(run: Path) -> str:
     path = run / "datasheet.json"
     if not path.exists():
         return ""
-    return f"<h2>Data</h2>{_table(json.loads(path.read_text()))}"
+    return f"<h2>Data</h2>{_table(read_object(path))}"
 
 
 def _table(facts: Mapping[str, Any]) -> str:

@@ -44,6 +44,7 @@ HELD = (errno.EACCES, errno.EAGAIN)         # what a lock that somebody else has
 HEAD = {"dataset": str, "shard": int, "count": int, "sha256": str, "bytes": int, "list_sha256": str}
 MAX_HEAD_BYTES = 2**16                      # of the first line of a list
 MAX_SPEC_BYTES = 2**24
+MAX_SHOWN = 300                             # of a value in an error
 MENDING = "remove it and run the command again with the arguments that made it: complete shards are kept"
 
 
@@ -296,7 +297,7 @@ def refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, A
     """ValueError where the folder's data set is not the one that is asked for, with the first thing that differs."""
     for name, value in wanted.items():
         if found.get(name) != value:
-            there, here = json.dumps(found.get(name)), json.dumps(value)
+            there, here = (json.dumps(each)[:MAX_SHOWN] for each in (found.get(name), value))
             raise ValueError(f"{folder} holds another data set: its {name} is {there}, this one's is {here}; "
                              "give another --out, or the same arguments")
 
