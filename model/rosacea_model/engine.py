@@ -52,7 +52,9 @@ class Engine:
 
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> Engine:
-        """Verify and load a model folder."""
+        """Verify and load a model folder. On a GPU, this process allocates everything on that one from now on."""
+        if torch.device(device).type == "cuda":
+            torch.cuda.set_device(torch.device(device))
         return cls(load(path, device=device))
 
     @property
@@ -184,6 +186,7 @@ class Stopwatch:
     """Times work on a device without making the device wait: on CUDA, read `seconds` once the results are there."""
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
         self._times = [0.0, 0.0]
 
@@ -196,7 +199,8 @@ class Stopwatch:
     def _mark(self, place: int) -> None:
         self._times[place] = time.perf_counter()
         if self._events:
-            self._events[place].record()
+            with torch.cuda.device(self._device):       # an event belongs to the device that is current at its record
+                self._events[place].record()
 
     @property
     def seconds(self) -> float:

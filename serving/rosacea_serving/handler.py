@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("rosacea.handler")
 
 MAX_ENCODERS = 8
+NO_MEMORY_MARKS = ("out of memory", "STATUS_ALLOC_FAILED")
 # After one of these the CUDA context of the process is gone for good; only a new process helps.
 STICKY_CUDA_MARKS = ("CUDA error", "CUBLAS_STATUS", "cuDNN error", "CUDNN_STATUS")
 NOISE_MODES: dict[int, Literal["const", "none", "random"]] = {
@@ -174,9 +175,10 @@ class FaceHandler:
                 for place, face in enumerate(batch.faces)
                 if isinstance(face.outcome, Sample) and (face.item.output == PICTURE) is pictures
             }
-            for place, outcome in zip(places, self._draw(list(places.values()), pictures), strict=True):
+            outcomes, mapping_seconds = self._draw(list(places.values()), pictures)
+            for place, outcome in zip(places, outcomes, strict=True):
                 batch.faces[place] = replace(batch.faces[place], outcome=outcome)
-            batch.mapping_seconds += self.engine.mapping_seconds if places else 0.0
+            batch.mapping_seconds += mapping_seconds
         batch.render_seconds = time.perf_counter() - started
         return batch
 
@@ -199,18 +201,20 @@ class FaceHandler:
         )
         return [result_of(job, [each.outcome for each in delivered], facts) for job in batch.jobs]
 
-    def _draw(self, samples: Sequence[Sample], pictures: bool) -> Sequence[NDArray[Any] | Exception]:
+    def _draw(self, samples: Sequence[Sample], pictures: bool) -> tuple[Sequence[NDArray[Any] | Exception], float]:
+        """What became of each sample, and the seconds of the mapping network, which fail like the rest."""
         if not samples:
-            return []
+            return [], 0.0
         try:
-            return self.engine.render_each(samples) if pictures else self.engine.ws_each(samples)
+            outcomes = self.engine.render_each(samples) if pictures else self.engine.ws_each(samples)
+            return outcomes, self.engine.mapping_seconds
         except Exception as error:
             log.exception("a batch of %d faces could not be drawn", len(samples))
             if is_sticky(error):
                 # No clean-up: it could hang in the same broken driver. TorchServe starts another worker.
                 log.critical("the CUDA context is lost, this worker ends")
                 os._exit(1)
-            return [RenderError("the batch could not be drawn")] * len(samples)
+            return [RenderError("the batch could not be drawn")] * len(samples), 0.0
 
     def _deliver(self, face: Face) -> Delivered:
         if isinstance(face.outcome, Exception):
@@ -339,8 +343,8 @@ def failure(error: Exception) -> render_pb2.RenderFailure:
 
 
 def is_sticky(error: Exception) -> bool:
-    """Whether the error tells of a broken CUDA context; running out of its memory does not break it."""
-    if type(error).__name__ == "OutOfMemoryError":
+    """Whether the error tells of a broken CUDA context; running out of its memory, in whatever library, does not."""
+    if type(error).__name__ == "OutOfMemoryError" or any(mark in str(error) for mark in NO_MEMORY_MARKS):
         return False
     return type(error).__name__ == "AcceleratorError" or any(mark in str(error) for mark in STICKY_CUDA_MARKS)
 

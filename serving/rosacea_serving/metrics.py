@@ -91,7 +91,11 @@ class Metrics:
         self.queue_depth = self._gauge("rosacea_queue_depth", "Images waiting for a worker.", "model", "lane")
         self.queue_capacity = self._gauge("rosacea_queue_capacity", "Images that may wait.", "model", "lane")
         self.queue_wait = self._histogram(
-            "rosacea_queue_wait_seconds", "How long each image waited for a worker.", TIME_BUCKETS, "model", "lane"
+            "rosacea_queue_wait_seconds",
+            "How long each image that was drawn had waited for a worker.",
+            TIME_BUCKETS,
+            "model",
+            "lane",
         )
         self.deadline_dropped = self._counter(
             "rosacea_deadline_dropped",

@@ -350,7 +350,7 @@ class Scheduler:
                 _fail(waiting, image)
                 continue
             wanted = not waiting.future.done()
-            self._metrics.drawn(waiting.item, len(image), wanted=wanted)
+            self._metrics.drawn(waiting.item, len(image), waiting.lane, waiting.waited, wanted=wanted)
             if wanted:
                 waiting.future.set_result(Drawn(image=image, queue_seconds=waiting.waited, job=facts))
                 if waiting.call:

@@ -16,7 +16,7 @@ from PIL import Image
 from rosacea.render.v1 import render_pb2
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import OutputNotFinite, RenderError
-from rosacea_serving.handler import FaceHandler, is_sticky, to_sample
+from rosacea_serving.handler import PICTURE, FaceHandler, is_sticky, to_sample
 from rosacea_serving.segments import Segment
 
 if TYPE_CHECKING:
@@ -318,3 +318,56 @@ print("still here")
 def test_importing_the_handler_does_not_import_torch() -> None:
     probe = "import sys, rosacea_serving.handler; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
+
+
+class StarvedEngine(FakeEngine):
+    """Runs out of memory on the GPU: while it maps, while it draws, or when it is asked for its times."""
+
+    def __init__(self, stage: str, error: Exception) -> None:
+        super().__init__()
+        self.stage, self.error = stage, error
+        self.is_full = False
+
+    def _at(self, stage: str) -> None:
+        if self.is_full and stage == self.stage:
+            raise self.error
+
+    def render_each(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | Exception]:
+        self._at("drawing")
+        return super().render_each(samples)
+
+    def ws_each(self, samples: Sequence[Sample]) -> list[NDArray[np.float32] | Exception]:
+        self._at("mapping")
+        return super().ws_each(samples)
+
+    @property
+    def mapping_seconds(self) -> float:  # type: ignore[override]
+        self._at("times")
+        return 0.25
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names it."""
+
+
+NO_MEMORY = [
+    OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=str)
+@pytest.mark.parametrize("stage", ["drawing", "mapping", "times"])
+def test_memory_that_runs_out_in_any_stage_fails_the_items_and_the_worker_goes_on(stage: str, error: Exception) -> None:
+    engine = StarvedEngine(stage, error)
+    handler = FaceHandler(load=lambda path, device: engine)
+    handler.initialize(SimpleNamespace(system_properties={"model_dir": "/models/tiny", "gpu_id": None}))
+    engine.is_full = True
+    job = row(item(1, output=render_pb2.OUTPUT_W if stage == "mapping" else PICTURE), item(2, encoding=99))
+
+    (result,) = handle(handler, job)
+    assert [outcome.failure.reason for outcome in result.outcomes] == ["RENDER_FAILED", "INVALID_ITEM"]
+    engine.is_full = False
+    assert handle(handler, job)[0].outcomes[0].WhichOneof("result") == "image"

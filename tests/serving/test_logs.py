@@ -20,6 +20,7 @@ from rosacea_client.client import FaceClient
 from rosacea_client.errors import NotFound
 from rosacea_serving.watch import logs
 from rosacea_serving.watch.logs import JsonFormatter, QueuedHandler, TextFormatter, safe
+from rosacea_serving.watch.record import request_id
 
 from .hosted import hosted, read_error
 
@@ -104,6 +105,28 @@ def test_an_id_that_is_none_is_replaced(sent: str) -> None:
 
     made = dict(call.trailing_metadata())["x-request-id"]
     assert made != sent and len(made) == 32 and made.isalnum()
+
+
+GOOD_IDS = [
+    "a", "client-1", "run-7_batch-12", "2026-11-29-nightly", "0af7651916cd43dd8448eb211c80319c", "1764400000123456789",
+    "01ARZ3NDEKTSV4RRFFQ69G5FAV", "550e8400-e29b-41d4-a716-446655440000", "550E8400-E29B-41D4-A716-446655440000",
+]  # fmt: skip
+LIKE_SECRETS = [
+    "rsk_abcdefgh_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9v", "sk-proj-abc123", "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+    "AKIAIOSFODNN7EXAMPLE", "eyJhbGciOiJIUzI1NiJ9", "hf_abcdefghijklmnop", "xoxb-1234-abcd", "glpat-x1y2z3",
+    "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY", "correcthorsebatterystaple", "Zx8_kLm-29dk3jLqP0aa-x",
+    "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", GOOD_IDS)
+def test_ids_as_people_and_libraries_make_them_are_kept(sent: str) -> None:
+    assert request_id([("x-request-id", sent)]) == sent
+
+
+@pytest.mark.parametrize("sent", LIKE_SECRETS)
+def test_an_id_that_looks_like_a_secret_is_replaced(sent: str) -> None:
+    assert request_id([("x-request-id", sent)]) != sent
 
 
 def test_an_id_of_its_own_is_made_for_each_call() -> None:

@@ -314,3 +314,15 @@ async def test_an_error_that_nobody_foresaw_ends_neither_census_nor_canaries_nor
 
         assert len(FakeTorchServe.starts) == 1, "TorchServe is not started again for that"
         assert set(told) == {"worker ended"}
+
+
+async def test_a_worker_that_ends_is_a_warning_with_its_pid_and_what_becomes_of_its_job(
+    killed: list[list[int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with supervised(lambda tick: [41, 42] if tick < 20 else [42, 43], workers=2) as running:
+        await running.wait_ready(10)
+        await eventually(lambda: "worker 41 ended" in caplog.text)
+
+    (told,) = (record for record in caplog.records if "worker 41" in record.getMessage())
+    assert told.levelname == "WARNING"
+    assert "tried once more" in told.getMessage()

@@ -22,11 +22,11 @@ class Census:
         self.lost = 0                               # since the last proof that one can answer
         self.changed_at = time.monotonic()
 
-    def count(self, pids: Sequence[int]) -> int:
-        """Note who is there now; how many have gone since the last time."""
+    def count(self, pids: Sequence[int]) -> list[int]:
+        """Note who is there now; who has gone since the last time."""
         now = frozenset(pids)
-        gone = len(self.pids - now)
-        self.lost += gone
+        gone = sorted(self.pids - now)
+        self.lost += len(gone)
         if now != self.pids:
             self.pids, self.changed_at = now, time.monotonic()
         return gone

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,6 +43,9 @@ log = logging.getLogger("rosacea.torchserve")
 State = Literal["starting", "ready", "down", "open"]
 Event = Literal["worker ended", "self-test failed"]
 WATCH_SECONDS = 0.5
+AFTER_A_WORKER = (
+    "TorchServe starts another one; images of a job that it had are tried once more, and fail if that worker ends too"
+)
 LOST_WORKERS = 3                    # in a row, without an answer between: TorchServe would go on for ever
 
 
@@ -61,6 +65,7 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._proven = False            # whether every model has drawn its first face with the TorchServe that runs
         self._stopping = False
+        self._killed: set[int] = set()  # pids of workers that were too long at a job
         self._load_seconds = 0.0        # from Java's start to the first face, as measured
         self._circuit = Circuit(options.circuit_seconds)
 
@@ -169,8 +174,15 @@ class Supervisor:
             self.on_event(event)
 
     async def _count(self, process: TorchServeProcess, census: Census) -> None:
-        for _ in range(census.count(await asyncio.to_thread(process.worker_pids))):
+        for pid in census.count(await asyncio.to_thread(process.worker_pids)):
+            self._log_end(pid)
             self._tell("worker ended")
+
+    def _log_end(self, pid: int) -> None:
+        """Say that a worker has gone, by whose hand as far as that is known, and what becomes of its job."""
+        how = f"was killed by us with signal {int(signal.SIGKILL)} (SIGKILL)" if pid in self._killed else "ended"
+        self._killed.discard(pid)
+        log.warning("worker %d %s; %s", pid, how, AFTER_A_WORKER)
 
     async def _serve(self, process: TorchServeProcess, backend: TorchServeBackend) -> None:
         started = time.monotonic()
@@ -266,7 +278,8 @@ class Supervisor:
         settled = time.monotonic() - census.changed_at - self._load_seconds
         overdue = min(backend.oldest_call_seconds, settled) > self.options.hang_seconds
         if overdue and (killed := kill_hung(sorted(census.pids))):
-            log.error("no answer within %g s: killed worker %s", self.options.hang_seconds, killed)
+            self._killed.update(killed)
+            log.warning("no answer within %g s: killed worker %s", self.options.hang_seconds, killed)
 
     async def _check_answers(self, backend: TorchServeBackend) -> None:
         """Send each model an empty job. A worker that has died is TorchServe's to replace; only silence is ours."""

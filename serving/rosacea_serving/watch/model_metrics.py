@@ -65,8 +65,6 @@ class ModelMetrics:
         self._metrics.batch_size.labels(self._model).observe(len(waits))
         self._metrics.batch_fill.labels(self._model).observe(len(waits) / self._max_batch)
         self._stage("queue", max(seconds for _, seconds in waits))
-        for lane, seconds in waits:
-            self._queue_wait(lane).observe(seconds)
 
     def job_ended(self) -> None:
         """It came back, or is given up."""
@@ -80,8 +78,11 @@ class ModelMetrics:
         self._stage("copy", facts.copy_seconds)
         self._stage("transport", seconds - facts.render_seconds - facts.encode_seconds)
 
-    def drawn(self, item: render_pb2.RenderItem, size_bytes: int, *, wanted: bool) -> None:
-        """An image is there. `wanted` is whether anybody still waits for it."""
+    def drawn(
+        self, item: render_pb2.RenderItem, size_bytes: int, lane: Lane, waited_seconds: float, *, wanted: bool
+    ) -> None:
+        """An image is there, which waited so long for its worker. `wanted` is whether anybody still waits for it."""
+        self._queue_wait(lane).observe(waited_seconds)
         what = FORMATS.get(item.encoding, "raw") if item.output == render_pb2.OUTPUT_UNSPECIFIED else "latent"
         self.left("ok")
         self._generated(what).inc()

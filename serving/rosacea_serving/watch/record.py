@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 REQUEST_ID = "x-request-id"
 GOOD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# How keys and tokens of well-known services, and ours, begin.
+SECRET_PREFIX = re.compile(
+    r"(rsk_|rosacea[_-]|sk[_-]|pk_|rk_|gh[opusr]_|github_|glpat|xox[a-z]-|AKIA|ASIA|AIza|hf_|npm_|pypi-|dop_|eyJ|ya29)"
+)
+WORD = re.compile(r"[A-Za-z0-9]+")
+# Parts of ids that are longer than a word and no secret: hexadecimal numbers as of UUIDs and traces, and ULIDs.
+LONG_PART = re.compile(r"[0-9a-f]{,32}|[0-9A-F]{,32}|[0-9]{,64}|[0-7][0-9A-HJKMNP-TV-Z]{25}")
+MAX_WORD = 15
+MIXED_LENGTH = 20
 
 
 @dataclass(eq=False, kw_only=True)
@@ -50,9 +59,19 @@ def begin_call(record: CallRecord) -> None:
 def request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     """The caller's own id where it is one that can be written anywhere; otherwise one that is made here."""
     for name, value in metadata:
-        if name == REQUEST_ID and isinstance(value, str) and GOOD_ID.fullmatch(value):
+        if name == REQUEST_ID and isinstance(value, str) and GOOD_ID.fullmatch(value) and not is_like_a_secret(value):
             return value
     return uuid.uuid4().hex
+
+
+def is_like_a_secret(text: str) -> bool:
+    """Whether an id has the form of keys and tokens: how they begin, or long parts of all kinds of characters."""
+    if SECRET_PREFIX.match(text):
+        return True
+    if any(len(part) > MAX_WORD and not LONG_PART.fullmatch(part) for part in WORD.findall(text)):
+        return True
+    kinds = (str.islower, str.isupper, str.isdigit)
+    return len(text) >= MIXED_LENGTH and all(any(map(kind, text)) for kind in kinds)
 
 
 def job_span(
