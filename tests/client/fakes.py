@@ -44,6 +44,7 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
         self.asked, self.hold = Event(), Event()
         self.hold.set()             # clear it, and calls wait
         self.page_size = 2
+        self.max_request_bytes = 0      # as GetModel tells it
         self.model_names = ["models/circles", "models/squares", "models/triangles"]
         self.spoil: Callable[[pb.Face], pb.Face] = lambda face: face    # what a lying service does to a face
         self.spoil_latents: Callable[[pb.MapLatentsResponse], pb.MapLatentsResponse] = lambda answer: answer
@@ -81,7 +82,9 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
 
     def GetModel(self, request: Any, context: Any) -> pb.GetModelResponse:  # noqa: N802
         self._begin(request, context)
-        return pb.GetModelResponse(model=model(request.name or "models/squares"))
+        found = model(request.name or "models/squares")
+        found.limits.max_request_bytes = self.max_request_bytes
+        return pb.GetModelResponse(model=found)
 
     def ListModels(self, request: Any, context: Any) -> pb.ListModelsResponse:  # noqa: N802
         self._begin(request, context)

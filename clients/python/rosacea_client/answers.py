@@ -42,6 +42,10 @@ class Expected:
         """Whether all of them have come, as far as can be known before the service says so."""
         return self.index == self._count
 
+    def counts(self, count: int) -> None:
+        """There are so many, it turns out."""
+        self._count = count
+
     def take(self, answer: pb.GenerateFacesResponse | pb.StreamFacesResponse) -> list[Face]:
         """The next faces; IntegrityError unless they are just those."""
         faces = [Face.from_pb(each, answer.provenance, answer.timings) for each in answer.faces]

@@ -98,6 +98,8 @@ class AsyncFaceClient(core.Core):
         return await self._answer(core.description(name))
 
     async def _answer(self, call: Call[Result]) -> Result:
+        if call.check is not None:
+            call.check(await self.model(call.request.spec.model))
         attempts = self._attempts()
         while True:
             connection = self._connection()
@@ -113,6 +115,8 @@ class AsyncFaceClient(core.Core):
                 return call.read(answer)
 
     async def _faces(self, pull: Pull) -> AsyncGenerator[Face]:
+        if pull.is_large:
+            pull.fit(await self.model(pull.model))
         while not pull.over:
             connection = self._connection()
             method = getattr(connection.stub, pull.method)

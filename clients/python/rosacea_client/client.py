@@ -146,6 +146,8 @@ class FaceClient(core.Core):
         return self._answer(core.description(name))
 
     def _answer(self, call: Call[Result]) -> Result:
+        if call.check is not None:
+            call.check(self.model(call.request.spec.model))
         attempts = self._attempts()
         while True:
             connection = self._connection()
@@ -162,6 +164,8 @@ class FaceClient(core.Core):
 
     def _faces(self, pull: Pull) -> Generator[Face]:
         process = os.getpid()
+        if pull.is_large:
+            pull.fit(self.model(pull.model))
         while not pull.over:
             connection = self._connection()
             method = getattr(connection.stub, pull.method)

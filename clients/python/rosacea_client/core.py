@@ -18,6 +18,7 @@ from rosacea_client.environment import stated
 from rosacea_client.errors import Cancelled, DeadlineExceeded, InvalidRequest, Unavailable
 from rosacea_client.fields import in_field, model_name
 from rosacea_client.modelinfo import ModelInfo
+from rosacea_client.parts import Parts, check_request, is_large
 from rosacea_client.retry import Attempts, Budget
 from rosacea_client.statuses import from_rpc
 
@@ -44,6 +45,7 @@ class Call(Generic[Result]):
     method: str
     request: Any
     read: Callable[[Any], Result]       # raises IntegrityError for an answer to another question
+    check: Callable[[ModelInfo], None] | None = None    # of a large request, against the limits of its model
 
 
 class Pull:
@@ -56,6 +58,19 @@ class Pull:
         self._request = pb.StreamFacesRequest(spec=spec.to_pb(), start_index=start_index)
         self._expected = Expected(spec, start_index, count)
         self._over = False
+        self._parts: Parts | None = None
+        self._asked = start_index       # the first face of the call under way
+        self.model = spec.model
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is to be held against its model's limits before anything is sent."""
+        return is_large(self._request)
+
+    def fit(self, info: ModelInfo) -> None:
+        """Go in parts that fit into requests; InvalidRequest where the limits of the model rule that out."""
+        self._parts = Parts.of(self._request, info)
+        self._expected.counts(self._parts.count)
 
     @property
     def over(self) -> bool:
@@ -64,15 +79,23 @@ class Pull:
 
     def request(self) -> pb.StreamFacesRequest:
         """What to ask for now: the faces that have not come, of the revision that the others came from."""
-        request = pb.StreamFacesRequest()
-        request.CopyFrom(self._request)
-        if self._expected.begun:
+        self._asked = self._expected.index
+        if self._parts is not None:
+            request = self._parts.request(self._expected.index)
+        else:
+            request = pb.StreamFacesRequest()
+            request.CopyFrom(self._request)
             request.start_index = self._expected.index
+        if self._expected.begun:
             request.spec.model = self._expected.revision
         return request
 
     def take(self, answer: pb.StreamFacesResponse) -> list[Face]:
         """The faces of a message that has come; IntegrityError unless they are the next."""
+        if self._parts is not None:
+            start = self._parts.start(self._expected.index)
+            for each in answer.faces:
+                each.index += start
         faces = self._expected.take(answer)
         if faces:
             self.attempts.answered()
@@ -80,6 +103,8 @@ class Pull:
 
     def finish(self) -> None:
         """The service says that these were all; IntegrityError where they are not."""
+        if self._parts is not None and self._expected.index in self._parts.ends and self._expected.index > self._asked:
+            return
         self._expected.finish()
         self._over = True
 
@@ -98,12 +123,17 @@ def _begins_behind(error: InvalidRequest) -> bool:
 def generation(spec: FaceSpec, count: int | None = None) -> Call[list[Face]]:
     """A few faces in one answer."""
     request = pb.GenerateFacesRequest(spec=spec.to_pb())
-    return Call("GenerateFaces", request, lambda answer: all_faces(answer, spec, count))
+    return Call("GenerateFaces", request, lambda answer: all_faces(answer, spec, count), _checking(request))
 
 
 def mapping(spec: LatentSpec) -> Call[Latents]:
     """Intermediate latents."""
-    return Call("MapLatents", pb.MapLatentsRequest(spec=spec.to_pb()), lambda answer: all_latents(answer, spec))
+    request = pb.MapLatentsRequest(spec=spec.to_pb())
+    return Call("MapLatents", request, lambda answer: all_latents(answer, spec), _checking(request))
+
+
+def _checking(request: pb.GenerateFacesRequest | pb.MapLatentsRequest) -> Callable[[ModelInfo], None] | None:
+    return (lambda info: check_request(request, info)) if is_large(request) else None
 
 
 def description(name: str) -> Call[ModelInfo]:

@@ -106,11 +106,11 @@ def resolve(spec: FaceSpec, limits: ModelLimits) -> ResolvedSpec:
     found = [*size_rules(spec.source, size, limits), *_row_rules(spec, limits), *_label_rules(spec, limits)]
     if found:
         raise InvalidSpec(found)
-    count = size // _numbers_per_face(spec.source, limits)
+    count = size // numbers_per_face(spec.source, limits)
     return ResolvedSpec(spec=spec, limits=limits, count=count, label=_label(spec, limits))
 
 
-def _numbers_per_face(source: str, limits: ModelLimits) -> int:
+def numbers_per_face(source: str, limits: ModelLimits) -> int:
     """Seeds or numbers of a source that make one face."""
     return {"z": limits.z_dim, "w": limits.w_dim, "ws": limits.num_ws * limits.w_dim}.get(source, 1)
 
@@ -118,7 +118,7 @@ def _numbers_per_face(source: str, limits: ModelLimits) -> int:
 def size_rules(source: str, size: int, limits: ModelLimits) -> Iterator[Violation]:
     """What is wrong with so many seeds or numbers in a source, whatever they are."""
     path = f"spec.{source}"
-    expected = _numbers_per_face(source, limits)
+    expected = numbers_per_face(source, limits)
     count, rest = divmod(size, expected)
     if rest:
         rule = f"{source} must hold a multiple of {expected} numbers for {limits.name}, got {size}"
