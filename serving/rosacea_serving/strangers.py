@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     Turn = asyncio.Future[None]
 
-MOST_CALLS = 4096               # of strangers, at one time
+MOST_CALLS = 2048               # of strangers, at one time
 MOST_WAITING = 512              # of them whose request waits for its turn
+MOST_HELD = 1024                # calls whose refusal waits until it is due
 TURN_SECONDS = 0.5              # of those where others wait
 RETRY_SECONDS = 1.0
 REFUSALS_PER_SECOND = 50.0      # of one connection
@@ -65,14 +66,20 @@ class Refusals:
 
     def __init__(self) -> None:
         self._next: Bounded[str, list[float]] = Bounded(MOST_CALLS, lambda: [0.0])
+        self._held = 0
 
     async def hold(self, peer: str) -> None:
         """Wait until the next refusal of this connection is due; the first ones are due at once."""
         now = asyncio.get_running_loop().time()
         due = self._next.get(peer)
         due[0] = max(due[0], now - REFUSALS_AT_ONCE / REFUSALS_PER_SECOND) + 1 / REFUSALS_PER_SECOND
-        if due[0] > now:
+        if due[0] <= now or self._held >= MOST_HELD:
+            return
+        self._held += 1
+        try:
             await asyncio.sleep(due[0] - now)
+        finally:
+            self._held -= 1
 
 
 class Turns:

@@ -22,6 +22,7 @@ from rosacea_serving.watch import logs
 from rosacea_serving.watch.logs import JsonFormatter, QueuedHandler, TextFormatter, safe
 from rosacea_serving.watch.record import request_id
 
+from ..conftest import ROOT
 from .hosted import hosted, read_error
 
 if TYPE_CHECKING:
@@ -268,3 +269,31 @@ def test_nobody_is_named_in_the_line_of_a_job_that_serves_several(caplog: pytest
     assert seen == [None]
 
 
+
+
+PROGRAM = """
+import threading
+from rosacea_serving.watch.logs import start_logging
+
+class Odd:
+    def __del__(self):
+        raise LookupError("thrown away")
+
+logs = start_logging("json")
+Odd()
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+logs.close()
+"""
+
+
+def test_errors_that_nobody_is_left_to_handle_are_lines_of_json_as_well() -> None:
+    program = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+    )
+    traces = [json.loads(line)["trace"] for line in program.stderr.splitlines()]
+
+    assert len(traces) == 2
+    assert "thrown away" in traces[0]
+    assert "ZeroDivisionError" in traces[1]

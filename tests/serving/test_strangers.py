@@ -189,3 +189,19 @@ def test_an_attack_costs_less_than_the_budget_and_no_own_call(attack: Any) -> No
     assert outcome.at_most < 128
     assert not outcome.failed
     assert outcome.seconds
+
+
+async def test_refusals_of_one_connection_come_at_a_pace_and_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strangers, "REFUSALS_AT_ONCE", 3.0)
+    monkeypatch.setattr(strangers, "REFUSALS_PER_SECOND", 1.0)
+    monkeypatch.setattr(strangers, "MOST_HELD", 5)
+    refusals = strangers.Refusals()
+    held = [asyncio.create_task(refusals.hold("attacker")) for _ in range(8)]
+    await settle()
+    assert [each.done() for each in held] == [True] * 3 + [False] * 5
+
+    await asyncio.wait_for(refusals.hold("honest"), 1)
+    await asyncio.wait_for(refusals.hold("attacker"), 1)      # too many are held, so they are refused at once
+    for each in held:
+        each.cancel()
+    await asyncio.gather(*held, return_exceptions=True)

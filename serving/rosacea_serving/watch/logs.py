@@ -13,6 +13,7 @@ import math
 import queue
 import re
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -144,4 +145,14 @@ def start_logging(log_format: LogFormat | None = None) -> QueuedHandler:
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
+    threading.excepthook = lambda told: _lost("a thread", told)
+    sys.unraisablehook = lambda told: _lost("something that was thrown away", told)
     return handler
+
+
+def _lost(where: str, told: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
+    """Log an exception that nobody is left to handle."""
+    if told.exc_value is not None:
+        logging.getLogger(__name__).error(
+            "%s ended with an error", where, exc_info=(told.exc_type, told.exc_value, told.exc_traceback)
+        )
