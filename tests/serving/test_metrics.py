@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rosacea_serving.settings import Settings
 
 SERVICE = "rosacea.v1.FaceService"
-MAX_SERIES = 500
+MAX_SERIES = 550
 
 
 @pytest.fixture
