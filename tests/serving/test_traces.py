@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -166,3 +167,31 @@ def test_a_collector_that_is_not_there_fails_no_call() -> None:
         _, call = service.stub.GenerateFaces.with_call(request, timeout=20)
 
     assert call.code() is grpc.StatusCode.OK
+
+
+def test_spans_go_to_a_collector_on_this_machine_past_any_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="needs rosacea[otel]")
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+    from rosacea_serving.watch.tracing import export_to
+
+    names: list[str] = []
+
+    class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
+            names.extend(span.name for each in request.resource_spans for of in each.scope_spans for span in of.spans)
+            return trace_service_pb2.ExportTraceServiceResponse()
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Collector(), server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    try:
+        tracing = export_to(f"http://127.0.0.1:{port}", 1.0)
+        tracing.tracer.start_span("seen").end()
+        tracing.close()
+    finally:
+        server.stop(None).wait()
+
+    assert names == ["seen"]
