@@ -7,6 +7,8 @@ TORCH := 2.13.0
 BUF := npx --yes @bufbuild/buf@1.75.0
 MINUTES ?= 30
 STEPS ?=
+# Files of tests that run side by side; JOBS=0 runs all of them in one process, in order.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 
@@ -37,10 +39,10 @@ demo-model: setup  ## make the demo model anew from nothing, which takes hours
 	model/runs/demo-64.sh
 
 test: setup  ## run every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 test-fast: setup  ## run the tests that take no more than seconds
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not slow'
 
 lint: setup  ## check style, and the protos where node is at hand
 	$(BIN)/ruff check $(SUITES) locks

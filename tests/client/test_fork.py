@@ -86,6 +86,46 @@ assert client.generate([5])[0].seed == 5
 """, address)
 
 
+ORDERS = {
+    "our import first": ("from rosacea_client import FaceClient\nimport grpc", None, False),
+    "gRPC first": ("import grpc\nfrom rosacea_client import FaceClient", None, True),
+    "gRPC first, fork support off": ("import grpc\nfrom rosacea_client import FaceClient", "0", False),
+    "fork support wanted": ("from rosacea_client import FaceClient", "1", True),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+@pytest.mark.parametrize("name", ORDERS)
+def test_nothing_of_grpc_is_at_work_in_a_forked_process(address: str, name: str) -> None:
+    """gRPC's own threads in a child read what was sent to the parent, whose stream then has a gap."""
+    imports, wish, relayed = ORDERS[name]
+    environment = {key: value for key, value in os.environ.items() if key != "GRPC_ENABLE_FORK_SUPPORT"}
+    done = subprocess.run(
+        [sys.executable, "-c", imports + CHILDREN, address, str(relayed)], cwd=ROOT, capture_output=True, text=True,
+        timeout=120, env=environment | ({"GRPC_ENABLE_FORK_SUPPORT": wish} if wish else {}),
+    )    # fmt: skip
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+CHILDREN = """
+import os, sys, time
+from rosacea_client.relay.channel import RelayChannel
+client = FaceClient(sys.argv[1])
+client.generate([1])
+stream = client.stream(range(3000), format="raw")
+next(stream)
+assert isinstance(client._connections[0].channel, RelayChannel) == (sys.argv[2] == "True")
+for _ in range(5):
+    child = os.fork()
+    if not child:
+        time.sleep(0.1)
+        os._exit(len(os.listdir("/proc/self/task")))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+assert [face.seed for face in stream] == list(range(1, 3000))
+"""
+
+
 def test_the_watch_over_grpc_notices_who_enters_it(address: str) -> None:
     run("""
 import grpc

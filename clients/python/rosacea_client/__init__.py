@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from rosacea_client.relay.forked import switch_fork_support_off
+
 if TYPE_CHECKING:
     from rosacea_client.address import DEFAULT_ADDRESS
     from rosacea_client.async_client import AsyncFaceClient
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from rosacea_client.reasons import Quota, Reason, Violation
     from rosacea_client.replay import CannotReplay, Difference, Replay, replay_image
     from rosacea_client.spec import FaceSpec, LatentSpec, ModelLimits, SeedRange, StyleMix
+
+switch_fork_support_off()       # the one thing that happens here: once gRPC is imported it is too late
 
 __all__ = [
     "DEFAULT_ADDRESS",

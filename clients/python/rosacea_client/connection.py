@@ -14,7 +14,7 @@ from rosacea_client.address import stays_here
 from rosacea_client.endpoint import grpc_target, service_options
 from rosacea_client.proxies import proxy_of
 from rosacea_client.relay.channel import RelayChannel
-from rosacea_client.relay.forked import is_forked, note_channel
+from rosacea_client.relay.forked import may_enter_grpc, note_channel
 from rosacea_client.secrets import read_secret
 
 if TYPE_CHECKING:
@@ -106,12 +106,14 @@ class Access:
             raise ValueError(f"{rule}: give tls, or no key, got {self.target!r}")
 
     def open(self, *, in_helper: bool = False) -> grpc.Channel | RelayChannel:
-        """A new channel; in a forked process, or where asked, one whose calls a helper process makes."""
+        """A new channel. A helper process makes its calls where asked, and where gRPC and forks would not go together
+        in this process, see `relay.forked.may_enter_grpc`.
+        """
         target, options = self._destination()
-        if in_helper or is_forked():
+        if in_helper or not may_enter_grpc():
             return RelayChannel(target, options, self.tls.read() if self.tls else None)
-        note_channel()
         options.append(_NO_THREADS)
+        note_channel()
         if self.tls is not None:
             return grpc.secure_channel(target, self.tls.credentials(), options=options)
         return grpc.insecure_channel(target, options=options)

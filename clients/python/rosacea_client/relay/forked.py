@@ -1,13 +1,16 @@
-"""Whether this process was forked, and what it must then leave alone."""
+"""Whether this process was forked, or may fork, and what it must then leave alone."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"       # unset means on
+OFF = ("0", "false", "no")
 _FORKED_WITHOUT_EXEC = 0x40     # PF_FORKNOEXEC of the Linux kernel, among the flags of /proc/PID/stat
 
 
@@ -15,7 +18,8 @@ class _Past:
     """What has happened to this process and its ancestors."""
 
     forked = False              # since this module was imported
-    opened_channels = False     # here, or in an ancestor
+    entered_grpc = False        # by our doing, here or in an ancestor
+    fork_support_off = False    # of gRPC, in this process
 
 
 def is_forked() -> bool:
@@ -23,14 +27,31 @@ def is_forked() -> bool:
     return _Past.forked or _kernel_says_forked()
 
 
+def may_enter_grpc() -> bool:
+    """Whether this process can use gRPC itself, and fork afterwards without harm."""
+    return _Past.fork_support_off and not is_forked()
+
+
+def switch_fork_support_off() -> None:
+    """Have gRPC leave forks alone; for before gRPC is imported, which is when it reads this.
+
+    By default gRPC begins its threads again in each forked child. They read from the connections that the child has
+    inherited, and what they read is lost to the parent. Where gRPC was imported before, or the environment wants its
+    fork support on, nothing changes; `may_enter_grpc` says so.
+    """
+    if "grpc" not in sys.modules:
+        os.environ.setdefault(FORK_SUPPORT, "0")
+    _Past.fork_support_off = os.environ.get(FORK_SUPPORT, "").lower() in OFF
+
+
 def note_channel() -> None:
     """Remember that gRPC is in use here."""
-    _Past.opened_channels = True
+    _Past.entered_grpc = True
 
 
 def inherited_grpc() -> bool:
     """Whether an ancestor is known to have used gRPC before it forked this process."""
-    return _Past.forked and _Past.opened_channels
+    return _Past.forked and _Past.entered_grpc
 
 
 def keep_for_ever(thing: Any) -> None:
@@ -50,7 +71,7 @@ def _kernel_says_forked() -> bool:
 
 def _after_fork() -> None:
     _Past.forked = True
-    if _Past.opened_channels:
+    if _Past.entered_grpc:
         gc.freeze()     # garbage of the parent that nobody has collected yet may hold gRPC's objects too
 
 
