@@ -27,7 +27,7 @@ setup: .venv/ready  ## make .venv with everything in it
 # Other people's programs that tests compare with. Without them those tests skip.
 tools:  ## install the programs that some tests compare with: Debian or Ubuntu, as root
 	apt-get update -qq
-	apt-get install -qq --no-install-recommends bubblewrap libimage-exiftool-perl prometheus
+	apt-get install -qq --no-install-recommends bubblewrap haproxy libimage-exiftool-perl nginx-light prometheus
 
 demo: setup  ## draw sixteen faces through the whole system and print the path of their contact sheet
 	$(BIN)/rosacea demo --out build/demo
