@@ -15,9 +15,7 @@ from rosacea_serving.health import LONGEST_NAME, MOST_WATCHES_EACH
 from rosacea_serving.receiving import Incoming, Kind
 from rosacea_serving.settings import Settings
 from rosacea_serving.strangers import Shares, Turns
-from tests.attacks import attacks
 from tests.attacks.frames import Attacker
-from tests.attacks.measure import measure
 
 from .hosted import SETTINGS, hosted, open_channel
 
@@ -178,17 +176,6 @@ def test_beyond_its_connections_the_service_hangs_up_and_takes_new_ones_when_oth
             each.socket.close()
         health: Any = health_pb2_grpc.HealthStub(service.channel)
         assert health.Check(health_pb2.HealthCheckRequest(), timeout=30, wait_for_ready=True).status
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("attack", attacks.ATTACKS, ids=lambda each: each.__name__)
-def test_an_attack_costs_less_than_the_budget_and_no_own_call(attack: Any) -> None:
-    outcome = measure(attack, 2, 2.0)
-
-    print(outcome)
-    assert outcome.at_most < 128
-    assert not outcome.failed
-    assert outcome.seconds
 
 
 async def test_refusals_of_one_connection_come_at_a_pace_and_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
