@@ -12,10 +12,12 @@ import grpc
 import numpy as np
 import pytest
 import typer
+from google.rpc import error_details_pb2
 
 from rosacea_client import cli
 from rosacea_client.commands import parse_seeds, save_faces
 from rosacea_client.face import Face
+from rosacea_client.reasons import DOMAIN
 
 from .fakes import MODEL, ROWS, WIDTH, FakeFaces, draw, failure, provenance
 
@@ -125,7 +127,8 @@ def test_models_as_json_tell_everything(rosacea: Any, address: str) -> None:
 def test_a_failure_is_one_line_and_an_exit_code(
     rosacea: Any, service: FakeFaces, address: str, tmp_path: Path, code: grpc.StatusCode, exit_code: int
 ) -> None:
-    service.failures = [failure(code, "it went wrong")] * 4
+    info = error_details_pb2.ErrorInfo(reason="RENDER_FAILED", domain=DOMAIN)
+    service.failures = [failure(code, "it went wrong", info)] * 4
 
     found, stdout, stderr = rosacea("generate", "--seeds", 1, "--out", tmp_path, "--address", address)
 

@@ -1,7 +1,6 @@
 """The helper: makes calls for a process that must not enter gRPC. Started by `rosacea_client.relay.helper`.
 
-    python -m rosacea_client.relay.process FD       # a unix socket over which it is handed the socket of each call
-
+`python -m rosacea_client.relay.process FD`, where FD is a unix socket over which it is handed the socket of each call.
 It ends when the process that started it hangs up, or is gone.
 """
 
