@@ -411,9 +411,9 @@ async def test_a_stopped_worker_is_replaced_at_our_own_deadline(
     async with running(model, response_timeout_seconds=2.0, workers=workers) as supervisor:
         stopped, *others = supervisor.worker_pids()
         os.kill(stopped, signal.SIGSTOP)
-        died = 0
-        for _ in range(10):
-            # Several at one time, so that each worker gets one: TorchServe may give one after another to the same.
+        died, deadline = 0, time.monotonic() + 60
+        # Until the stopped one has had a job: TorchServe may give one after another to the same worker.
+        while not died and time.monotonic() < deadline:
             jobs = (supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)]), 60) for _ in range(workers))
             for outcome in await asyncio.gather(*jobs, return_exceptions=True):
                 if isinstance(outcome, WorkerDied):
