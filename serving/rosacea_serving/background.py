@@ -30,7 +30,7 @@ class Task(StrEnum):
     TORCHSERVE = "torchserve"       # starts TorchServe, and again
     CENSUS = "census"               # counts its workers
     CANARY = "canary"               # asks its workers for a face
-    STATE = "state"                 # tells of a change of state, and of lost workers
+    STATE = "state"                 # reports a change of state and lost workers
     JOB = "job"                     # takes a job to a worker and hands out what comes back
     SWAP = "swap"                   # reads the models again
     RETIRE = "retire"               # ends a model that was replaced

@@ -23,7 +23,7 @@ def bounds(max_message_bytes: int, max_connections: int) -> list[tuple[str, Any]
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
         ("grpc.http2.settings_timeout", HANDSHAKE_TIMEOUT_MS),
         ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
-        ("grpc.http2.bdp_probe", 0),        # it would widen the windows of whoever sends fast
+        ("grpc.http2.bdp_probe", 0),        # it would widen the windows of connections that send fast
         ("grpc.max_metadata_size", HEADER_BYTES),
         ("grpc.absolute_max_metadata_size", 2 * HEADER_BYTES),
     ]

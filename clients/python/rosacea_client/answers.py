@@ -43,7 +43,7 @@ class Expected:
         return self.index == self._count
 
     def counts(self, count: int) -> None:
-        """There are so many, it turns out."""
+        """Set how many faces there are, once that is known."""
         self._count = count
 
     def take(self, answer: pb.GenerateFacesResponse | pb.StreamFacesResponse) -> list[Face]:

@@ -1,4 +1,4 @@
-"""The options of every channel that this project opens, whoever opens it: proxies, keepalive, reconnecting."""
+"""The options of every channel that this project opens: proxies, keepalive, reconnecting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files in which a run tells of itself, as others read them. Needs no torch.
+"""The files that a run writes about itself, as other programs read them. Needs no torch.
 
 What is damaged in them is left out: they are for people, and the run goes on from its checkpoints.
 """
