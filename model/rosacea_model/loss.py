@@ -58,8 +58,8 @@ def path_noise(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def path_penalty(lengths: Tensor, mean_length: Tensor) -> Tensor:           # [N], [] => []
-    """Squared deviation from the running mean, which is a constant here."""
-    return (lengths - mean_length.detach()).square().mean()
+    """Mean squared deviation from `mean_length`. Gradients reach both."""
+    return (lengths - mean_length).square().mean()
 
 
 def mix_styles(ws: Tensor, other: Callable[[], Tensor], probability: float, generator: torch.Generator) -> Tensor:

@@ -89,7 +89,7 @@ class Passes:
         """The generator learns to move images as far as latents (path length regularisation)."""
         figures = self._run("G/path", reals, real_c, self._path_length, trains_d=False, gain=self.config.pl_interval)
         if "path_length" in figures:
-            # After the step and from the whole batch: the same however it is cut into micro batches and ranks.
+            # What is kept is of the whole batch: the same however it is cut into micro batches and ranks.
             mean = torch.full_like(self.state.pl_mean, figures["path_length"].mean)
             self.state.pl_mean.lerp_(mean, self.config.pl_decay)
         return figures
@@ -128,7 +128,9 @@ class Passes:
     def _path_length(self, micro: Micro) -> Outcome:
         images, ws, w = self._fakes(micro, max(len(micro.z) // self.config.pl_batch_shrink, 1))
         lengths = loss.path_lengths(images, ws, loss.path_noise(images, micro.noise))
-        penalty = loss.path_penalty(lengths, self.state.pl_mean)
+        # As in the reference: the mean moves first, and the gradient goes through it.
+        mean = self.state.pl_mean.lerp(lengths.mean(), self.config.pl_decay)
+        penalty = loss.path_penalty(lengths, mean)
         return Outcome(
             loss=penalty * self.config.pl_weight, w=w,
             figures={"path_length": lengths, "path_penalty": penalty},
@@ -215,9 +217,10 @@ class Passes:
             return {"skipped": Figure(total=1, count=1)}
         skipped.zero_()
         for parameter, piece in zip(parameters, pieces, strict=False):
-            # Parameters that no rank's loss reached stay out of it, as Adam does for those without a gradient.
-            if parameter.grad is not None:
-                parameter.grad.copy_(piece.view_as(parameter))
+            # As in the reference, a parameter that no loss reached has a gradient of zeros: Adam's momentum moves it.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad.copy_(piece.view_as(parameter))
         optimiser.step()
         if told.w_sum is not None:
             state.G.mapping.w_avg.copy_((told.w_sum / told.w_count).lerp(state.G.mapping.w_avg, W_AVG_DECAY))
