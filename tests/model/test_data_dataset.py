@@ -100,14 +100,54 @@ def test_what_does_not_fit_is_said(data: Path, arguments: dict[str, Any], told: 
 def test_an_image_unlike_the_first_is_named(tmp_path: Path) -> None:
     for name, size in (("a.png", (16, 16)), ("b.png", (32, 32)), ("c.png", (16, 12))):
         Image.new("RGB", size).save(tmp_path / name)
-    Image.new("RGBA", (16, 16)).save(tmp_path / "d.png")
-    (tmp_path / "e.png").write_bytes(b"nonsense")
+    (tmp_path / "d.png").write_bytes(b"nonsense")
     dataset = FaceDataset(tmp_path)
 
-    expected = (r"b\.png: resolution", r"c\.png: must be square", "mode RGBA", "cannot be decoded")
+    expected = (r"b\.png: resolution", r"c\.png: must be square", r"d\.png: wrong format")
     for index, told in enumerate(expected, 1):
         with pytest.raises(DataRejected, match=told):
             dataset[index]
+    with pytest.raises(DataRejected, match=r"3 of 4 images .*b\.png: r.*c\.png: m.*d\.png: w") as refused:
+        dataset.check()
+    assert "rosacea data prepare" in str(refused.value)
+
+
+def write_mixed(folder: Path, modes: str) -> None:
+    """Sixteen pixels a side each, grey (L) or in colour (C)."""
+    for number, mode in enumerate(modes):
+        image = Image.new("RGB", (16, 16), (7, 7, 7))
+        (image.convert("L") if mode == "L" else image).save(folder / f"{number}.png")
+
+
+@pytest.mark.parametrize(
+    ("modes", "told"),
+    [("CCCCCLCC", r"1 of 8 images .*: 5\.png: it is grey, and 7 others are in colour"),
+     ("LCCCCLCC", r"0\.png: it is grey, and 6 others are in colour; 5\.png"),
+     ("LLLCLLLL", r"1 of 8 .*3\.png: it is in colour, and 7 others are grey")],
+)
+def test_grey_among_colour_is_told_before_a_run(tmp_path: Path, modes: str, told: str) -> None:
+    write_mixed(tmp_path, modes)
+
+    with pytest.raises(DataRejected, match=told):
+        FaceDataset(tmp_path).check()
+
+
+def test_a_grey_image_is_read_as_colour_beside_others(tmp_path: Path) -> None:
+    write_mixed(tmp_path, "CCL")
+
+    image = FaceDataset(tmp_path)[2][0]
+
+    assert image.shape == (3, 16, 16) and (image == 7).all()
+
+
+def test_a_cut_file_is_told_before_a_run_by_the_process_whose_share_it_is(tmp_path: Path) -> None:
+    write_mixed(tmp_path, "CCCCCC")
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:-9])
+    dataset = FaceDataset(tmp_path)
+
+    dataset.check(rank=0, world=2)
+    with pytest.raises(DataRejected, match=r"1 of 3 images .*: 3\.png: truncated"):
+        dataset.check(rank=1, world=2)
 
 
 def test_a_missing_label_is_told_with_its_file(tmp_path: Path) -> None:

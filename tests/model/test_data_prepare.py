@@ -173,7 +173,7 @@ def test_a_damaged_data_set_is_told_file_by_file_and_the_rest_goes_on(tmp_path: 
     root.mkdir()
     for number in range(95):
         (root / f"good{number:02d}.png").write_bytes(encoded(face(number, 64)))
-    bad = ["zero bytes", "truncated jpeg", "cmyk", "flat 8000 x 8000", "fits"]
+    bad = ["zero bytes", "truncated jpeg", "no levels", "flat 8000 x 8000", "fits"]
     for name in bad:
         (root / f"bad {name}.png").write_bytes(BAD[name][0])
     (root / "grey.png").write_bytes(encoded(face(200, 64).convert("L")))

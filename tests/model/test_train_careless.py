@@ -95,6 +95,17 @@ def test_labels_that_are_not_there_are_told(data: Path, tmp_path: Path) -> None:
     assert told == f"--cond needs labels, and {data} has none: neither class folders nor a dataset.json"
 
 
+def test_a_picture_that_cannot_be_learnt_from_is_named_before_there_is_a_run(data: Path, tmp_path: Path) -> None:
+    odd = sorted(data.iterdir())[3]
+    Image.open(odd).convert("L").save(odd)
+
+    error = invoke("--data", data, "--outdir", tmp_path / "run", "--preset", "smoke-16", "--kimg", "0.01").exception
+
+    assert isinstance(error, DataRejected) and f"{odd.name}: it is grey" in str(error)
+    assert "Put the file back" not in str(error)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("place", ["", "run", "deep/er"])
 def test_a_run_inside_of_its_own_data_is_refused(data: Path, place: str) -> None:
     told = refused("--data", data, "--outdir", data / place, "--preset", "smoke-16", "--device", "cpu")

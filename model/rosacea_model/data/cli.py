@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from PIL import ImageColor
@@ -13,7 +13,7 @@ from rich.console import Console
 from ..modelfile import write_atomically
 from ..phantom.command import phantom
 from . import show as showing
-from .decode import MAX_PIXELS, DecodeOptions
+from .decode import DecodeOptions
 from .errors import DataRejected, Unusable, printable
 from .prepare import Finding, PrepareOptions, Result, Spool, found_counts, holdout_path, named
 from .prepare import prepare as run_prepare
@@ -50,7 +50,9 @@ def prepare(
     min_size: Annotated[
         int | None, typer.Option(min=1, help="Shortest side to accept; unset = 250, or the resolution if smaller.")
     ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Most pixels to accept.")] = MAX_PIXELS,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Most pixels to accept, however small the file (default 64 million).")
+    ] = None,
     exclude: Annotated[str, typer.Option(help="Findings to leave out: duplicates,bars,upscaled.")] = "",
     holdout: Annotated[float, typer.Option(min=0, max=0.99, help="Share to set aside in a second zip.")] = 0.0,
     subjects: Annotated[
@@ -68,7 +70,7 @@ def prepare(
     over eyes, enlarged pictures) are reported, and left out only if `--exclude` names them.
     """
     decoding = DecodeOptions(
-        channels=channels, background=_colour(background), max_pixels=max_pixels,
+        channels=channels, background=_colour(background), **_pixel_limits(max_pixels),
         min_size=min(DEFAULT_MIN_SIZE, resolution) if min_size is None else min_size,
     )
     work = WorkOptions(resolution=resolution, fit=fit, filter=resize_filter, decode=decoding)
@@ -136,6 +138,11 @@ def _tell(console: Console, result: Result, out: Path, has_sheet: bool) -> None:
     written = [out, *([holdout_path(out)] if result.options.holdout else []), report_path(out)]
     for path in [*written, *([sheet_path(out)] if has_sheet else [])]:
         typer.echo(str(path))
+
+
+def _pixel_limits(max_pixels: int | None) -> dict[str, Any]:
+    """Who states a limit means it: then a small file may have as many pixels, too."""
+    return {} if max_pixels is None else {"max_pixels": max_pixels, "max_ratio": None}
 
 
 def _findings(text: str) -> frozenset[Finding]:

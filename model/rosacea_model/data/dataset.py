@@ -1,38 +1,41 @@
 """Training's view of a data set: a zip or a plain folder, as uint8 images [channels, size, size] and labels.
 
-Everything that does not fit is said at once, when the data set is opened, except the pixels themselves: each image
-is checked when it is read. Safe with DataLoader workers, however they start: each process opens the zip by itself.
+Pictures are read as `rosacea data prepare` reads them: upright, in sRGB, transparency over white. Labels are checked
+when the data set is opened, images when they are read, or all before a run by `check`. Safe with DataLoader workers,
+however they start: each process opens the zip by itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 from torch.utils.data import Dataset
 
+from .decode import FREE_PIXELS, DecodeOptions, decode
 from .errors import DataRejected, Reason, Unusable
 from .source import Picture, Reader, Source, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-CHANNELS = {"L": 1, "RGB": 3}
+DECODE = DecodeOptions(channels=None, min_size=1, max_pixels=FREE_PIXELS)
+NAMED = 5                                # pictures that an error names; it counts the others
+REMEDY = ("`rosacea data prepare` makes pictures square, of one size, all in colour or all grey, and leaves out what "
+          "cannot be read")
 
 
 class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
     """Images and labels by index. A class becomes a one-hot vector, a vector stays one; without labels it has width 0.
 
-    `resolution` and `channels` are what the network expects; None takes those of the first image. `mirror` adds the
+    `resolution` and `channels` are what the network expects; None takes those of the first image. A grey picture among
+    coloured ones is read as grey in colour. `mirror` adds the
     mirror image of each: first all as they are, then all mirrored. `subset` keeps that many, chosen by `seed`.
     """
 
@@ -59,8 +62,8 @@ class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
         self._pictures = source.pictures
         self._reader: tuple[int, Reader] | None = None           # process id, reader
         first = self._decoded(int(self._chosen[0]))
-        self.channels, self.resolution = first.shape[0], first.shape[1]
-        self._check(self._pictures[int(self._chosen[0])].name, first, resolution, channels)
+        self.channels, self.resolution = channels or first.shape[0], resolution or first.shape[1]
+        self._fitted(int(self._chosen[0]), first)
 
     def __len__(self) -> int:
         return len(self._chosen) * (2 if self.mirror else 1)
@@ -70,8 +73,7 @@ class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
             raise IndexError(f"index must be from 0 to {len(self) - 1}, got {index}")
         mirrored, place = divmod(index, len(self._chosen))
         number = int(self._chosen[place])
-        image = self._decoded(number)
-        self._check(self._pictures[number].name, image, self.resolution, self.channels)
+        image = self._fitted(number, self._decoded(number))
         return np.ascontiguousarray(image[:, :, ::-1]) if mirrored else image, self.label(index)
 
     def label(self, index: int) -> NDArray[np.float32]:
@@ -109,29 +111,65 @@ class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
         except Unusable as error:
             raise DataRejected(f"{picture.name}: {error}") from error
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                if image.mode not in CHANNELS:
-                    raise DataRejected(f"{picture.name}: must be grey or RGB, got mode {image.mode}; "
-                                       "`rosacea data prepare` converts it")
-                if image.width * image.height > 4096**2:
-                    raise DataRejected(f"{picture.name}: at most 4096x4096 pixels, got {image.width}x{image.height}")
-                pixels = np.array(image, np.uint8)
-        except DataRejected:
-            raise
-        except Exception as error:
-            raise DataRejected(f"{picture.name}: cannot be decoded: {error}") from error
+            image = decode(data, DECODE).image
+        except Unusable as error:
+            raise DataRejected(f"{picture.name}: {error}") from error
+        pixels = np.asarray(image)
         return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
 
-    def _check(self, name: str, image: NDArray[np.uint8], resolution: int | None, channels: int | None) -> None:
-        """Say exactly what does not fit."""
-        found, height, width = image.shape
+    def _fitted(self, number: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image with the channels of the data set; DataRejected where it does not fit."""
+        if problem := self._misshapen(image) or self._discoloured(image):
+            raise DataRejected(f"{self._pictures[number].name}: {problem}")
+        return np.repeat(image, self.channels, axis=0) if image.shape[0] < self.channels else image
+
+    def _misshapen(self, image: NDArray[np.uint8]) -> str:
+        _, height, width = image.shape
         if height != width or height & (height - 1):
-            raise DataRejected(f"{name}: must be square with a power of two on each side, got {width}x{height}; "
-                               "`rosacea data prepare` makes it so")
-        if resolution not in (None, height):
-            raise DataRejected(f"{name}: resolution must be {resolution}, got {height}")
-        if channels not in (None, found):
-            raise DataRejected(f"{name}: must have {channels} channels, got {found}")
+            return (f"must be square with a power of two on each side, got {width}x{height}; "
+                    "`rosacea data prepare` makes it so")
+        return f"resolution must be {self.resolution}, got {height}" if height != self.resolution else ""
+
+    def _discoloured(self, image: NDArray[np.uint8]) -> str:
+        found = image.shape[0]
+        return f"must have {self.channels} channels, got {found}" if found > self.channels else ""
+
+    def check(self, *, rank: int = 0, world: int = 1) -> None:
+        """Read every image once; DataRejected, naming the first ones, unless all can be learnt from together.
+
+        With several processes each takes its share.
+        """
+        problems: dict[str, str] = {}
+        kinds: dict[int, list[str]] = {1: [], 3: []}
+        chosen = [int(number) for number in self._chosen[rank::world]]
+        for number in chosen:
+            name = self._pictures[number].name
+            try:
+                image = self._decoded(number)
+            except DataRejected as error:
+                problems[name] = str(error).removeprefix(f"{name}: ")
+                continue
+            kinds[image.shape[0]].append(name)
+            mixed = all(kinds.values())
+            if problem := self._misshapen(image) or ("" if mixed else self._discoloured(image)):
+                problems[name] = problem
+        if all(kinds.values()):
+            problems |= _odd_ones(grey=kinds[1], coloured=kinds[3])
+        if problems:
+            raise DataRejected(f"{self.path}: {_told(problems, len(chosen))}. {REMEDY}")
+
+
+def _odd_ones(*, grey: Sequence[str], coloured: Sequence[str]) -> dict[str, str]:
+    """Of grey and coloured images together, those that are fewer."""
+    if len(grey) <= len(coloured):
+        return {name: f"it is grey, and {len(coloured)} others are in colour" for name in grey}
+    return {name: f"it is in colour, and {len(grey)} others are grey" for name in coloured}
+
+
+def _told(problems: Mapping[str, str], total: int) -> str:
+    named = "; ".join(f"{name}: {problem}" for name, problem in list(problems.items())[:NAMED])
+    more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
+    return f"{len(problems)} of {total} images cannot be trained on: {named}{more}"
 
 
 def _chosen(path: Path, count: int, subset: int | None, seed: int) -> NDArray[np.intp]:

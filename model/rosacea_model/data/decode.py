@@ -1,38 +1,41 @@
-"""Bytes of unknown origin to an 8-bit RGB or grey picture, or a reason why not.
+"""Bytes of unknown origin to an 8-bit RGB or grey picture, or a reason why not: one reader for `prepare` and training.
 
-Accepted are JPEG, PNG and WebP (by their bytes, never by their name); RGB, grey, palette and alpha. Alpha is laid
-over a stated background, an embedded colour profile is applied (redness is what these pictures are for), EXIF
-orientation is applied, and everything but pixels is dropped. Refused are 16 bits a channel, CMYK and other modes,
-animations, and more pixels than a photograph has.
+Accepted are JPEG, PNG, WebP, TIFF, BMP, AVIF and (with pillow-heif) HEIC, by their bytes, never by their name; RGB,
+grey, palette, CMYK, Lab and alpha, 8 or 16 bits a channel. EXIF orientation is applied, then colours become sRGB, then
+alpha is laid over a stated background, and everything but pixels is dropped. Refused are other modes, animations, files
+of several pages, and more pixels than a photograph has.
 """
 
 from __future__ import annotations
 
 import io
 import re
-import struct
+import threading
 import warnings
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .colour import MODES, profile_of, split, to_srgb
 from .errors import Reason, Unusable
-from .png import SIGNATURE
+from .foreign import RAW_HINT, TIFF_STARTS, described, heif_opened, is_heif
+from .png import SIGNATURE, chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
-FORMATS = ("JPEG", "PNG", "WEBP")
+    from .colour import Layers
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF")
 MAX_PIXELS = 64_000_000                  # a 61-megapixel camera
 # Above this many pixels a file must have at least 1/200 of the raw bytes: a photograph compresses 10 to 60 times,
 # and a few hundred bytes must not be able to claim hundreds of megabytes.
 FREE_PIXELS = 4096**2
 MAX_RATIO = 200
-PLAIN_MODES = ("RGB", "L")
-ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+SUBFILE_TYPE, REDUCED = 254, 1           # TIFF's tag of a page, and its bit for a smaller copy of another page
 GREY_NOTE = "grey repeated"
 JPEG_START = b"\xff\xd8\xff"
 JPEG_END, JPEG_SCAN = 0xD9, 0xDA
@@ -42,19 +45,22 @@ JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")           # one that ends
 JPEG_NOTHING = b"\xff\x00" * 12
 JPEG_LEFT_OVER = 16                      # bytes of a scan's end without which a sound file cannot be complete
 STRIP = 256                              # rows compared at once
+MAX_PAGES = 32                           # of a TIFF that are looked at: a pyramid of smaller copies has fewer
+_PILLOW_LIMIT = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
     """What to accept, and what pictures become."""
 
-    channels: int = 3                    # 3: grey is repeated; 1: colour becomes luma
+    channels: int | None = 3             # 3: grey is repeated; 1: colour becomes luma; None: as the picture is
     background: tuple[int, int, int] = (255, 255, 255)          # what shows through where a picture is transparent
     min_size: int = 250                  # pixels on the shorter side
     max_pixels: int = MAX_PIXELS
+    max_ratio: int | None = MAX_RATIO    # None: however few bytes the pixels come from
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
+        if self.channels not in (1, 3, None):
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
         if self.min_size < 1:
             raise ValueError(f"min_size must be at least 1, got {self.min_size}")
@@ -73,6 +79,8 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
     """Decode one picture; every failure is an Unusable with its reason."""
     if not data:
         raise Unusable(Reason.empty, "it has no bytes")
+    if what := described(data):
+        raise Unusable(Reason.wrong_format, what)
     if data.startswith(SIGNATURE):
         check_png(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
@@ -87,7 +95,9 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Unusable(Reason.bomb, str(error)) from error
     except UnidentifiedImageError as error:
-        raise Unusable(Reason.wrong_format, f"must be one of {', '.join(FORMATS)}") from error
+        if data.startswith(TIFF_STARTS):
+            raise Unusable(Reason.wrong_mode, "a TIFF whose kind of pixels cannot be read") from error
+        raise Unusable(Reason.wrong_format, f"must be one of {', '.join(FORMATS)}, HEIC") from error
     except MemoryError as error:
         raise Unusable(Reason.bomb, "it needs more memory than a picture may") from error
     except Exception as error:
@@ -100,30 +110,51 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
 def _decoded(data: bytes, options: DecodeOptions) -> Decoded:
     notes: list[str] = []
     scans = jpeg_scans(data)
-    with Image.open(io.BytesIO(scans.with_open_end(data) if scans else data), formats=FORMATS) as image:
+    with _opened(scans.with_open_end(data) if scans else data) as image:
         check_header(image, len(data), options)
         if scans and not scans.several:
             check_scan(data, scans.ends[0])
         noisy = _sums_of(scans.with_noise(data)) if scans and scans.several else None
         form = image.format or "?"
-        profile = image.info.get("icc_profile")
         image.load()
         if noisy is not None and noisy != _strip_sums(image):
             raise Unusable(Reason.truncated, "its scans end before the picture does")
-        upright: Image.Image = image
-        if orientation := _orientation(image):
-            notes.append(f"EXIF orientation {orientation}")
-            upright = ImageOps.exif_transpose(image)
-        plain = _plain(upright, options, notes)
-    if plain.mode == "RGB" and profile:
-        plain = _to_srgb(plain, profile, notes)
+        profile = profile_of(image, data, notes)
+        layers = split(_upright(image, notes), notes)
+    return Decoded(image=_flat(layers, profile, options, notes), format=form, notes=tuple(notes))
+
+
+def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+    if not (orientation := _orientation(image)):
+        return image
+    notes.append(f"EXIF orientation {orientation}")
+    return ImageOps.exif_transpose(image)
+
+
+def _flat(layers: Layers, profile: bytes | None, options: DecodeOptions, notes: list[str]) -> Image.Image:
+    """Colours to sRGB, then over the background, then to as many channels as are asked for."""
+    layers = replace(layers, colours=to_srgb(layers.colours, profile, notes))
+    if layers.alpha is not None:
+        notes.append("transparency over #{:02x}{:02x}{:02x}".format(*options.background))
+    plain = layers.over(options.background)
     if plain.mode == "L" and options.channels == 3:
         notes.append(GREY_NOTE)
-        plain = plain.convert("RGB")
-    elif plain.mode == "RGB" and options.channels == 1:
+        return plain.convert("RGB")
+    if plain.mode == "RGB" and options.channels == 1:
         notes.append("colour to luma")
-        plain = plain.convert("L")
-    return Decoded(image=plain, format=form, notes=tuple(notes))
+        return plain.convert("L")
+    return plain
+
+
+def _opened(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """Open without Pillow's own limit of pixels, which is one for the whole process: `check_header` has ours."""
+    heif = ("HEIF",) if is_heif(data) and heif_opened() else ()
+    with _PILLOW_LIMIT:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(data), formats=(*formats, *heif))
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def check_header(image: Image.Image, file_bytes: int, options: DecodeOptions) -> None:
@@ -132,27 +163,45 @@ def check_header(image: Image.Image, file_bytes: int, options: DecodeOptions) ->
     pixels = width * height
     if pixels > options.max_pixels:
         raise Unusable(Reason.bomb, f"at most {options.max_pixels} pixels, got {width}x{height}")
-    if pixels > FREE_PIXELS and pixels * 3 > MAX_RATIO * file_bytes:
+    if options.max_ratio and pixels > FREE_PIXELS and pixels * 3 > options.max_ratio * file_bytes:
         raise Unusable(Reason.bomb, f"{width}x{height} pixels cannot come from {file_bytes} bytes")
-    # A phone's JPEG may carry a depth or gain map as a second picture (MPO); the first one is the photograph.
-    frames = getattr(image, "n_frames", 1)
-    if image.format != "MPO" and (frames > 1 or getattr(image, "is_animated", False)):
-        raise Unusable(Reason.animated, f"{frames} frames")
-    if image.mode not in (*PLAIN_MODES, *ALPHA_MODES, "P", "1"):
-        raise Unusable(Reason.wrong_mode, f"must be 8-bit RGB, grey, palette or alpha, got {image.mode}")
+    check_frames(image)
+    if image.mode not in MODES:
+        raise Unusable(Reason.wrong_mode, f"must be RGB, grey, palette or CMYK of 8 or 16 bits, got {image.mode}")
     if min(width, height) < options.min_size:
         raise Unusable(Reason.too_small, f"at least {options.min_size} pixels a side, got {width}x{height}")
 
 
+def check_frames(image: Image.Image) -> None:
+    """Refuse several pictures in one file. The first one is the photograph in a phone's JPEG or HEIC, which may carry
+    a depth or gain map as a second one, and in a TIFF whose other pages are smaller copies of it."""
+    if image.format in ("MPO", "HEIF"):
+        return
+    frames = getattr(image, "n_frames", 1)
+    if image.format == "TIFF":
+        kinds = [_subfile_type(image, page) for page in range(min(frames, MAX_PAGES))]
+        image.seek(0)
+        if kinds[0] & REDUCED:
+            raise Unusable(Reason.wrong_format, RAW_HINT)
+        if frames > MAX_PAGES or not all(kind & REDUCED for kind in kinds[1:]):
+            raise Unusable(Reason.animated, f"{frames} pages: save the one that is meant")
+    elif frames > 1 or getattr(image, "is_animated", False):
+        raise Unusable(Reason.animated, f"{frames} frames")
+
+
+def _subfile_type(image: Image.Image, page: int) -> int:
+    image.seek(page)
+    kind = getattr(image, "tag_v2", {}).get(SUBFILE_TYPE, 0)
+    return kind if isinstance(kind, int) else 0
+
+
 def check_png(data: bytes) -> None:
-    """Walk the chunks of a PNG: Pillow checks no sums of pixel data, and reads 16 bits a channel as 8."""
+    """Walk the chunks of a PNG: Pillow checks no sums of pixel data."""
     kinds = set()
-    for kind, body, crc_holds in _png_chunks(data):
+    for kind, _, crc_holds in chunks(data):
         kinds.add(kind)
         if not crc_holds and not kind[0] & 0x20:                  # a capital first letter: a critical chunk
             raise Unusable(Reason.corrupt, f"the checksum of its {kind.decode('latin-1')} chunk is wrong")
-        if kind == b"IHDR" and len(body) == 13 and body[8] == 16:
-            raise Unusable(Reason.wrong_mode, "16 bits a channel")
         if kind == b"acTL":
             raise Unusable(Reason.animated, "an animated PNG")
         if kind == b"IEND":
@@ -219,7 +268,7 @@ def check_scan(data: bytes, end: int) -> None:
     """Find the only scan of a JPEG longer than its picture, as damage makes it; libjpeg just skips the rest."""
     end = len(data[:end].rstrip(b"\x00\xff"))
     try:
-        with Image.open(io.BytesIO(data[: end - JPEG_LEFT_OVER]), formats=("JPEG",)) as image:
+        with _opened(data[: end - JPEG_LEFT_OVER], ("JPEG",)) as image:
             image.draft(image.mode, (1, 1))                       # an eighth of the size: a fifth of the time
             image.load()
     except OSError:
@@ -228,7 +277,7 @@ def check_scan(data: bytes, end: int) -> None:
 
 
 def _sums_of(jpeg: bytes) -> list[int]:
-    with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
+    with _opened(jpeg, ("JPEG",)) as image:
         return _strip_sums(image)
 
 
@@ -238,19 +287,6 @@ def _strip_sums(image: Image.Image) -> list[int]:
     return [zlib.crc32(image.crop(box).tobytes()) for box in boxes]
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
-    view = memoryview(data)
-    at = len(SIGNATURE)
-    while at + 12 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + size
-        if end > len(data):
-            return
-        (crc,) = struct.unpack_from(">I", data, end - 4)
-        yield kind, view[at + 8 : end - 4], zlib.crc32(view[at + 4 : end - 4]) == crc
-        at = end
-
-
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation if it asks for something to be done, else 0. Damaged EXIF asks for nothing."""
     try:
@@ -258,40 +294,3 @@ def _orientation(image: Image.Image) -> int:
     except Exception:
         return 0
     return orientation if isinstance(orientation, int) and 2 <= orientation <= 8 else 0
-
-
-def _plain(image: Image.Image, options: DecodeOptions, notes: list[str]) -> Image.Image:
-    """The picture as RGB or L, without transparency."""
-    if image.mode == "1":
-        notes.append("black and white to grey")
-        return image.convert("L")
-    transparent = image.mode in ALPHA_MODES or "transparency" in image.info
-    if image.mode in PLAIN_MODES and not transparent:
-        return image.copy() if image.readonly else image
-    if not transparent:
-        notes.append("palette to colour")
-        return image.convert("RGB")
-    layered = image.convert("RGBA")
-    alpha = layered.getchannel("A")
-    if alpha.getextrema() == (255, 255):
-        return layered.convert("L" if image.mode in ("LA", "La", "L") else "RGB")
-    notes.append("transparency over {}".format("#{:02x}{:02x}{:02x}".format(*options.background)))
-    canvas = Image.new("RGB", layered.size, options.background)
-    canvas.paste(layered, mask=alpha)
-    return canvas
-
-
-def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
-    """Apply an embedded colour profile; one that cannot be read is noted, and the numbers taken as sRGB."""
-    try:
-        embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(embedded).casefold():
-            return image
-        srgb = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, embedded, srgb, outputMode="RGB")
-    except Exception:
-        notes.append("unreadable colour profile ignored")
-        return image
-    assert converted is not None
-    notes.append("colour profile to sRGB")
-    return converted

@@ -19,12 +19,12 @@ class Reason(StrEnum):
     empty = "empty"                      # no bytes at all
     too_big_file = "too big a file"      # more bytes than any photograph needs
     unreadable = "unreadable"            # the file system or the archive would not give it
-    wrong_format = "wrong format"        # not a JPEG, PNG or WebP, whatever its name says
+    wrong_format = "wrong format"        # none that is read here, whatever its name says
     corrupt = "corrupt"                  # the bytes break the rules of their format
     truncated = "truncated"              # the bytes end too early
     bomb = "decompression bomb"          # more pixels than allowed, or than its bytes could describe
-    animated = "animated"                # several frames
-    wrong_mode = "wrong mode"            # 16 bits a channel, CMYK and other colours that 8-bit RGB cannot hold
+    animated = "animated"                # several frames or pages
+    wrong_mode = "wrong mode"            # numbers that are no levels, or high dynamic range
     too_small = "too small"              # fewer pixels on the shorter side than asked for
     no_label = "no label"                # the others have one
     crashed = "crashed"                  # the process that decoded it died

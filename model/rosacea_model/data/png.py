@@ -32,6 +32,20 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     return SIGNATURE + b"".join(parts)
 
 
+def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
+    """Kind, body and whether the checksum holds, of each whole chunk of a PNG file."""
+    view = memoryview(data)
+    at = len(SIGNATURE)
+    while at + 12 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + size
+        if end > len(data):
+            return
+        (crc,) = struct.unpack_from(">I", data, end - 4)
+        yield kind, view[at + 8 : end - 4], zlib.crc32(view[at + 4 : end - 4]) == crc
+        at = end
+
+
 def _stored(data: bytes) -> Iterator[bytes]:
     """A zlib stream (RFC 1950) of stored blocks."""
     yield b"\x78\x01"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # What is looked at. Some of these are refused later, but a user should hear of a GIF, and need not of a README.
 PICTURE_SUFFIXES = frozenset((
     "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif", "jp2",
-    "jxl", "ppm", "pgm", "tga", "psd", "raw", "dng", "cr2", "nef",
+    "jxl", "ppm", "pgm", "tga", "psd", "raw", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "dcm", "dicom",
 ))
 SHARD = re.compile(r"\d{5}")
 MAX_FLOAT32 = 3.4e38                     # training takes label vectors as 32-bit floats

@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .bars import Bar, find_bar
-from .decode import DecodeOptions, decode
+from .decode import MAX_PIXELS, DecodeOptions, decode
 from .errors import Reason, Unusable
 from .hashes import thumbnail
 from .png import encode_png
 from .resize import Filter, Fit, to_square
 from .source import Picture, Reader
 from .upscaled import Enlargement, find_enlargement
+from .zipread import MAX_MEMBER_BYTES
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from numpy.typing import NDArray
 
-MEMORY_BYTES = 2**30                     # beyond what the idle process has mapped
+MEMORY_BYTES = 2**30                     # beyond what the idle process has mapped, for MAX_PIXELS
+FILE_BYTES_PER_PIXEL = 8                 # 16 bits and transparency, not compressed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ def prepare_picture(reader: Reader, picture: Picture, options: WorkOptions) -> O
     try:
         if picture.problem:
             raise Unusable(picture.reason, picture.problem)
-        data = reader.read(picture.name, picture.member)
+        data = reader.read(picture.name, picture.member, most_bytes(options.decode))
     except Unusable as reason:
         return reason
     try:
@@ -97,10 +99,15 @@ def prepare_picture(reader: Reader, picture: Picture, options: WorkOptions) -> O
     )
 
 
+def most_bytes(options: DecodeOptions) -> int:
+    """How large a file may be: a TIFF or BMP need not be compressed."""
+    return max(MAX_MEMBER_BYTES, FILE_BYTES_PER_PIXEL * options.max_pixels)
+
+
 def serve(connection: Connection, path: Path, options: WorkOptions) -> None:
     """Answer pictures with outcomes until the parent hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)             # the parent decides when to stop
-    _limit_memory()
+    _limit_memory(MEMORY_BYTES * max(options.decode.max_pixels, MAX_PIXELS) // MAX_PIXELS)
     reader = Reader(path)
     connection.send(None)                                    # ready
     while True:
@@ -114,9 +121,9 @@ def serve(connection: Connection, path: Path, options: WorkOptions) -> None:
             connection.send(Unusable(Reason.bomb, "it needs more memory than a picture may"))
 
 
-def _limit_memory() -> None:
+def _limit_memory(most: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     statm = Path("/proc/self/statm")
     if statm.exists():
         mapped = int(statm.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + most,) * 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
@@ -100,6 +101,8 @@ def train(
     # A run that goes on has its networks, and need not be told again where they came from.
     source = load_source(init_from, allow_partial=allow_partial) if init_from and before is None else None
     config = config_for(images, source, preset, stated, before)
+    if before is None:
+        check_images(images)
     if dry_run:
         typer.echo(config.to_json(), nl=False)
     else:
@@ -142,6 +145,13 @@ def open_images(
     if cond and not images.label_dim:
         raise ValueError(f"--cond needs labels, and {data} has none: neither class folders nor a dataset.json")
     return images
+
+
+def check_images(images: FaceDataset) -> None:
+    """Find what cannot be learnt from before there is a run; each process that torchrun started reads its share."""
+    from .distributed import processes
+
+    images.check(rank=int(os.environ.get("RANK", "0")), world=processes())
 
 
 def config_for(

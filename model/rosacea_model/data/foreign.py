@@ -1,0 +1,63 @@
+"""What a file is that is no picture for us, told by its first bytes, and what its owner can do about it."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
+AVIF_BRANDS = frozenset((b"avif", b"avis"))
+HEIC_HINT = ("a HEIC picture, which needs one more package: pip install 'rosacea[heic]' (or pip install pillow-heif); "
+             "or let the phone export JPEG")
+DICOM_HINT = ("a DICOM file: export it as PNG or TIFF, with dcm2img of DCMTK for example, and look that no name is "
+              "burnt into the picture")
+STARTS = {
+    b"GIF8": "a GIF: save it as PNG",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000: save it as PNG or TIFF",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL: save it as PNG or JPEG",
+    b"\xff\x0a": "JPEG XL: save it as PNG or JPEG",
+    b"8BPS": "a Photoshop file: export it as PNG or TIFF",
+    b"%PDF": "a PDF: export its pictures",
+    b"FUJIFILMCCD-RAW": "a camera's raw file: develop it to TIFF or JPEG",
+    b"version https://git-lfs": "a Git LFS pointer, not the picture: run git lfs pull",
+    b"<svg": "an SVG drawing: export it as PNG",
+}
+CR2_START = b"II*\x00\x10\x00\x00\x00CR"
+TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+RAW_HINT = "a camera's raw file, whose first picture is a preview: develop it to TIFF or JPEG"
+# DICOM without its preamble begins with group 2 or 8, in little-endian order.
+DICOM_GROUPS = (b"\x02\0\0\0UL", *(b"\x08\0" + element + b"\0" for element in (b"\0", b"\1", b"\5", b"\10")))
+
+
+def described(data: bytes) -> str:
+    """What such a file is and what to do about it; "" where nothing is known to be wrong with its kind."""
+    if data[128:132] == b"DICM" or data.startswith(DICOM_GROUPS):
+        return DICOM_HINT
+    if is_heif(data) and not heif_opened():
+        return HEIC_HINT
+    if data.startswith(CR2_START):
+        return RAW_HINT
+    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start[:14].lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page, not a picture: download the picture again"
+    return next((what for first, what in STARTS.items() if data.startswith(first) or start.startswith(first)), "")
+
+
+def is_heif(data: bytes) -> bool:
+    """Whether a file is HEIC, by the brands at its start; AVIF has the same container."""
+    if data[4:8] != b"ftyp":
+        return False
+    size = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, size, 4))}
+    return bool(brands & HEIF_BRANDS) and not brands & AVIF_BRANDS
+
+
+@functools.cache
+def heif_opened() -> bool:
+    """Whether pillow-heif is there; if so, Pillow opens HEIC from now on."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return False
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False)
+    return True
