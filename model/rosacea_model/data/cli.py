@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,18 @@ from ..phantom.command import phantom
 from . import show as showing
 from .decode import DecodeOptions
 from .errors import DataRejected, Unusable, printable
-from .prepare import Finding, PrepareOptions, Result, Spool, found_counts, holdout_path, named
+from .prepare import (
+    Finding,
+    NothingLeft,
+    PrepareOptions,
+    Result,
+    Spool,
+    astray_labels,
+    class_names,
+    found_counts,
+    holdout_path,
+    named,
+)
 from .prepare import prepare as run_prepare
 from .progress import told_progress
 from .report import findings_sheet, report_json, report_path, sheet_path
@@ -23,6 +35,8 @@ from .resize import Filter, Fit
 from .worker import WorkOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from PIL import Image
 
 app = typer.Typer(
@@ -87,6 +101,9 @@ def prepare(
     try:
         with told_progress(console, "pictures") as progress:
             result = run_prepare(source, out, options, progress=progress, after=draw)
+    except NothingLeft as error:
+        write_atomically(report_path(out), report_json(error.result, out))
+        raise DataRejected(f"{error}; report: {report_path(out)}") from error
     except Unusable as error:
         console.print(f"stopped: {error}", style="red", markup=False)
         raise typer.Exit(STRICT_EXIT) from error
@@ -125,6 +142,8 @@ def _tell(console: Console, result: Result, out: Path, has_sheet: bool) -> None:
             console.print(f"left out {printable(name)}: {problem}", markup=False, soft_wrap=True)
         if len(result.unusable) > LISTED:
             console.print(f"... and {len(result.unusable) - LISTED} more, see the report")
+    for line in _told_labels(result):
+        console.print(printable(line), markup=False, soft_wrap=True)
     found = {name: count for name, count in found_counts(result).items() if count}
     console.print(
         f"{len(result.source.pictures)} files: {len(result.training())} for training, {len(result.held_out)} held out, "
@@ -138,6 +157,19 @@ def _tell(console: Console, result: Result, out: Path, has_sheet: bool) -> None:
     written = [out, *([holdout_path(out)] if result.options.holdout else []), report_path(out)]
     for path in [*written, *([sheet_path(out)] if has_sheet else [])]:
         typer.echo(str(path))
+
+
+def _told_labels(result: Result) -> Iterator[str]:
+    """Which number each class has got, and what was not taken literally."""
+    names = class_names(result)
+    per_class = Counter(kept.picture.label for kept in result.kept)
+    if names:
+        told = [f"{number} = {name} ({per_class[number]})" for number, name in enumerate(names[:LISTED])]
+        yield "classes: " + ", ".join([*told, *(["..."] if len(names) > LISTED else [])])
+    if result.source.renamed:
+        yield f"{result.source.renamed} labels name their picture in another case or with another suffix"
+    if (astray := astray_labels(result.source)) and not result.options.hash_names:
+        yield astray.removeprefix("; ")
 
 
 def _pixel_limits(max_pixels: int | None) -> dict[str, Any]:

@@ -185,7 +185,8 @@ def _label_matrix(path: Path, pictures: Sequence[Picture], source: Source) -> ND
     if closed := [picture for picture in pictures if picture.reason is not Reason.no_label]:
         raise DataRejected(f"{path}: {closed[0].name}: {closed[0].problem}")
     if missing := [picture.name for picture in pictures if picture.problem]:
-        raise DataRejected(f"{path}: {len(missing)} of {len(pictures)} images have no label, such as {missing[0]}")
+        told = f"{path}: {len(missing)} of {len(pictures)} images have no label, such as {missing[0]}"
+        raise DataRejected(told + (f"; a label without an image is {source.astray[0]}" if source.astray else ""))
     labels = [picture.label for picture in pictures]
     if labels[0] is None:
         return np.zeros((len(labels), 0), np.float32)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from .errors import DataRejected
 from .hashes import groups
+from .names import decoded, matched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -28,23 +29,34 @@ def read_subjects(path: Path) -> dict[str, str]:
 def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
     """Line, file and subject of each row."""
     try:
-        rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), skipinitialspace=True)
-        columns = [column.strip() for column in rows.fieldnames or ()]
+        rows = csv.DictReader(io.StringIO(decoded(path.read_bytes()), newline=""), skipinitialspace=True)
+        columns = [column.strip().casefold() for column in rows.fieldnames or ()]
         if not {"file", "subject"} <= set(columns):
-            raise DataRejected(f"{path}: needs the columns file and subject, got {', '.join(columns) or 'none'}")
+            hint = _separated_otherwise(columns)
+            raise DataRejected(f"{path}: needs the columns file and subject, got {', '.join(columns) or 'none'}{hint}")
         rows.fieldnames = columns
         for row in rows:
             yield rows.line_num, (row["file"] or "").strip().replace("\\", "/"), (row["subject"] or "").strip()
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataRejected(f"{path}: not readable as a CSV: {error}") from error
 
 
-def check_subjects(path: Path, subjects: Mapping[str, str], names: Set[str]) -> None:
-    """Every row must name a picture: a list that misses its pictures would hold out nobody's, and say nothing."""
-    strangers = sorted(set(subjects) - names)
+def _separated_otherwise(columns: Sequence[str]) -> str:
+    header = "".join(columns)
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if mark in header:
+            return f": its columns are separated by {name}; save it with commas"
+    return ""
+
+
+def subjects_of(path: Path, subjects: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Picture -> subject. Every row must name a picture: a list that misses its pictures would hold out nobody's."""
+    found = matched(subjects, names)
+    strangers = sorted(set(subjects) - set(found))
     if strangers or not subjects:
-        raise DataRejected(f"{path}: {len(strangers)} of its {len(subjects)} files are no picture of the source"
-                           + (f", such as {strangers[0]}" if strangers else ""))
+        such = f", such as {strangers[0]}; a picture of the source is {names[0]}" if strangers and names else ""
+        raise DataRejected(f"{path}: {len(strangers)} of its {len(subjects)} files are no picture of the source{such}")
+    return {found[name]: subject for name, subject in subjects.items()}
 
 
 def same_subject(names: Sequence[str], subjects: Mapping[str, str]) -> list[tuple[int, int]]:

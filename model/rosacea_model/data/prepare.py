@@ -22,7 +22,7 @@ import numpy as np
 
 from .errors import DataRejected, Unusable
 from .hashes import SIDE, Pair, groups, near_duplicates
-from .holdout import check_subjects, read_subjects, same_subject, set_aside
+from .holdout import read_subjects, same_subject, set_aside, subjects_of
 from .pool import outcomes
 from .source import Picture, Source, open_source
 from .writer import FORMAT, MAX_CLASSES, OWNER_FIELDS, DatasetWriter
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from .worker import Prepared, WorkOptions
 
     Progress = Callable[[int, int], None]
+
+
+NAMED = 5                                # unusable pictures that an error names; the report has them all
 
 
 class Finding(StrEnum):
@@ -120,6 +123,14 @@ class Result:
         return [place for place in range(len(self.kept)) if place not in self.excluded and place not in self.held_out]
 
 
+class NothingLeft(DataRejected):
+    """No picture can be written; what was found is in `result` all the same."""
+
+    def __init__(self, result: Result, message: str) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 @dataclass(frozen=True)
 class Spool:
     """The temporary files: PNGs end to end, and thumbnails."""
@@ -174,13 +185,13 @@ def prepare(
     subjects = read_subjects(options.subjects) if options.subjects else {}
     source = open_source(path, labels=options.labels)
     if options.subjects:
-        check_subjects(options.subjects, subjects, {picture.name for picture in source.pictures})
+        subjects = subjects_of(options.subjects, subjects, [picture.name for picture in source.pictures])
     result = Result(source=source, options=options)
     with tempfile.TemporaryFile(dir=out.parent) as pngs, tempfile.TemporaryFile(dir=out.parent) as thumbnails:
         spool = Spool(pngs, thumbnails)
         _decode_all(result, spool, progress)
         if not result.kept:
-            raise DataRejected(f"{path}: no usable picture among {len(source.pictures)}{_told(result.unusable)}")
+            raise NothingLeft(result, f"{path}: {_why_unusable(result)}")
         _find_duplicates(result, spool.all_thumbnails())
         _exclude(result)
         _set_aside(result, subjects)
@@ -282,7 +293,7 @@ def _write(result: Result, spool: Spool, out: Path) -> None:
         parts.append((holdout_path(out), sorted(result.held_out)))
     for path, places in parts:
         if not places:
-            raise DataRejected(f"{path.name}: no picture left for it; {_why_none(result)}")
+            raise NothingLeft(result, f"{path.name}: no picture left for it; {_why_none(result)}")
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as folder:
         for path, places in parts:
             _write_part(result, spool, Path(folder) / path.name, places)
@@ -327,7 +338,7 @@ def _datasheet(result: Result, places: Sequence[int], counted: Mapping[str, obje
         "before": {key: before[key] for key in ("images", "filters", "sources") if key in before} if ours else None,
     }
     owners = {key: before[key] for key in OWNER_FIELDS if key in before} if ours else {}
-    names = _class_names(result)
+    names = class_names(result)
     classes = {"classes": names} if names else {}
     return {"filters": _filters(result), "sources": [source], **classes, **owners}
 
@@ -340,7 +351,7 @@ def _without_truth(sheet: Mapping[str, object]) -> dict[str, object]:
     return {**sheet, "phantoms": {key: value for key, value in drawn.items() if key != "truth"}}
 
 
-def _class_names(result: Result) -> list[str]:
+def class_names(result: Result) -> list[str]:
     """A name, or else its number, for every class: a part that lacks the last classes must not have narrower labels."""
     names = result.source.classes if result.options.labels else ()
     top = max((kind for one in result.kept if (kind := _class(one.picture)) is not None), default=-1)
@@ -383,6 +394,26 @@ def found_counts(result: Result) -> dict[str, int]:
     }
 
 
-def _told(unusable: Sequence[tuple[Picture, Unusable]]) -> str:
-    counts = Counter(problem.reason.value for _, problem in unusable)
-    return ": " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common()) if counts else ""
+def _why_unusable(result: Result) -> str:
+    """How many pictures have which reason, the first of them by name, and what was found instead of pictures."""
+    source, hashed = result.source, result.options.hash_names
+    told = f"no usable picture among {len(source.pictures)}"
+    counts = Counter(problem.reason.value for _, problem in result.unusable)
+    if counts:
+        told += ": " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    first = [f"{named(picture, problem.sha256, hashed=hashed)}: {problem}"
+             for picture, problem in result.unusable[:NAMED]]
+    told = "; ".join([told, *first])
+    if source.others and not source.pictures:
+        told += "; other files: " + ", ".join(f"{count} {suffix or 'without a suffix'}"
+                                              for suffix, count in list(source.others.items())[:NAMED])
+    return told if hashed else told + astray_labels(source)
+
+
+def astray_labels(source: Source) -> str:
+    """A name of each side, where labels are of files that are not there."""
+    if not source.astray:
+        return ""
+    there = f", where a picture is called {source.pictures[0].name}" if source.pictures else ""
+    such = f"such as {source.astray[0]}{there}"
+    return f"; dataset.json has {len(source.astray)} labels of files that are not there, {such}"

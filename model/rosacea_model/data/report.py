@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .prepare import found_counts, holdout_path, named
+from .prepare import class_names, found_counts, holdout_path, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,6 +50,7 @@ def report_json(result: Result, out: Path) -> bytes:
     entries = {
         "format": FORMAT,
         "counts": counts(result),
+        "classes": class_names(result),
         "unusable": [{"file": named(picture, problem.sha256, hashed=hashed),
                       "reason": problem.reason.value, "detail": problem.detail}
                      for picture, problem in result.unusable],

@@ -1,8 +1,9 @@
 """Where pictures come from: a folder or a zip, listed without opening a single picture.
 
-Labels come from a `dataset.json` at the top, or else from the top-level sub-folders, one class each in the order of
-their names. Sub-folders that only number their contents (`00000/`), or a single one, are no classes. A zip whose
-pictures all lie in one folder, as zips of a folder do, is read as if that folder were its top.
+Labels come from a `dataset.json` at the top, or else from the top-level sub-folders, one class each in natural order (2
+before 10). Sub-folders that only number their contents (`00000/`), or a single one, are no classes. Names are compared
+in one Unicode form. A zip whose pictures all lie in one folder, as zips of a folder do, is read as if that folder were
+its top.
 Hidden files are left out and counted; so are links that lead out of the folder, and files with another suffix.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from .errors import DataRejected, Reason, Unusable
+from .names import decoded, matched, natural, plain
 from .writer import DATASHEET_NAME, FACTS_NAME, LABELS_NAME, MAX_FACTS_LINE_BYTES, OWN_NAMES, own_bytes
 from .zipread import MAX_ENTRIES, MAX_MEMBER_BYTES, Member, read_directory, read_member
 
@@ -34,6 +36,7 @@ SHARD = re.compile(r"\d{5}")
 MAX_FLOAT32 = 3.4e38                     # training takes label vectors as 32-bit floats
 MAX_FOLDERS = 100                        # one inside another
 MAX_DEPTH = 200                          # of JSON: writing it again takes a call for each level
+Label = int | tuple[float, ...]
 OPENERS = (1024, 4)                      # brackets in dataset.json: for itself, and for each image
 
 
@@ -64,6 +67,8 @@ class Source:
     pictures: tuple[Picture, ...]
     classes: tuple[str, ...] = ()                # names of classes 0, 1, ...; empty when unknown
     datasheet: Mapping[str, object] | None = None
+    astray: tuple[str, ...] = ()                 # names in dataset.json that are no picture here
+    renamed: int = 0                             # names in it that differ from their picture's in case or suffix
     hidden: int = 0
     links: int = 0                               # symlinks that lead out, which nobody follows
     others: Mapping[str, int] = field(default_factory=dict)     # suffix -> files that are no pictures
@@ -242,8 +247,8 @@ class _OwnFiles:
             return None
         try:
             most = own_bytes(name, self.pictures)
-            return self.reader.read(self.top + name, self.names[name], most).decode("utf-8-sig")
-        except (Unusable, UnicodeDecodeError) as error:
+            return decoded(self.reader.read(self.top + name, self.names[name], most))
+        except (Unusable, ValueError) as error:
             raise DataRejected(f"{name}: {error}") from error
 
     def datasheet(self) -> dict[str, object] | None:
@@ -254,14 +259,14 @@ class _OwnFiles:
             raise DataRejected(f"{DATASHEET_NAME}: must be a JSON object")
         return sheet
 
-    def labels(self) -> dict[str, int | tuple[float, ...]] | None:
-        """The labels of dataset.json by file name."""
+    def labels(self, classes: Sequence[str]) -> tuple[dict[str, Label] | None, tuple[str, ...]]:
+        """The labels of dataset.json by file name, and the names of its classes: those of the datasheet, or its own."""
         text = self.text(LABELS_NAME) or ""
         fixed, each = OPENERS
         # A small file of nothing but brackets would become objects of many times its size.
         if text.count("[") + text.count("{") > fixed + each * self.pictures:
             raise DataRejected(f"{LABELS_NAME}: too many brackets for the labels of {self.pictures} pictures")
-        return read_labels(_parsed(LABELS_NAME, text))
+        return read_labels(_parsed(LABELS_NAME, text), classes)
 
     def facts(self) -> dict[str, tuple[str, str]]:
         """For each image its line of facts.jsonl, and the SHA-256 in it."""
@@ -280,17 +285,23 @@ class _OwnFiles:
 
 def _source(path: Path, listing: Listing, own: _OwnFiles, *, labels: bool) -> Source:
     datasheet = own.datasheet()
-    inside = {name.removeprefix(listing.top): name for name in sorted(listing.pictures)}
+    inside = {name.removeprefix(listing.top): name for name in sorted(listing.pictures, key=natural)}
     classes: tuple[str, ...] = ()
-    given: dict[str, int | tuple[float, ...]] | None = None
+    given: dict[str, Label] | None = None
+    astray: tuple[str, ...] = ()
+    renamed = 0
     if labels and LABELS_NAME in listing.own:
-        given = own.labels()
-        stated = (datasheet or {}).get("classes") or ()
-        classes = tuple(stated) if isinstance(stated, list) and all(isinstance(name, str) for name in stated) else ()
+        stated, classes = own.labels(_stated_classes(datasheet))
+        if stated is not None:
+            files = matched(stated, inside)
+            given = {file: stated[name] for name, file in files.items()}
+            astray = tuple(name for name in stated if name not in files)
+            renamed = sum(plain(name) != plain(file) for name, file in files.items())
     elif labels and (classes := class_folders(inside)):
         order = {name: number for number, name in enumerate(classes)}
-        given = {name: order[name.partition("/")[0]] for name in inside if "/" in name}
+        given = {name: order[_top(name)] for name in inside if "/" in name}
     facts = own.facts()
+    facts_of = {file: facts[name] for name, file in matched(facts, inside).items()}
     pictures = [
         Picture(
             name=name,
@@ -300,12 +311,23 @@ def _source(path: Path, listing: Listing, own: _OwnFiles, *, labels: bool) -> So
             facts_sha256=sha256,
             problem=_label_problem(short, given, classes),
         )
-        for short, name in inside.items() for line, sha256 in [facts.get(short, ("", ""))]
+        for short, name in inside.items() for line, sha256 in [facts_of.get(short, ("", ""))]
     ]
     closed = [Picture(name=name or ".", problem=why, reason=Reason.unreadable)
               for name, why in sorted(listing.closed.items()) if not _hidden(name)]
-    return Source(path=path, pictures=(*pictures, *closed), classes=classes, datasheet=datasheet, hidden=listing.hidden,
-                  links=listing.links, others=dict(sorted(listing.others.items())))
+    return Source(path=path, pictures=(*pictures, *closed), classes=classes, datasheet=datasheet, astray=astray,
+                  renamed=renamed, hidden=listing.hidden, links=listing.links,
+                  others=dict(sorted(listing.others.items())))
+
+
+def _stated_classes(datasheet: Mapping[str, object] | None) -> tuple[str, ...]:
+    stated = (datasheet or {}).get("classes")
+    return tuple(stated) if isinstance(stated, list) and all(isinstance(name, str) for name in stated) else ()
+
+
+def _top(name: str) -> str:
+    """The class folder of a picture."""
+    return plain(name).partition("/")[0]
 
 
 def _label_problem(name: str, given: Mapping[str, object] | None, classes: Sequence[str]) -> str:
@@ -316,19 +338,28 @@ def _label_problem(name: str, given: Mapping[str, object] | None, classes: Seque
 
 def class_folders(names: Iterable[str]) -> tuple[str, ...]:
     """The top-level folders that are classes: two or more of them, and not mere numbered shelves."""
-    folders = sorted({name.partition("/")[0] for name in names if "/" in name})
+    folders = sorted({_top(name) for name in names if "/" in name}, key=natural)
     return () if len(folders) < 2 or all(SHARD.fullmatch(folder) for folder in folders) else tuple(folders)
 
 
-def read_labels(content: object) -> dict[str, int | tuple[float, ...]] | None:
-    """The labels of a dataset.json by file name, or None for `{"labels": null}`; all must be of one kind."""
+def read_labels(content: object, classes: Sequence[str] = ()) -> tuple[dict[str, Label] | None, tuple[str, ...]]:
+    """The labels of a dataset.json by file name, or None for `{"labels": null}`; all must be of one kind.
+
+    Labels may be names: of `classes`, or else of classes in natural order, which come back beside the labels.
+    """
     if not isinstance(content, dict) or "labels" not in content:
         raise DataRejected(f'{LABELS_NAME}: must be an object {{"labels": ...}}')
     if content["labels"] is None:
-        return None
+        return None, tuple(classes)
     pairs = content["labels"].items() if isinstance(content["labels"], dict) else content["labels"]
     try:
-        labels = {_name(name): _label(label) for name, label in pairs}
+        stated = [(_name(name), label) for name, label in pairs]
+        names = _names_of_classes([label for _, label in stated], classes)
+        labels: dict[str, Label] = {}
+        for name, label in stated:
+            number = _label(label, names)
+            if labels.setdefault(name, number) != number:
+                raise ValueError(f"{name} has two, {labels[name]} and {number}")
     except (TypeError, ValueError, OverflowError) as error:
         raise DataRejected(f"{LABELS_NAME}: labels must be pairs of a file name and a class or vector: {error}") \
             from error
@@ -336,7 +367,16 @@ def read_labels(content: object) -> dict[str, int | tuple[float, ...]] | None:
     if len(kinds) > 1:
         told = ", ".join(f"{count} of width {width}" if width else f"{count} classes" for width, count in kinds.items())
         raise DataRejected(f"{LABELS_NAME}: labels must all be of one kind, got {told}")
-    return labels
+    return labels, names
+
+
+def _names_of_classes(labels: Sequence[object], classes: Sequence[str]) -> tuple[str, ...]:
+    """The stated classes; where every label is a name, and not all of them are stated, those names in natural order."""
+    texts = {plain(label) for label in labels if isinstance(label, str)}
+    named = labels and all(isinstance(label, str) for label in labels) and not all(text.isdecimal() for text in texts)
+    if not named or texts <= {plain(name) for name in classes}:
+        return tuple(classes)
+    return tuple(sorted(texts, key=natural))
 
 
 def _name(name: object) -> str:
@@ -345,7 +385,13 @@ def _name(name: object) -> str:
     return name.replace("\\", "/")
 
 
-def _label(label: object) -> int | tuple[float, ...]:
+def _label(label: object, classes: Sequence[str]) -> Label:
+    """A class number, also as `0.0`, `"0"` or the name of a class; or a vector."""
+    if isinstance(label, str):
+        names = [plain(name) for name in classes]
+        label = names.index(plain(label)) if plain(label) in names else int(label) if label.isdecimal() else label
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < 2**31:
         return label
     if isinstance(label, list) and label and all(_is_number(value) for value in label):
