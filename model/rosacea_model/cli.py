@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .fidelity.cli import check_phantoms
-from .modelfile import ModelFile, read_header, verify
+from .modelfile import ModelFile, name_classes, read_header, verify
 from .tensors import is_buffer
 
 if TYPE_CHECKING:
@@ -53,18 +53,24 @@ OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Model fol
 Name = Annotated[str | None, typer.Option(help="Name of the model; unset = the name of the folder.")]
 
 
+Classes = Annotated[
+    str, typer.Option("--classes", metavar="NAMES", help="Names of classes 0, 1, ...: none,mild,severe; or a data set.")
+]
+
+
 @app.command("import")
 def import_snapshot(
     snapshot: Annotated[Path, typer.Argument(metavar="SNAPSHOT", help="A .pkl or .pt checkpoint.")],
     out: OutFolder,
     name: Name = None,
+    classes: Classes = "",
     force: Annotated[bool, typer.Option("--force", help="Replace the model that DIR holds.")] = False,
 ) -> None:
     """Turn a StyleGAN2 checkpoint into a model folder, without running anything that is in it."""
     from .legacy.importer import import_checkpoint
 
     with _working(f"reading {snapshot}"):
-        report = import_checkpoint(snapshot, out, name or _folder_name(out), force=force)
+        report = import_checkpoint(snapshot, out, name or _folder_name(out), force=force, classes=class_names(classes))
     _print_table(_import_facts(report), title=f"imported {snapshot.name}")
 
 
@@ -95,6 +101,17 @@ def show_info(
         typer.echo(json.dumps(facts, indent=2))
     else:
         _print_table(_flat(facts), title=str(model))
+
+
+@app.command("classes")
+def show_classes(
+    model: ModelPath,
+    names: Annotated[str, typer.Argument(metavar="[NAMES]", help="none,mild,severe; or a data set.")] = "",
+) -> None:
+    """Tell the names of a model's classes, or give them names; its digest stays, a signature has to be made anew."""
+    file = name_classes(model, class_names(names)) if names else verify(model)
+    for number, name in enumerate(file.classes):
+        typer.echo(f"{number} {name}")
 
 
 @app.command("sign")
@@ -141,6 +158,17 @@ def new_model(
 app.command("check-phantoms")(check_phantoms)
 
 
+def class_names(text: str) -> tuple[str, ...]:
+    """The names that an option states: itself, or those that a data set has for its classes."""
+    if not text or not Path(text).exists():
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+    from .data.source import open_source
+
+    if not (names := open_source(Path(text)).classes):
+        raise ValueError(f"{text}: the data set has no names for its classes")
+    return names
+
+
 def infer_format(out: Path) -> Format:
     """What a path asks for: *.mar an archive, *.onnx ONNX, and a folder or no suffix a model store."""
     if out.suffix == ".mar":
@@ -164,6 +192,7 @@ def model_facts(file: ModelFile) -> dict[str, Any]:
         "tensors": len(sizes),
         "parameters": sum(sizes.values()) - buffers,
         "buffers": buffers,
+        **({"classes": ", ".join(file.classes)} if file.classes else {}),
         "config": asdict(file.config),
     }
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .classes import FACT, check_classes, classes_fact, classes_of
 from .config import GeneratorConfig
 from .contents import METADATA, check_finite, check_layout, check_metadata, parse_json
 from .errors import ModelRejected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from io import BufferedReader
 
 WEIGHTS_NAME = "generator.safetensors"
@@ -41,6 +42,7 @@ class ModelFile:
     digest: str                  # SHA-256 of the file, lower-case hexadecimal
     config: GeneratorConfig
     note: str = ""               # shown to people, e.g. that the weights are untrained
+    classes: tuple[str, ...] = ()    # names of classes 0, 1, ...; empty where they have none
 
 
 def locate(path: Path) -> Path:
@@ -56,7 +58,8 @@ def verify(path: Path | str) -> ModelFile:
     that this package wrote, or when the tensors do not fit the config, so that the file could not be loaded.
     """
     weights = locate(Path(path))
-    manifest = read_manifest(weights.with_name(MANIFEST_NAME))
+    beside = weights.with_name(MANIFEST_NAME)
+    manifest = read_manifest(beside)
     with _opened(weights) as file:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
         if actual != manifest["digest"]:
@@ -66,7 +69,8 @@ def verify(path: Path | str) -> ModelFile:
         config = _config(header, weights)
         check_layout(header, config, os.fstat(file.fileno()).st_size - file.tell(), weights)
     return ModelFile(
-        name=manifest["name"], path=weights, digest=actual, config=config, note=manifest.get("note", "")
+        name=manifest["name"], path=weights, digest=actual, config=config, note=manifest.get("note", ""),
+        classes=classes_of(manifest.get(FACT, ""), config.c_dim, beside),
     )
 
 
@@ -114,6 +118,17 @@ def write_manifest(folder: Path, *, name: str, digest: str, **facts: str) -> Non
     """Write `model.json` beside the weights: name, digest and whatever else is worth telling."""
     manifest = {"name": check_name(name), "digest": digest, **facts}
     write_atomically(folder / MANIFEST_NAME, (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def name_classes(path: Path, names: Sequence[str]) -> ModelFile:
+    """Give the classes of a model these names, or none, in its manifest; its digest stays. ValueError for bad names."""
+    file = verify(path)
+    if names:
+        check_classes(names, file.config.c_dim)
+    manifest = read_manifest(file.path.with_name(MANIFEST_NAME))
+    manifest.pop(FACT, None)
+    write_manifest(file.path.parent, **manifest, **classes_fact(names))
+    return verify(path)
 
 
 def read_bytes(file: ModelFile) -> bytes:

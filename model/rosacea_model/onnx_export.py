@@ -25,6 +25,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from .classes import classes_fact
 from .errors import ModelError
 from .model import Model
 from .modelfile import write_atomically
@@ -185,6 +186,7 @@ def _tidy(proto: onnx.ModelProto, model: Model, noise: OnnxNoise) -> None:
         "note": model.file.note,
         "digest": model.file.digest,
         "config": model.config.to_json(),
+        **classes_fact(model.file.classes),
         "seed": SEED_SCHEME,
         "noise": NOISE_SCHEME if noise == "input" else "const",
         "pixels": PIXEL_SCHEME,

@@ -166,10 +166,10 @@ def test_the_suffix_says_the_format(tmp_path: Path) -> None:
 def test_import_reads_a_snapshot_and_reports_it(golden: Path, tmp_path: Path) -> None:
     snapshot = golden / "conditional" / "network-snapshot-000000.pkl"
 
-    output = run("import", snapshot, "--out", tmp_path / "imported", "--name", "golden")
+    output = run("import", snapshot, "--out", tmp_path / "imported", "--name", "golden", "--classes", "a,b,c,d")
 
     file = verify(tmp_path / "imported")
-    assert (file.name, file.config.c_dim) == ("golden", 4)
+    assert (file.name, file.config.c_dim, file.classes) == ("golden", 4, ("a", "b", "c", "d"))
     assert file.digest in told(output)
     assert "G_ema" in output
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from rosacea_model import GeneratorConfig, Model, ModelError, load, onnx_export, weights
+from rosacea_model.classes import classes_fact
 from rosacea_model.fresh import fresh_model
 from rosacea_model.onnx_export import OPSET, check_inputs, export_onnx
 from rosacea_model.sample import latents, noise_images
@@ -40,7 +41,8 @@ def build(folder: Path, **settings: Any) -> Model:
     for key in tensors:
         if key.endswith("noise_strength"):
             tensors[key] = torch.full_like(tensors[key], 0.3)
-    weights.save(folder, config, tensors, name="small", note="for tests")
+    names = classes_fact([f"grade {number}" for number in range(config.c_dim)])
+    weights.save(folder, config, tensors, name="small", note="for tests", **names)
     return load(folder)
 
 
@@ -151,6 +153,8 @@ def test_the_file_says_what_it_is(exported: Exported) -> None:
     assert GeneratorConfig.from_json(facts["config"]) == exported.model.config
     assert facts["digest"] == exported.model.file.digest
     assert (facts["name"], facts["note"]) == ("small", "for tests")
+    assert tuple(json.loads(facts.get("classes", "[]"))) == exported.model.file.classes
+    assert len(exported.model.file.classes) == exported.model.config.c_dim
     assert "numpy.random.RandomState(seed).randn(1, z_dim)" in facts["seed"]
 
 

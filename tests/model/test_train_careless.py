@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from rosacea_model.data.dataset import FaceDataset
 from rosacea_model.data.errors import DataRejected
+from rosacea_model.modelfile import verify
 from rosacea_model.training import checkpoint, cli
 from rosacea_model.training.config import TrainConfig
 from rosacea_model.training.errors import PictureUnreadable
@@ -178,6 +179,15 @@ def test_the_labels_of_a_run_are_learnt_on_without_being_asked_for_again(classes
     train(classes, run, "--kimg", 0.008, "--resume")
 
     assert read_stats(run)[-1]["step"] == 2
+
+
+def test_folder_names_are_kept_as_class_names_in_checkpoints_and_snapshots(classes: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(classes, run, "--preset", "smoke-16", "--kimg", 0.004, "--cond")
+
+    kept = checkpoint.read_newest(run / "checkpoints", print)
+    assert kept is not None and kept.facts["classes"] == ["large", "small"]
+    assert [verify(path).classes for path in (run / "snapshots").glob("kimg-*")] == [("large", "small")]
 
 
 def test_a_run_does_not_go_on_with_other_data(data: Path, run: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..classes import classes_fact
 from ..modelfile import WEIGHTS_NAME, ModelFile, read_manifest, verify, write_atomically, write_manifest
 from . import CARD_NAME, MAX_BYTES, SEVERITIES
 
@@ -37,7 +38,7 @@ def ship(
              "severity_spearman_at_least": f"{least:g}", "variety_at_least": f"{least_variety:g}"}
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / WEIGHTS_NAME, file.path.read_bytes())
-    write_manifest(out, name="demo", digest=file.digest, **facts)
+    write_manifest(out, name="demo", digest=file.digest, **facts, **classes_fact(SEVERITIES))
     write_atomically(out / CARD_NAME, card(verify(out), facts, found).encode())
     typer.echo(f"{out}: {file.digest}")
 

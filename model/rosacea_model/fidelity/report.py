@@ -22,7 +22,7 @@ PSI = 0.7
 SHEET_COLUMNS = 8
 LADDER_SEEDS = 12
 PAIRS = 8
-CLASSES = class_names(Labels.severity)
+CLASSES = [f"{grade} {name}" for grade, name in enumerate(class_names(Labels.severity))]
 MEASURES = (
     "**above the face's own calm skin (primary)**",
     "bare index, all skin tones together",

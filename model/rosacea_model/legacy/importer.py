@@ -10,12 +10,15 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..config import GeneratorConfig
 from ..errors import CheckpointRejected
-from ..modelfile import MANIFEST_NAME, WEIGHTS_NAME, check_name, verify
+from ..modelfile import MANIFEST_NAME, WEIGHTS_NAME, check_name, name_classes, verify
 from .unpickler import MAX_FILE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_ANSWER_BYTES = 2**20
 PACKAGE_ROOT = Path(__file__).parents[2]
@@ -48,9 +51,11 @@ class ImportReport:
 
 
 def import_checkpoint(
-    source: Path, folder: Path, name: str, *, force: bool = False, timeout: float = 600.0
+    source: Path, folder: Path, name: str, *, force: bool = False, timeout: float = 600.0, classes: Sequence[str] = ()
 ) -> ImportReport:
     """Read the checkpoint `source` into the model folder `folder`, under the model name `name`.
+
+    `classes` gives its classes names; a checkpoint has none.
 
     CheckpointRejected says why a file is refused; nothing is left behind then. A `folder` with anything
     in it is a ValueError unless `force` is given; then it must hold a model, nothing else, and is replaced.
@@ -66,6 +71,8 @@ def import_checkpoint(
         report = _report(answer, folder)
         if verify(made).digest != report.digest:
             raise CheckpointRejected(f"{source}: the reader reported another file than it wrote", "report")
+        if classes:
+            name_classes(made, classes)
         if folder.exists():
             folder.rename(Path(scratch) / "replaced")
         made.rename(folder)

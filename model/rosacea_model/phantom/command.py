@@ -140,7 +140,7 @@ def class_names(labels: Labels) -> list[str]:
     """What each label means, in order."""
     diseased = list(Subtype)[1:]
     names = {
-        Labels.severity: ["0 none", "1 mild", "2 moderate", "3 severe"],
+        Labels.severity: ["none", "mild", "moderate", "severe"],
         Labels.subtype: [subtype.value for subtype in Subtype],
         Labels.both: [Subtype.healthy.value] + [f"{kind.value} {grade}" for kind in diseased for grade in (1, 2, 3)],
         Labels.none: [],

@@ -171,6 +171,7 @@ def config_for(
 
 def start(config: TrainConfig, outdir: Path, images: FaceDataset, source: Source | None, *, resume: bool) -> None:
     """Train, as one of the processes that torchrun started or alone."""
+    from ..classes import usable_classes
     from ..data.source import open_source
     from .distributed import join
     from .loop import Run, training_loop
@@ -180,7 +181,7 @@ def start(config: TrainConfig, outdir: Path, images: FaceDataset, source: Source
     with join(config.device) as ranks:
         run = Run(
             path=outdir, images=images, ranks=ranks, resume=resume, source=source, datasheet=datasheet,
-            data=images.fingerprint(),
+            data=images.fingerprint(), classes=usable_classes(images.classes, config.label_width),
         )
         state = training_loop(config, run)
         if ranks.leads:

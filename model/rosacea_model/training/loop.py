@@ -46,6 +46,7 @@ class Run:
     resume: bool = False
     source: Source | None = None                             # networks to start from
     datasheet: Mapping[str, object] | None = None            # of the data, kept with the run
+    classes: tuple[str, ...] = ()                            # names of the classes that the labels are of
     data: Mapping[str, object] | None = None                 # what tells it from other data, kept in checkpoints
     after_step: Callable[[TrainState], None] | None = None   # for tests and tools
 
@@ -77,7 +78,7 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
 
         # Open the data and the eyes.
         labels = label_table(run.images) if config.label_width else None
-        watch = Watch(run.path, config, run.images, labels) if ranks.leads else None
+        watch = Watch(run.path, config, run.images, labels, run.classes) if ranks.leads else None
         if watch is not None:
             stack.callback(watch.close)
             watch.begin(state)
@@ -245,6 +246,7 @@ def _save(state: TrainState, run: Run) -> None:
     facts = {
         "config": asdict(state.config), "environment": environment(state.device),
         "kimg": int(state.nimg) / 1000, "p": state.p, "data": run.data and dict(run.data),
+        "classes": list(run.classes),
     }
     checkpoint.write(run.path / "checkpoints", int(state.step), state.save(), facts)
 

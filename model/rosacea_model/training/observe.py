@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from .. import weights
+from ..classes import classes_fact
 from ..modelfile import write_atomically
 from . import grids
 from .ada import ALARM_RATIO, Leak, leak
@@ -29,7 +30,7 @@ from .feed import Mirrored, to_unit
 from .records import BEST_NAME, STATS_NAME, read_best, read_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from .config import TrainConfig
@@ -77,9 +78,12 @@ class Snapshot:
 class Watch:
     """Writes and shows what goes on in a run. The leading rank has one, the others have none."""
 
-    def __init__(self, run: Path, config: TrainConfig, images: TrainingSet, labels: Tensor | None) -> None:
+    def __init__(
+        self, run: Path, config: TrainConfig, images: TrainingSet, labels: Tensor | None, classes: Sequence[str] = ()
+    ) -> None:
         self.run = run
         self.config = config
+        self.classes = classes
         # Shuffled, so that the first few seeds are not all of the first class.
         self.labels = None if labels is None else labels[np.random.default_rng(0).permutation(len(labels))]
         self.tally = Tally()
@@ -154,6 +158,7 @@ class Watch:
         weights.save(
             folder, state.G_ema.config, state.G_ema.state_dict(), name=_model_name(f"{self.run.resolve().name}-{name}"),
             kimg=str(int(state.nimg) / 1000), seed=str(self.config.seed), distance=f"{distance:.6g}",
+            **classes_fact(self.classes),
         )
         if distance < float(state.best):
             state.best.fill_(distance)

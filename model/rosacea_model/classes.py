@@ -1,0 +1,70 @@
+"""Names of a model's classes: a list in its manifest, by the numbers that labels have. Needs no torch.
+
+The manifest is beside the weights, so that a model whose classes get names keeps its digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from .errors import ModelRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FACT = "classes"                         # the entry of the manifest: a JSON list as text, for entries are texts
+MAX_NAME_CHARS = 64
+MAX_NAMES_BYTES = 2**18                  # of them all: they travel with every description of the model
+
+
+def classes_fact(names: Sequence[str]) -> dict[str, str]:
+    """The manifest's entry for these names; none where there are no names."""
+    return {FACT: json.dumps(list(names), ensure_ascii=False)} if names else {}
+
+
+def read_classes(text: str, width: int) -> tuple[str, ...]:
+    """The names in a manifest's entry for a label of `width` numbers; ValueError for what are no such names."""
+    if not text:
+        return ()
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("classes must be a JSON list of names")
+    return check_classes(names, width)
+
+
+def check_classes(names: Sequence[str], width: int) -> tuple[str, ...]:
+    """The names, if they can be those of `width` classes; ValueError says why not."""
+    if len(names) != width:
+        raise ValueError(f"there must be a name for each of the {width} classes, got {len(names)}")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"a class name must stand once, got {twice[0][:80]!r} more than once")
+    for name in names:
+        if not name.strip() or not name.isprintable() or len(name) > MAX_NAME_CHARS:
+            raise ValueError(f"a class name must have 1 to {MAX_NAME_CHARS} printable characters, got {name[:80]!r}")
+    if (size := sum(len(name.encode()) for name in names)) > MAX_NAMES_BYTES:
+        raise ValueError(f"class names must have at most {MAX_NAMES_BYTES} bytes together, got {size}")
+    return tuple(names)
+
+
+def usable_classes(names: Sequence[str], width: int) -> tuple[str, ...]:
+    """Names of folders as names of `width` classes: shortened where they are long, numbers where there is no name.
+
+    None at all where they cannot be told apart then, or are of more classes.
+    """
+    if not names or len(names) > width:
+        return ()
+    plain = ["".join(char if char.isprintable() else "?" for char in name)[:MAX_NAME_CHARS] for name in names]
+    try:
+        return check_classes([*plain, *map(str, range(len(plain), width))], width)
+    except ValueError:
+        return ()
+
+
+def classes_of(manifest_entry: str, width: int, where: object) -> tuple[str, ...]:
+    """`read_classes`, with ModelRejected for a manifest that cannot be believed."""
+    try:
+        return read_classes(manifest_entry, width)
+    except (ValueError, RecursionError) as error:
+        raise ModelRejected(f"{where}: {error}") from error
