@@ -44,8 +44,8 @@ client = FaceClient()
 GIVEN_OF = {
     "client.py": "from rosacea_client.tracing import Tracing",
     "tracing.py": "from rosacea_client.tracing import *",
-    "inspection.py": "client.generate(7)[0].save('face.png')",
-    "replay.py": "client.generate(7)[0].save('face.png')",
+    "inspection.py": "client.generate(7, class_index=1)[0].save('face.png')",
+    "replay.py": "client.generate(7, class_index=1)[0].save('face.png')",
     "spec.py": """
         from rosacea.v1 import faces_pb2
         request = faces_pb2.GenerateFacesRequest(spec=FaceSpec(seeds=[7], class_index=1).to_pb())

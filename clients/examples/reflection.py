@@ -5,7 +5,8 @@
 
 With grpcurl itself:
 
-    grpcurl -plaintext -d '{"spec": {"seeds": {"values": [7]}}}' 127.0.0.1:7433 rosacea.v1.FaceService/GenerateFaces
+    grpcurl -plaintext -d '{"spec": {"seeds": {"values": [7]}, "label": {"classIndex": 2}}}' \\
+        127.0.0.1:7433 rosacea.v1.FaceService/GenerateFaces
 
 A service tells its methods on loopback alone, unless it was started with --reflection.
 """

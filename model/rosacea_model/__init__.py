@@ -3,7 +3,7 @@
     import rosacea_model
 
     model = rosacea_model.load("models/demo")
-    ws = model.map(rosacea_model.latents([0, 1], model.config.z_dim), truncation_psi=0.7)
+    ws = model.map(rosacea_model.latents([0, 1], model.config.z_dim), label=3, truncation_psi=0.7)
     images = model.synthesize(ws)                               # float32 NCHW, nominally in [-1, 1]
 
 torch is imported when a name that needs it is first used, so that reading a model's manifest stays cheap.

@@ -132,8 +132,7 @@ class Engine:
         sources = [z, *latents([mix.seed for mix in sample.mixes], self.config.z_dim)]
         if self.config.c_dim == 0:
             return [(self._tensor(source),) for source in sources]
-        label = np.zeros(self.config.c_dim, np.float32) if sample.label is None else sample.label
-        return [(self._tensor(source), self._tensor(label)) for source in sources]
+        return [(self._tensor(source), self._tensor(sample.label)) for source in sources]
 
     def _assemble(self, sample: Sample, mapped: Iterator[Tensor]) -> Tensor:    # => [num_ws, w_dim]
         num_ws = self.config.num_ws

@@ -12,7 +12,7 @@ from . import weights
 from .errors import ModelRejected
 from .modelfile import ModelFile, verify
 from .networks import Generator, NoiseMode, truncate
-from .sample import one_hot
+from .sample import label_rule, one_hot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,8 +78,8 @@ class Model:
     ) -> Tensor:
         """Input latents z [N, z_dim] => intermediate latents ws [N, num_ws, w_dim].
 
-        `label` is a class index or a vector [c_dim] for all rows, or vectors [N, c_dim]; None is the zero vector.
-        Raises ValueError for wrong shapes, and for a label where the model is unconditional.
+        `label` is a class index or a vector [c_dim] for all rows, or vectors [N, c_dim]. A conditional model must have
+        one; zeros stand for no class. Raises ValueError for wrong shapes, and for a label of an unconditional model.
         """
         z = self._tensor(z)
         if z.ndim != 2 or z.shape[1] != self.config.z_dim:
@@ -114,9 +114,9 @@ class Model:
                 raise ValueError("label must be None: the model is unconditional")
             return None
         if label is None:
-            label = np.zeros(width, np.float32)
-        elif isinstance(label, int):
-            label = one_hot(label, width)
+            raise ValueError(label_rule(width))
+        if isinstance(label, int | np.integer):
+            label = one_hot(int(label), width)
         vectors = self._tensor(label)
         if vectors.shape not in ((width,), (batch, width)):
             raise ValueError(f"label must have shape [{width}] or [{batch}, {width}], got {list(vectors.shape)}")

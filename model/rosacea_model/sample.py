@@ -39,7 +39,7 @@ class Sample:
     truncation_cutoff: int | None = None            # rows that are truncated; None = all
     noise_mode: Literal["const", "none", "random"] = "const"
     noise_seed: int = 0                             # where noise_mode is random
-    label: NDArray[np.float32] | None = None        # [c_dim]; None = the zero vector
+    label: NDArray[np.float32] | None = None        # [c_dim]; None = unconditional, or w or ws
     mixes: tuple[StyleMix, ...] = ()                # applied in order; for seed and z
 
     def check(self, config: GeneratorConfig) -> None:
@@ -51,6 +51,8 @@ class Sample:
         _check_array("w", self.w, (config.w_dim,))
         _check_array("ws", self.ws, (config.num_ws, config.w_dim))
         _check_array("label", self.label, (config.c_dim,))
+        if self.label is None and config.c_dim and given[0] in ("seed", "z"):
+            raise ValueError(label_rule(config.c_dim))
         check_seed("noise_seed", self.noise_seed)
         if self.seed is not None:
             check_seed("seed", self.seed)
@@ -66,6 +68,14 @@ class Sample:
                 raise ValueError(
                     f"a style mix takes rows within 0 to {config.num_ws}, got {mix.first_row} to {mix.end_row}"
                 )
+
+
+def label_rule(classes: int) -> str:
+    """What is wrong with asking a model of so many classes for a face of none."""
+    return (
+        f"the model is conditional: label must be a class from 0 to {classes - 1}, or {classes} weights "
+        "(zeros for no class), got None"
+    )
 
 
 def check_seed(name: str, seed: int) -> None:

@@ -43,7 +43,8 @@ def self_test(engine: Drawing) -> None:
 
 def _draw(engine: Drawing, seeds: list[int]) -> list[NDArray[np.uint8]]:
     images = []
-    for outcome in engine.render_each([Sample(seed=seed) for seed in seeds]):
+    label = np.zeros(engine.config.c_dim, np.float32) if engine.config.c_dim else None
+    for outcome in engine.render_each([Sample(seed=seed, label=label) for seed in seeds]):
         if isinstance(outcome, Exception):
             raise outcome
         images.append(outcome)

@@ -67,6 +67,8 @@ class Shelf:
 
 def copied(path: Path, folder: Path) -> ModelFile:
     """A copy of a model folder (or of its weights file and what belongs to it beside it), verified."""
+    if not path.exists():
+        raise ModelRejected(f"{path}: there is nothing of that name; a model is a folder, or an archive (.mar)")
     weights = locate(path)
     folder.mkdir(parents=True)
     sources = {WEIGHTS_NAME: weights} | {name: weights.with_name(name) for name in (MANIFEST_NAME, SIGNATURE_NAME)}

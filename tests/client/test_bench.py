@@ -311,7 +311,7 @@ def test_a_client_without_retries_asks_once(service: FakeFaces, address: str, ki
     ("arguments", "code", "message"),
     [
         (["--concurrency", "none"], 2, "--concurrency must be whole numbers"),
-        (["--psi", "9"], 2, "truncation_psi"),
+        (["--psi", "9"], 2, "--truncation-psi"),
         (["--plot", "bench.svg"], 2, "--plot must end in .png"),
         (["--address", "127.0.0.1:1"], 3, "no answer from 127.0.0.1:1"),
     ],

@@ -15,9 +15,10 @@ import typer
 from google.rpc import error_details_pb2
 
 from rosacea_client import cli
-from rosacea_client.commands import parse_seeds, save_faces
+from rosacea_client.commands import save_faces
 from rosacea_client.face import Face
 from rosacea_client.reasons import DOMAIN
+from rosacea_client.seeds import parse_seeds
 
 from .fakes import MODEL, ROWS, WIDTH, FakeFaces, draw, failure, provenance
 
@@ -141,11 +142,11 @@ def test_a_failure_is_one_line_and_an_exit_code(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--seeds", "1", "--psi", "9"), "truncation_psi must be from -2 to 2, got 9.0"),
+        (("--seeds", "1", "--psi", "9"), "--truncation-psi must be from -2 to 2, got 9.0"),
         (("--seeds", "5-2"), "ranges from low to high, got 5-2"),
         (("--seeds", "x" * 1000), "--seeds must be whole numbers and ranges"),
         (("--seeds", "4294967296"), "--seeds must be below 2**32"),
-        (("--seeds", "0-4294967295,1"), "at most 10000000 seeds"),
+        (("--seeds", "0-4294967295,1"), "--seeds must name at most 10000000"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_2(rosacea: Any, arguments: tuple[str, ...], told: str) -> None:
@@ -312,3 +313,29 @@ def test_a_name_that_is_no_array_is_refused_before_anything_is_asked(
 
     assert (code, service.calls) == (2, 0)
     assert "--out must end in .npy, got w.txt" in stderr
+
+
+def test_latents_of_a_file_are_drawn_as_what_their_shape_says(rosacea: Any, address: str, service: FakeFaces,
+                                                              tmp_path: Path) -> None:
+    np.save(tmp_path / "w.npy", np.ones((2, 4)))
+    np.save(tmp_path / "ws.npy", np.ones((3, 4, 4)))
+    np.save(tmp_path / "odd.npy", np.ones((3, 7)))
+
+    for name, field, count in (("w", "w", 2), ("ws", "ws", 3)):
+        rosacea("generate", "--latents", tmp_path / f"{name}.npy", "--out", tmp_path / "out", "--address", address)
+        spec = service.requests[-1].spec
+        assert spec.WhichOneof("source") == field
+        assert len(getattr(spec, field).data) == 4 * count * (4 if field == "w" else 16)
+    code, _, stderr = rosacea("generate", "--latents", tmp_path / "odd.npy", "--address", address)
+    assert code == 2 and "must have the shape [N, 4, 4] for ws or [N, 4] for w, got [3, 7]" in stderr
+
+
+def test_mixes_and_label_vectors_travel(rosacea: Any, address: str, service: FakeFaces, tmp_path: Path) -> None:
+    options = ("--style-mix", "9:1-3", "--style-mix", "8:0-1", "--label-vector", "0,0.5", "--out", tmp_path)
+    assert rosacea("generate", "--seeds", 1, *options, "--address", address)[0] == 0
+
+    spec = service.requests[-1].spec
+    assert [(mix.seed, mix.first_row, mix.end_row) for mix in spec.style_mixes] == [(9, 1, 3), (8, 0, 1)]
+    assert list(spec.label.vector.values) == [0, 0.5]
+    code, _, stderr = rosacea("generate", "--seeds", 1, "--style-mix", "9", "--address", address)
+    assert code == 2 and "--style-mix must be SEED:FIRST-END, such as 7:0-4" in stderr

@@ -214,7 +214,7 @@ def test_limits_of_a_newer_service_have_names_too(address: str) -> None:
 
 def test_what_is_no_name_of_a_model_is_never_sent(service: FakeFaces, address: str) -> None:
     with FaceClient(address) as client, pytest.raises(InvalidSpec, match="name must be models/NAME"):
-        client.model("squares")
+        client.model("squares/")
 
     assert service.calls == 0
 
@@ -336,3 +336,15 @@ def test_a_saved_sheet_says_that_it_is_synthetic(tmp_path: Path) -> None:
     data = (tmp_path / "grid.png").read_bytes()
     assert b"digitalsourcetype/trainedAlgorithmicMedia" in data
     assert Image.open(io.BytesIO(data)).format == "PNG"
+
+
+def test_a_face_is_a_picture_for_notebooks_numpy_and_pillow(address: str) -> None:
+    with FaceClient(address) as client:
+        faces = [client.generate([7], format=each)[0] for each in ("png", "jpeg", "raw")]
+
+    for face in faces:
+        assert np.asarray(face).shape == (8, 8, 3)
+        assert np.asarray(face.pil()).tobytes() == face.array().tobytes()
+        with Image.open(io.BytesIO(face._repr_png_()), formats=["PNG"]) as shown:
+            assert np.asarray(shown).tobytes() == face.array().tobytes()
+    assert repr(faces[0]) == "Face(seed=7, 8x8 png, models/squares@abababababab)"

@@ -10,7 +10,7 @@ from rosacea_client.resolved import FaceItem, ModelLimits
 from rosacea_client.spec import FaceSpec, InvalidSpec, StyleMix
 
 MIXES = [StyleMix(seed=1, end_row=7)]
-LIMITS = ModelLimits(name="models/tiny", z_dim=4, w_dim=3, num_ws=6, label_dim=5, max_images=10)
+LIMITS = ModelLimits(name="models/tiny", z_dim=4, w_dim=3, num_ws=6, label_dim=0, max_images=10)
 
 
 def test_seeds_become_faces_with_every_default_filled_in() -> None:
@@ -47,7 +47,7 @@ def test_settings_reach_every_face() -> None:
         class_index=1, style_mixes=[mix], format="jpeg",
     )    # fmt: skip
 
-    face = spec.resolve(LIMITS).item(1)
+    face = spec.resolve(replace(LIMITS, label_dim=5)).item(1)
 
     assert face.label is not None
     assert face.label.tolist() == [0, 1, 0, 0, 0]
@@ -65,9 +65,11 @@ def test_settings_reach_every_face() -> None:
         ({"z": np.zeros(44)}, {}, "spec.z", "BATCH_TOO_LARGE"),
         ({"seeds": [1], "truncation_cutoff": 7}, {}, "spec.truncation_cutoff", "TRUNCATION_OUT_OF_RANGE"),
         ({"seeds": [1], "style_mixes": MIXES}, {}, "spec.style_mixes[0].end_row", "STYLE_MIX_OUT_OF_RANGE"),
-        ({"seeds": [1], "class_index": 5}, {}, "spec.label.class_index", "LABEL_OUT_OF_RANGE"),
-        ({"seeds": [1], "class_index": 0}, {"label_dim": 0}, "spec.label", "LABEL_UNSUPPORTED"),
-        ({"seeds": [1], "label_vector": [1] * 4}, {}, "spec.label.vector.values", "LABEL_LENGTH_MISMATCH"),
+        ({"seeds": [1], "class_index": 5}, {"label_dim": 5}, "spec.label.class_index", "LABEL_OUT_OF_RANGE"),
+        ({"seeds": [1], "class_index": 0}, {}, "spec.label", "LABEL_UNSUPPORTED"),
+        ({"seeds": [1]}, {"label_dim": 5}, "spec.label", "LABEL_REQUIRED"),
+        ({"z": np.zeros(4)}, {"label_dim": 5}, "spec.label", "LABEL_REQUIRED"),
+        ({"w": [1] * 3, "label_vector": [1]}, {"label_dim": 5}, "spec.label.vector.values", "LABEL_LENGTH_MISMATCH"),
     ],
 )    # fmt: skip
 def test_what_does_not_fit_the_model_names_its_field_and_reason(
@@ -77,6 +79,15 @@ def test_what_does_not_fit_the_model_names_its_field_and_reason(
         FaceSpec(**fields).resolve(replace(LIMITS, **limits))    # type: ignore[arg-type]  # by name
 
     assert [(violation.field, violation.reason) for violation in caught.value.violations] == [(field, reason)]
+
+
+def test_a_model_with_classes_names_them_where_none_is_asked_for() -> None:
+    limits = replace(LIMITS, label_dim=5)
+    with pytest.raises(InvalidSpec, match="models/tiny is conditional: class_index must be one of 0 to 4"):
+        FaceSpec(seeds=[1]).resolve(limits)
+
+    assert len(FaceSpec(seeds=[1], label_vector=[0] * 5).resolve(limits)) == 1, "zeros may be asked for"
+    assert len(FaceSpec(w=np.zeros(3)).resolve(limits)) == 1, "the label is in w"
 
 
 def test_a_wrong_length_tells_the_expected_and_the_actual_one() -> None:

@@ -36,7 +36,7 @@ from rosacea_serving.metrics import Metrics
 from rosacea_serving.scheduler import Limits, Scheduler
 from rosacea_serving.servicer import FaceServicer
 from tests.serving.fakes import FakeWorkers
-from tests.serving.hosted import PRIVATE, SETTINGS, demo_file
+from tests.serving.hosted import CONDITIONAL, PRIVATE, SETTINGS, demo_file
 from tests.serving.samples import SAMPLES
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Service:
         self.handlers = self.loop.run_until_complete(self._start())
 
     async def _start(self) -> dict[str, Any]:
-        file, metrics = demo_file(), Metrics()
+        file, metrics = demo_file(CONDITIONAL), Metrics()
         catalog = Catalog([file])
         self.workers = FakeWorkers(SimpleNamespace(models=[file]), lambda state: None)  # type: ignore[arg-type]
         limits = Limits(

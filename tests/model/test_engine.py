@@ -61,7 +61,8 @@ def mixed_samples(config: GeneratorConfig) -> list[Sample]:
             {"w": rng.randn(config.w_dim).astype(np.float32)},
             {"ws": rng.randn(config.num_ws, config.w_dim).astype(np.float32)},
         ]
-        label = one_hot(seed % config.c_dim, config.c_dim) if config.c_dim and seed % 4 else None
+        mapped = seed % 5 > 2
+        label = one_hot(seed % config.c_dim, config.c_dim) if config.c_dim and not (mapped and seed % 2) else None
         noise: Any = ("const", "none", "random")[seed % 3]
         samples.append(Sample(noise_mode=noise, noise_seed=seed // 2, label=label, **sources[seed % 5]))
     return samples
@@ -234,12 +235,22 @@ def test_truncation_moves_the_first_rows_to_w_avg(engine: Engine) -> None:
 
 def test_the_label_picks_the_class(conditional: Engine) -> None:
     samples = [Sample(seed=1, label=one_hot(index, CLASSES)) for index in range(CLASSES)]
-    unlabelled, zero = Sample(seed=1), Sample(seed=1, label=np.zeros(CLASSES, np.float32))
+    zero = Sample(seed=1, label=np.zeros(CLASSES, np.float32))
 
-    images = conditional.render([*samples, unlabelled, zero])
+    images = conditional.render([*samples, zero])
 
-    assert len({image.tobytes() for image in images[:4]}) == 4
-    assert np.array_equal(images[3], images[4])
+    assert len({image.tobytes() for image in images}) == CLASSES + 1
+
+
+def test_a_conditional_model_is_asked_for_a_class(conditional: Engine) -> None:
+    rule = "the model is conditional: label must be a class from 0 to 2, or 3 weights"
+    with pytest.raises(ValueError, match=rule):
+        conditional.render([Sample(seed=1)])
+    with pytest.raises(ValueError, match=rule):
+        conditional.model.map(latents([1], 16))
+
+    w = conditional.ws([Sample(seed=1, label=one_hot(1, CLASSES))])[0, 0]
+    assert len(conditional.render([Sample(w=w.numpy())])) == 1, "the label is in w"
 
 
 def test_a_mix_has_the_label_of_its_sample(conditional: Engine) -> None:

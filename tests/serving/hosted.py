@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,8 @@ from .fakes import FakeWorkers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, c_dim=3, channel_base=256)
+CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, channel_base=256)
+CONDITIONAL = replace(CONFIG, c_dim=3)
 RAW_BYTES = 16 * 16 * 3           # of a face of that size
 DIGEST = "ab" * 32
 MAX_IMAGES = 8

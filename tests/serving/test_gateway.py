@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, c_dim=3, channel_base=256)
+CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, channel_base=256)
 DIGEST = "ab" * 32
 DEMO = "models/demo"
 SETTINGS = Settings(
@@ -116,7 +116,7 @@ BAD_SPECS: list[tuple[dict[str, Any], str, Reason]] = [
     ({"z": pb.Latents(values=[float("inf")] * 8)}, "spec.z", Reason.LATENT_NOT_FINITE),
     ({"seeds": seeds(1), "format": 99}, "spec.format", Reason.FORMAT_UNKNOWN),
     ({"seeds": seeds(1), "noise_mode": 99}, "spec.noise_mode", Reason.NOISE_MODE_UNKNOWN),
-    ({"seeds": seeds(1), "label": pb.Label(class_index=3)}, "spec.label.class_index", Reason.LABEL_OUT_OF_RANGE),
+    ({"seeds": seeds(1), "label": pb.Label(class_index=3)}, "spec.label", Reason.LABEL_UNSUPPORTED),
     ({"seed_range": pb.SeedRange(count=9)}, "spec.seed_range", Reason.BATCH_TOO_LARGE),
     ({"seeds": seeds(1), "style_mixes": TOO_MANY_MIXES}, "spec.style_mixes", Reason.STYLE_MIX_OUT_OF_RANGE),
     ({"seeds": seeds(1), "model": "../../etc"}, "spec.model", Reason.MODEL_NAME_INVALID),
@@ -173,7 +173,7 @@ async def test_every_name_of_a_model_finds_it(service: Service, name: str) -> No
     answer = await service.stub.GetModel(pb.GetModelRequest(name=name))
 
     assert answer.model.revision == f"models/demo/revisions/{DIGEST}"
-    assert (answer.model.z_dim, answer.model.num_ws, answer.model.label_dim) == (8, CONFIG.num_ws, 3)
+    assert (answer.model.z_dim, answer.model.num_ws, answer.model.label_dim) == (8, CONFIG.num_ws, 0)
     assert answer.model.ready
     assert answer.model.note == "untrained"
 

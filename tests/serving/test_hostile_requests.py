@@ -18,8 +18,9 @@ from rosacea.v1 import faces_pb2 as pb
 from rosacea_client.reasons import DOMAIN, Reason
 from rosacea_client.spec import MAX_STYLE_MIXES, FaceSpec, InvalidSpec, ModelLimits
 
-from .hosted import CONFIG, MAX_IMAGES, PRIVATE, REQUESTS, SETTINGS, Hosted, hosted
-from .samples import SAMPLES
+from .hosted import CONDITIONAL as CONFIG
+from .hosted import MAX_IMAGES, PRIVATE, REQUESTS, SETTINGS, Hosted, hosted
+from .samples import LABEL, SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,39 +100,41 @@ BAD_MODELS = st.sampled_from(["models/", "models/x@", "demo", "models/../x", "mo
 
 # For each field of a spec, the fields of requests that are wrong because of it alone.
 COMMON: dict[str, st.SearchStrategy[dict[str, Any]]] = {
-    "model": alone("model", BAD_MODELS, seeds=SEEDS),
-    "seeds": alone("seeds", BAD_SEEDS),
-    "seed_range": alone("seed_range", BAD_RANGES),
-    "z": alone("z", bad_latents(CONFIG.z_dim)),
-    "truncation_psi": alone("truncation_psi", BAD_PSI, seeds=SEEDS),
+    "model": alone("model", BAD_MODELS, seeds=SEEDS, label=LABEL),
+    "seeds": alone("seeds", BAD_SEEDS, label=LABEL),
+    "seed_range": alone("seed_range", BAD_RANGES, label=LABEL),
+    "z": alone("z", bad_latents(CONFIG.z_dim), label=LABEL),
+    "truncation_psi": alone("truncation_psi", BAD_PSI, seeds=SEEDS, label=LABEL),
     "label": alone("label", bad_labels(), seeds=SEEDS),
 }
 ROWS = st.integers(CONFIG.num_ws + 1, 2**32 - 1)
 BAD_FACES = COMMON | {
     "w": alone("w", bad_latents(CONFIG.w_dim)),
     "ws": alone("ws", bad_latents(CONFIG.w_dim * CONFIG.num_ws)),
-    "truncation_cutoff": alone("truncation_cutoff", ROWS, seeds=SEEDS),
-    "style_mixes": alone("style_mixes", bad_mixes(), seeds=SEEDS),
-    "noise_mode": alone("noise_mode", UNKNOWN, seeds=SEEDS),
-    "noise_seed": alone("noise_seed", BEYOND, noise_mode=pb.NOISE_MODE_RANDOM, seeds=SEEDS)
-    | alone("noise_seed", UINT64, seeds=SEEDS),
-    "format": alone("format", UNKNOWN, seeds=SEEDS),
-    "jpeg_quality": alone("jpeg_quality", UINT32, seeds=SEEDS)
-    | alone("jpeg_quality", st.just(0) | st.integers(101, 2**32 - 1), format=pb.IMAGE_FORMAT_JPEG, seeds=SEEDS),
+    "truncation_cutoff": alone("truncation_cutoff", ROWS, seeds=SEEDS, label=LABEL),
+    "style_mixes": alone("style_mixes", bad_mixes(), seeds=SEEDS, label=LABEL),
+    "noise_mode": alone("noise_mode", UNKNOWN, seeds=SEEDS, label=LABEL),
+    "noise_seed": alone("noise_seed", BEYOND, noise_mode=pb.NOISE_MODE_RANDOM, seeds=SEEDS, label=LABEL)
+    | alone("noise_seed", UINT64, seeds=SEEDS, label=LABEL),
+    "format": alone("format", UNKNOWN, seeds=SEEDS, label=LABEL),
+    "jpeg_quality": alone("jpeg_quality", UINT32, seeds=SEEDS, label=LABEL)
+    | alone(
+        "jpeg_quality", st.just(0) | st.integers(101, 2**32 - 1), format=pb.IMAGE_FORMAT_JPEG, seeds=SEEDS, label=LABEL
+    ),
 }
 WS = pb.LATENT_SPACE_WS
 BAD_LATENTS = COMMON | {
-    "space": alone("space", UNKNOWN, seeds=SEEDS),
-    "truncation_cutoff": alone("truncation_cutoff", ROWS, space=WS, seeds=SEEDS)
-    | alone("truncation_cutoff", UINT32, seeds=SEEDS),
-    "style_mixes": alone("style_mixes", bad_mixes(), space=WS, seeds=SEEDS)
-    | alone("style_mixes", st.just([pb.StyleMix(end_row=1)]), seeds=SEEDS),
+    "space": alone("space", UNKNOWN, seeds=SEEDS, label=LABEL),
+    "truncation_cutoff": alone("truncation_cutoff", ROWS, space=WS, seeds=SEEDS, label=LABEL)
+    | alone("truncation_cutoff", UINT32, seeds=SEEDS, label=LABEL),
+    "style_mixes": alone("style_mixes", bad_mixes(), space=WS, seeds=SEEDS, label=LABEL)
+    | alone("style_mixes", st.just([pb.StyleMix(end_row=1)]), seeds=SEEDS, label=LABEL),
 }    # fmt: skip
 # The same for the requests around the specs. A page token may be anything.
 BAD_REQUESTS: dict[str, tuple[str, st.SearchStrategy[dict[str, Any]]]] = {
     "start_index": (
         "StreamFaces",
-        alone("start_index", st.integers(1, 2**64 - 1), spec=pb.FaceSpec(seeds=SEEDS)),
+        alone("start_index", st.integers(1, 2**64 - 1), spec=pb.FaceSpec(seeds=SEEDS, label=LABEL)),
     ),
     "name": ("GetModel", alone("name", BAD_MODELS)),
     "page_size": ("ListModels", alone("page_size", st.integers(-(2**31), -1))),
@@ -147,7 +150,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Hosted]:
-    with hosted() as running:
+    with hosted(config=CONFIG) as running:
         yield running
 
 
@@ -210,7 +213,7 @@ def check_refused(service: Hosted, method: str, name: str, request: Message) -> 
 def test_without_the_check_a_bad_field_is_answered_and_that_is_found(
     service: Hosted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FaceSpec, "from_pb", lambda message: FaceSpec(seeds=[1]))
+    monkeypatch.setattr(FaceSpec, "from_pb", lambda message: FaceSpec(seeds=[1], class_index=1))
     bad = pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=SEEDS, truncation_psi=math.nan))
     jobs = len(service.workers.jobs)
 

@@ -25,7 +25,8 @@ from rosacea_serving.handler import FaceHandler
 from rosacea_serving.marking import LONGEST_LABEL, Maker, label_fields, mark_of
 from rosacea_serving.signing import MAX_SIGNATURE_BYTES
 
-from .test_handler import handle, item, row
+from .test_handler import handle, row
+from .test_handler import item as bare_item
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "small"
     fresh_model(folder, CONFIG, seed=1, name="small")
     return folder
+
+
+def item(seed: int = 0, **told: Any) -> render_pb2.RenderItem:
+    """An item with a label: the model is conditional."""
+    return bare_item(seed, **{"label": LABEL, **told})
 
 
 def worker(folder: Path) -> FaceHandler:
@@ -95,7 +101,7 @@ def test_a_png_decodes_to_the_very_pixels_of_raw(handler: FaceHandler) -> None:
 
 
 def test_a_jpeg_decodes_to_what_it_would_without_a_mark(handler: FaceHandler, folder: Path) -> None:
-    pixels = Engine.load(folder).render([Sample(seed=7, truncation_psi=0.7)])[0]
+    pixels = Engine.load(folder).render([Sample(seed=7, truncation_psi=0.7, label=np.frombuffer(LABEL, "<f4"))])[0]
 
     (coded,) = images(handler, item(7, encoding=JPEG, jpeg_quality=90))
 
@@ -104,7 +110,7 @@ def test_a_jpeg_decodes_to_what_it_would_without_a_mark(handler: FaceHandler, fo
 
 def test_raw_is_bare_pixels_and_latents_are_bare_numbers(handler: FaceHandler, folder: Path) -> None:
     engine = Engine.load(folder)
-    sample = Sample(seed=7, truncation_psi=0.7)
+    sample = Sample(seed=7, truncation_psi=0.7, label=np.frombuffer(LABEL, "<f4"))
 
     bare, rows = images(handler, item(7), item(7, output=render_pb2.OUTPUT_WS))
 

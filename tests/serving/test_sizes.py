@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 import pytest
@@ -17,7 +18,7 @@ from rosacea_serving.errors import ModelNotFound
 from rosacea_serving.faces import Faces
 from rosacea_serving.sizes import check_sizes
 
-from .hosted import CONFIG, SETTINGS, demo_file
+from .hosted import CONDITIONAL, CONFIG, SETTINGS, demo_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +83,7 @@ CASES = [
 
 async def refuse(method: str, spec: Any) -> None:
     limits = SETTINGS.model_copy(update={"max_images_per_stream": 1000}).request_limits()
-    faces = Faces(Catalog([demo_file()]), {}, limits)
+    faces = Faces(Catalog([demo_file(CONDITIONAL)]), {}, limits)
     if method == "stream":
         await anext(faces.stream(spec, 0, Caller()))
     else:
@@ -127,9 +128,10 @@ def test_what_is_read_is_looked_at_number_by_number(kind: Any, name: str) -> Non
 @pytest.mark.parametrize("name", LISTS)
 def test_lengths_and_the_full_check_say_the_same(name: str) -> None:
     message = request(name, pb.FaceSpec, 1201)
+    limits = replace(LIMITS, label_dim=3 if name == "vector" else 0)
     with pytest.raises(InvalidSpec) as quick:
-        check_sizes(message, LIMITS)
+        check_sizes(message, limits)
     with pytest.raises(InvalidSpec) as full:
-        FaceSpec.from_pb(message).resolve(LIMITS)
+        FaceSpec.from_pb(message).resolve(limits)
 
     assert quick.value.violations == full.value.violations

@@ -3,7 +3,7 @@
     from rosacea_client import FaceClient
 
     with FaceClient("127.0.0.1:7433") as client:
-        faces = client.generate(seeds=[1, 2, 3], truncation_psi=0.7)
+        faces = client.generate(seeds=[1, 2, 3], class_index=2, truncation_psi=0.7)
 
 `AsyncFaceClient` is the same to be awaited.
 """

@@ -10,6 +10,30 @@ SOCKETS = ("unix:", "unix-abstract:")       # schemes of sockets, which only thi
 SCHEMES = ("dns:///", "ipv4:", "ipv6:", "passthrough:///")
 
 
+def check_target(target: str) -> None:
+    """Raise ValueError, with the address that was meant, unless a target of grpc is HOST:PORT, several, or a socket."""
+    if target.startswith(("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "passthrough:", "xds:")):
+        return
+    for each in target.split(","):
+        scheme, _, rest = each.strip().rpartition("://")
+        host, port = _split(rest.partition("/")[0])
+        if scheme:
+            secure = " over TLS (tls=True, --tls)" if scheme in ("https", "grpcs") else ""
+            rule = f"an address must be HOST:PORT without {scheme}://, such as {host}:{port}{secure}"
+            raise ValueError(f"{rule}, got {each!r}")
+        if not host or not port.isascii() or not port.isdigit() or each.strip() != f"{host}:{port}":
+            here = f"{host or 'localhost'}:{port if port.isdigit() else DEFAULT_PORT}"
+            raise ValueError(f"an address must be HOST:PORT, such as {here}, got {each!r}")
+
+
+def _split(address: str) -> tuple[str, str]:
+    """Host and port; the default port where there is none."""
+    if parsed_ip(address.strip("[]")) is not None and (address.endswith("]") or ":" in address.strip("[]")):
+        return f"[{address.strip('[]')}]", str(DEFAULT_PORT)        # of IPv6, without a port
+    host, colon, port = address.rpartition(":")
+    return (host, port) if colon else (address, str(DEFAULT_PORT))
+
+
 def is_loopback(address: str) -> bool:
     """Whether other machines cannot reach HOST:PORT, HOST or a Unix socket. Of names, only localhost counts."""
     if address.startswith(SOCKETS):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rosacea_client.errors import InvalidSpec
+from rosacea_client.near import did_you_mean
 from rosacea_client.reasons import Reason, Violation, show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class Checked(BaseModel):
@@ -26,7 +27,7 @@ class Checked(BaseModel):
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                found = list(_violations(error)) + found
+                found = list(_violations(error, list(type(self).model_fields))) + found
             if found:
                 raise InvalidSpec(found) from None
 
@@ -41,8 +42,8 @@ def in_spec(violations: tuple[Violation, ...]) -> InvalidSpec:
     return InvalidSpec([replace(violation, field=_request_path(violation.field)) for violation in violations])
 
 
-def _violations(error: ValidationError) -> Iterator[Violation]:
-    """What pydantic found, in our words."""
+def _violations(error: ValidationError, names: Sequence[str]) -> Iterator[Violation]:
+    """What pydantic found, in our words; `names` are the fields that there are."""
     for problem in error.errors(include_url=False):
         path = _path(problem["loc"])
         cause = problem.get("ctx", {}).get("error")
@@ -50,6 +51,8 @@ def _violations(error: ValidationError) -> Iterator[Violation]:
             yield from (violation.within(path) for violation in cause.violations)
         else:
             rule = _RULES.get(problem["type"], "is not of the right kind")
+            if problem["type"] == "extra_forbidden":
+                rule += did_you_mean(path, names)
             yield Violation(path, Reason.INVALID_FIELD, f"{path} {rule}")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import importlib.util
+import re
 import traceback as traceback_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -21,6 +22,8 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
+from rosacea_client.near import near
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from importlib.metadata import EntryPoint
@@ -28,6 +31,13 @@ if TYPE_CHECKING:
 GROUP = "rosacea.commands"
 OURS = ("rosacea", "rosacea_client", "rosacea_model", "rosacea_serving")
 EXTRAS = {"rosacea_model": "rosacea[model]", "rosacea_serving": "rosacea[serving]"}
+
+# Fields that commands have options for: those of requests, by their own names.
+_FIELDS = re.compile(
+    r"(?<![-.\w])(?:label\.)?(seeds|class_index|label_vector|vector|truncation_psi|truncation_cutoff|noise_mode|noise_seed"
+    r"|jpeg_quality|style_mixes)(?![-.\w])"
+)
+_FLAGS = {"vector": "--label-vector", "style_mixes": "--style-mix"}
 
 FAILED, INVALID, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -80,6 +90,10 @@ class LazyCommand(TyperCommand):
         """Hand over to the command itself."""
         return self.load().make_context(info_name, args, parent, **extra)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """What the command itself completes."""
+        return self.load().shell_complete(ctx, incomplete)
+
     def load(self) -> Any:
         """Import the command; parts that are not installed are a ModuleNotFoundError."""
         loaded = self.entry_point.load()
@@ -99,6 +113,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             fail("interrupted", INTERRUPTED)
         except Exception as error:
+            if hasattr(error, "possibilities"):
+                suggest(error)
+                raise
             command = self.commands.get(ctx.invoked_subcommand or "")
             told = explain(error, command.entry_point if isinstance(command, LazyCommand) else None)
             if told is None:
@@ -108,13 +125,28 @@ class Commands(TyperGroup):
             fail(*told)
 
 
+def suggest(error: Any) -> None:
+    """Have typer's error about an option that there is not name those that may have been meant."""
+    if error.ctx is not None:
+        options = [name for param in error.ctx.command.params for name in param.opts]
+        known = {name.lstrip("-").replace("-", "_"): name for name in options}
+        error.possibilities = [known[each] for each in near(error.option_name, known)]
+
+
+def flagged(text: str) -> str:
+    """An error about fields of a request, in the words of the command line."""
+    return _FIELDS.sub(lambda found: _FLAGS.get(found[1], "--" + found[1].replace("_", "-")), text)
+
+
 def explain(error: Exception, entry_point: EntryPoint | None = None) -> tuple[str, int] | None:
     """What to tell of an error, and the exit code; None for one that only a bug can cause."""
     from rosacea_client.errors import InvalidRequest, Overloaded, Unavailable
 
     if isinstance(error, ModuleNotFoundError):
         return _explain_missing(error, entry_point)
-    if isinstance(error, (InvalidRequest, ValueError)):    # our rule: what a user can cause is a ValueError
+    if isinstance(error, InvalidRequest):
+        return flagged(str(error)), INVALID
+    if isinstance(error, ValueError):    # our rule: what a user can cause is a ValueError
         return str(error), INVALID
     if isinstance(error, (Unavailable, Overloaded)):
         return str(error), UNAVAILABLE

@@ -1,7 +1,7 @@
 """Ask a running service for faces.
 
     with FaceClient("127.0.0.1:7433") as client:
-        for face in client.generate(range(16), truncation_psi=0.7):
+        for face in client.generate(range(16), class_index=2, truncation_psi=0.7):
             face.save(f"face_{face.seed}.png")
 """
 

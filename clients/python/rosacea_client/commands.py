@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,14 +16,35 @@ from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.client import FaceClient
 from rosacea_client.errors import FaceError, Overloaded, Unavailable
 from rosacea_client.face import Face
+from rosacea_client.fields import full_name
 from rosacea_client.files import read_bounded, write_atomically
 from rosacea_client.inspection import Inspection, inspect_image
 from rosacea_client.modelinfo import ModelInfo
-from rosacea_client.options import Address, ApiKeyFile, CaFile, ClientCert, ClientKey, UseTls, wanted_tls
+from rosacea_client.options import (
+    Address,
+    ApiKeyFile,
+    CaFile,
+    ClassIndex,
+    ClientCert,
+    ClientKey,
+    Cutoff,
+    Format,
+    LabelVector,
+    ModelName,
+    Noise,
+    NoiseSeed,
+    Psi,
+    Quality,
+    StyleMixes,
+    UseTls,
+    given,
+    numbers,
+    style_mixes,
+    wanted_tls,
+)
 from rosacea_client.replay import CannotReplay, Replay, replay_image
-from rosacea_client.spec import ImageFormat, LatentSpace, NoiseMode
-
-MAX_SEEDS = 10_000_000
+from rosacea_client.seeds import parse_seeds
+from rosacea_client.spec import LatentSpace
 
 
 def connect(
@@ -36,16 +57,21 @@ def connect(
 
 
 def generate(
-    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 7 or 0-15,42.")],
+    seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds, such as 7 or 0-15,42.")] = None,
+    latents: Annotated[
+        Path | None, typer.Option("--latents", metavar="FILE", help="NAME.npy of z, w or ws, instead of seeds.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the images.")] = Path("faces"),
-    psi: Annotated[float | None, typer.Option("--psi", help="Truncation from -2 to 2; 1 is none.")] = None,
-    cutoff: Annotated[int | None, typer.Option("--cutoff", help="Truncate only so many rows.")] = None,
-    label: Annotated[int | None, typer.Option("--label", help="Class, for conditional models.")] = None,
-    noise: Annotated[NoiseMode, typer.Option("--noise", help="Per-pixel noise.")] = "const",
-    noise_seed: Annotated[int | None, typer.Option("--noise-seed", help="Seed of random noise.")] = None,
-    image_format: Annotated[ImageFormat, typer.Option("--format", help="Image format.")] = "png",
-    quality: Annotated[int | None, typer.Option("--quality", help="JPEG quality, 1 to 100.")] = None,
-    model: Annotated[str, typer.Option("--model", help="models/NAME; else the default model.")] = "",
+    psi: Psi = None,
+    cutoff: Cutoff = None,
+    class_index: ClassIndex = None,
+    label_vector: LabelVector = None,
+    style_mix: StyleMixes = None,
+    noise_mode: Noise = "const",
+    noise_seed: NoiseSeed = None,
+    image_format: Format = "png",
+    quality: Quality = None,
+    model: ModelName = "",
     grid: Annotated[bool, typer.Option("--grid", help="Also write grid.png, all on one sheet.")] = False,
     address: Address = DEFAULT_ADDRESS,
     tls: UseTls = False,
@@ -55,14 +81,16 @@ def generate(
     api_key_file: ApiKeyFile = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for all of it.")] = 3600.0,
 ) -> None:
-    """Draw faces from seeds and save them, one file each."""
-    numbers = parse_seeds(seeds)
+    """Draw faces from seeds or latents and save them, one file each."""
+    check_folder(out)
+    asked: dict[str, Any] = given(
+        truncation_psi=psi, truncation_cutoff=cutoff, class_index=class_index, label_vector=numbers(label_vector),
+        noise_seed=noise_seed, jpeg_quality=quality,
+    )
+    asked |= {"style_mixes": style_mixes(style_mix), "noise_mode": noise_mode, "format": image_format, "model": model}
     with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
-        faces = client.stream(
-            numbers, truncation_psi=psi, truncation_cutoff=cutoff, class_index=label, noise_mode=noise,
-            noise_seed=noise_seed, format=image_format, jpeg_quality=quality, model=model,
-        )    # fmt: skip
-        kept = save_faces(faces, out, total=len(numbers), keep=grid)
+        chosen, total = source(seeds, latents, lambda: client.model(full_name(model)))
+        kept = save_faces(client.stream(**chosen, **asked), out, total=total, keep=grid)
     if grid:
         from rosacea_client.grid import contact_sheet, save_sheet
 
@@ -70,14 +98,50 @@ def generate(
         typer.echo(out / "grid.png")
 
 
+def check_folder(out: Path) -> None:
+    """Raise ValueError where a file seems to be meant, or is there."""
+    if out.suffix.lower() in (".png", ".jpg", ".jpeg") or out.is_file():
+        raise ValueError(f"--out must be a folder, got {out}: every face becomes a file in it")
+
+
+def source(
+    seeds: str | None, latents: Path | None, model: Callable[[], ModelInfo]
+) -> tuple[dict[str, Any], int]:
+    """Where the faces come from, as arguments of a client, and how many there are."""
+    if (seeds is None) == (latents is None):
+        raise ValueError(f"give either --seeds, such as 0-15, or --latents, got {'both' if seeds else 'neither'}")
+    if seeds is not None:
+        found = parse_seeds(seeds)
+        return {"seeds": found}, len(found)
+    assert latents is not None
+    return latents_of(latents, model())
+
+
+def latents_of(path: Path, model: ModelInfo) -> tuple[dict[str, Any], int]:
+    """The latents in a file under the name that their shape has with this model, and how many there are."""
+    try:
+        array = np.load(io.BytesIO(read_bounded(path)), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not an array of numpy (.npy): {error}") from None
+    # Where z and w are of one length, it is w, as `rosacea map` writes it.
+    shapes = {(model.num_ws, model.w_dim): "ws", (model.z_dim,): "z", (model.w_dim,): "w"}
+    name = shapes.get(array.shape[1:]) if isinstance(array, np.ndarray) else None
+    if name is None or array.dtype.kind not in "fiu":
+        rules = " or ".join(f"[N, {', '.join(map(str, shape))}] for {name}" for shape, name in shapes.items())
+        raise ValueError(f"{path}: latents of {model.name} must have the shape {rules}, got {list(np.shape(array))}")
+    return {name: array}, len(array)
+
+
 def map_latents(
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 7 or 0-15,42.")],
     out: Annotated[Path, typer.Option("--out", help="File for the array, NAME.npy.")] = Path("w.npy"),
     space: Annotated[LatentSpace, typer.Option("--space", help="One row for each, or one for each layer.")] = "w",
-    psi: Annotated[float | None, typer.Option("--psi", help="Truncation from -2 to 2; 1 is none.")] = None,
-    cutoff: Annotated[int | None, typer.Option("--cutoff", help="Truncate only so many rows.")] = None,
-    label: Annotated[int | None, typer.Option("--label", help="Class, for conditional models.")] = None,
-    model: Annotated[str, typer.Option("--model", help="models/NAME; else the default model.")] = "",
+    psi: Psi = None,
+    cutoff: Cutoff = None,
+    class_index: ClassIndex = None,
+    label_vector: LabelVector = None,
+    style_mix: StyleMixes = None,
+    model: ModelName = "",
     address: Address = DEFAULT_ADDRESS,
     tls: UseTls = False,
     ca_file: CaFile = None,
@@ -89,10 +153,12 @@ def map_latents(
     """Compute the intermediate latents of seeds and save them as one numpy array."""
     if out.suffix != ".npy":
         raise ValueError(f"--out must end in .npy, got {out.name}")
+    asked: dict[str, Any] = given(
+        truncation_psi=psi, truncation_cutoff=cutoff, class_index=class_index, label_vector=numbers(label_vector)
+    )
     with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
         latents = client.map_latents(
-            parse_seeds(seeds), space=space, truncation_psi=psi, truncation_cutoff=cutoff, class_index=label,
-            model=model,
+            parse_seeds(seeds), space=space, style_mixes=style_mixes(style_mix), model=model, **asked
         )    # fmt: skip
     buffer = io.BytesIO()
     np.save(buffer, latents.array)
@@ -205,6 +271,11 @@ def _told(found: Inspection) -> Iterator[str]:
         yield f"{json.dumps(name)[1:-1].ljust(width)}  {shown[1:-1] if isinstance(value, str) else shown}"
 
 
+def name_of(face: Face) -> str:
+    """The file for a face: by its seed, or by its place where it comes from a latent."""
+    return f"latent_{face.index:06d}{face.suffix}" if face.seed is None else f"face_{face.seed:06d}{face.suffix}"
+
+
 def save_faces(faces: Iterator[Face], folder: Path, total: int, keep: bool) -> list[Face]:
     """Save the faces as they come, and return them if they are to be kept; Ctrl-C leaves what is complete."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,7 +284,7 @@ def save_faces(faces: Iterator[Face], folder: Path, total: int, keep: bool) -> l
     try:
         with _progress(total) as advance:
             for face in faces:
-                face.save(folder / f"face_{face.seed:06d}{face.suffix}")
+                face.save(folder / name_of(face))
                 done += 1
                 kept += [face] if keep else []
                 advance()
@@ -222,28 +293,6 @@ def save_faces(faces: Iterator[Face], folder: Path, total: int, keep: bool) -> l
         raise typer.Exit(130) from None
     typer.echo(f"{done} faces in {folder}")
     return kept
-
-
-def parse_seeds(text: str) -> range | list[int]:
-    """The seeds that a text such as `0-15,42` names, in its order."""
-    ranges = [_parse_range(part.strip(), text) for part in text.split(",")]
-    if len(ranges) == 1:
-        return ranges[0]
-    if (count := sum(map(len, ranges))) > MAX_SEEDS:
-        raise ValueError(f"--seeds must name at most {MAX_SEEDS} seeds, got {count}")
-    return [seed for part in ranges for seed in part]
-
-
-def _parse_range(part: str, text: str) -> range:
-    first, dash, last = part.partition("-")
-    if not (first.isascii() and first.isdigit() and (not dash or (last.isascii() and last.isdigit()))):
-        raise ValueError(f"--seeds must be whole numbers and ranges such as 0-15,42, got {text[:80]!r}")
-    if max(len(first), len(last)) > 10 or int(last or first) >= 2**32:
-        raise ValueError(f"--seeds must be below 2**32, got {part[:80]}")
-    seeds = range(int(first), int(last or first) + 1)
-    if not seeds:
-        raise ValueError(f"--seeds must name ranges from low to high, got {part}")
-    return seeds
 
 
 @contextlib.contextmanager

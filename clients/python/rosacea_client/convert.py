@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from rosacea_client.fields import full_name
+from rosacea_client.seeds import parse_seeds
 from rosacea_client.spec import FaceSpec, LatentSpec
 
 if TYPE_CHECKING:
     from rosacea_client.spec import ImageFormat, LatentSpace, NoiseMode, StyleMix
 
-Seeds = int | range | Sequence[int] | npt.NDArray[np.integer[Any]]
+Seeds = int | str | range | Sequence[int] | npt.NDArray[np.integer[Any]]
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 
@@ -49,16 +51,23 @@ class LatentOptions(MappingOptions, total=False):
 
 def face_spec(seeds: Seeds | None, options: FaceOptions) -> FaceSpec:
     """The faces that a caller's arguments describe."""
-    return FaceSpec(**seed_source(seeds), **options)
+    return FaceSpec(**seed_source(seeds), **_named(options))
 
 
 def latent_spec(seeds: Seeds | None, options: LatentOptions) -> LatentSpec:
     """The latents that a caller's arguments describe."""
-    return LatentSpec(**seed_source(seeds), **options)
+    return LatentSpec(**seed_source(seeds), **_named(options))
+
+
+def _named(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the model by its full name."""
+    return {name: full_name(value) if name == "model" else value for name, value in options.items()}
 
 
 def seed_source(seeds: Seeds | None) -> dict[str, Any]:
     """The field of a spec that says which seeds; consecutive seeds travel as a range."""
+    if isinstance(seeds, str):
+        seeds = parse_seeds(seeds)
     if isinstance(seeds, range) and seeds.step == 1 and len(seeds):
         return {"seed_range": {"start": seeds.start, "count": len(seeds)}}
     return {"seeds": [seeds] if isinstance(seeds, (int, np.integer)) else seeds}

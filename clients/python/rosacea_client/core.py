@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from rosacea.v1 import faces_pb2 as pb
-from rosacea_client.address import DEFAULT_ADDRESS
+from rosacea_client.address import DEFAULT_ADDRESS, check_target
 from rosacea_client.answers import Expected, all_faces, all_latents
 from rosacea_client.connection import Access, ApiKey, Tls
 from rosacea_client.environment import stated
 from rosacea_client.errors import Cancelled, DeadlineExceeded, InvalidRequest, Unavailable
-from rosacea_client.fields import in_field, model_name
+from rosacea_client.fields import full_name, in_field, model_name
 from rosacea_client.modelinfo import ModelInfo
 from rosacea_client.parts import Parts, check_request, is_large
 from rosacea_client.retry import Attempts, Budget
@@ -138,7 +138,7 @@ def _checking(request: pb.GenerateFacesRequest | pb.MapLatentsRequest) -> Callab
 
 def description(name: str) -> Call[ModelInfo]:
     """One model; InvalidSpec for what is no name of one."""
-    request = pb.GetModelRequest(name=in_field("name", model_name, name))
+    request = pb.GetModelRequest(name=in_field("name", model_name, full_name(name)))
     return Call("GetModel", request, lambda answer: ModelInfo.from_pb(answer.model))
 
 
@@ -174,6 +174,8 @@ class Core:
         """
         if not timeout_seconds > 0:
             raise ValueError(f"timeout_seconds must be above 0, got {timeout_seconds}")
+        if channel is None:
+            check_target(target)
         if channel is not None and (tls or api_key):
             raise ValueError("tls and api_key are for a channel of the client's own, got one of yours as well")
         self._access = Access(

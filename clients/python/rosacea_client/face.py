@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,16 @@ from rosacea_client.files import write_atomically
 from rosacea_client.provenance import Provenance, Timings, made_by, named
 from rosacea_client.spec import FORMATS
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 SUFFIXES = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "raw": (".raw",)}
 FINISH_REASONS = {1: "complete"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Face(Provenance):
-    """One synthetic face, and what made it."""
+    """One synthetic face, and what made it. A notebook shows it as a picture, `np.asarray` takes its pixels."""
 
     index: int                                # its place in the request
     seed: int | None                          # None where it was drawn from a latent
@@ -63,6 +67,28 @@ class Face(Provenance):
         if pixels.size != self.height * self.width * self.channels:
             raise IntegrityError(f"face {self.index} should have shape {shape}, got {pixels.size} bytes")
         return pixels.reshape(shape).copy()
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self.array(), dtype)
+
+    def pil(self) -> Image.Image:
+        """The picture for Pillow."""
+        from PIL import Image
+
+        pixels = self.array()
+        return Image.fromarray(pixels[..., 0] if self.channels == 1 else pixels)
+
+    def _repr_png_(self) -> bytes:
+        if self.format == "png":
+            return self.image
+        data = io.BytesIO()
+        self.pil().save(data, "PNG")
+        return data.getvalue()
+
+    def __repr__(self) -> str:
+        source = f"index={self.index}" if self.seed is None else f"seed={self.seed}"
+        name, _, digest = self.model.partition("/revisions/")
+        return f"Face({source}, {self.width}x{self.height} {self.format}, {name}@{digest[:12]})"
 
     def save(self, path: str | Path) -> Path:
         """Write the image as it came, replacing `path` in one step. The ending must be that of the format."""

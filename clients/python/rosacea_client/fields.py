@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float32]
 
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 _MODEL = re.compile(rf"models/{_NAME}((/revisions/|@)(latest|[0-9a-f]{{8,64}}))?")
+_SHORT = re.compile(rf"{_NAME}(@[0-9a-z]+)?")
+_FILE = re.compile(r"[./~\\]|[A-Za-z]:\\|.*\.(mar|pkl|pt|pth|safetensors|onnx)$")
 
 
 def refuse(rule: str, reason: Reason = Reason.INVALID_FIELD, **limits: object) -> InvalidSpec:
@@ -46,23 +48,26 @@ def whole(low: int, high: int, reason: Reason = Reason.INVALID_FIELD) -> Callabl
     return convert
 
 
-def one_of(names: Sequence[str], reason: Reason) -> Callable[[object], str]:
-    """A converter for one of `names`."""
+def one_of(names: Sequence[str], reason: Reason, **aliases: str) -> Callable[[object], str]:
+    """A converter for one of `names`, in capitals too; `aliases` are other names for them."""
 
     def convert(value: object) -> str:
-        if not isinstance(value, str) or value not in names:
+        name = value.lower() if isinstance(value, str) else ""
+        name = aliases.get(name, name)
+        if name not in names:
             allowed = ", ".join(names)
             rule = f"must be one of {allowed}, got {show(value)}"
             raise refuse(rule, reason, allowed=allowed, value=show(value))
-        return value
+        return name
 
     return convert
 
 
 def seeds(value: object) -> tuple[int, ...]:
     """Seeds from any sequence or array of whole numbers."""
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        value = value.tolist()
+    if getattr(value, "ndim", None) in (0, 1):      # an array of numpy, a tensor of torch
+        listed = value.tolist()  # type: ignore[attr-defined]
+        value = listed if isinstance(listed, list) else [listed]
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise refuse(f"must be a list of whole numbers, got {show(value)}")
     numbers: list[int] = []
@@ -86,6 +91,8 @@ def _seeds(portion: Sequence[Any], start: int) -> list[int]:
 
 def floats(value: object) -> Floats:
     """Finite float32 numbers from any array or sequence, flat; a copy that nobody can change."""
+    if hasattr(value, "detach"):        # a tensor of torch, wherever it is
+        value = value.detach().cpu()
     try:
         given = np.asarray(value)
     except (ValueError, TypeError):
@@ -107,6 +114,8 @@ def floats(value: object) -> Floats:
 
 def truncation_psi(value: object) -> float:
     """A finite number from -2 to 2."""
+    if getattr(value, "ndim", None) == 0:       # of numpy or torch
+        value = value.item()  # type: ignore[attr-defined]
     if not isinstance(value, (float, int, np.floating, np.integer)) or isinstance(value, bool):
         raise refuse(f"must be a number, got {show(value)}", Reason.TRUNCATION_OUT_OF_RANGE)
     if not MIN_PSI <= value <= MAX_PSI:    # NaN fails both
@@ -119,12 +128,23 @@ def model_name(value: object) -> str:
     """`models/NAME`, `models/NAME/revisions/REVISION`, `models/NAME@REVISION`, or nothing for the default model."""
     if isinstance(value, str) and (value == "" or _MODEL.fullmatch(value)):
         return value
+    if isinstance(value, str) and _FILE.match(value):
+        command = f"rosacea serve {show(value)[1:-1]}"
+        rule = f"must name a model of the service, got a path: start a service with `{command}` and ask that"
+        raise refuse(rule, Reason.MODEL_NAME_INVALID, value=show(value))
     rule = (
         "must be models/NAME, models/NAME/revisions/REVISION or models/NAME@REVISION, with NAME of up to 63 of "
         "a-z 0-9 . _ - "
         f"and REVISION `latest` or 8 to 64 hex digits, got {show(value)}"
     )
     raise refuse(rule, Reason.MODEL_NAME_INVALID, value=show(value))
+
+
+def full_name(name: str) -> str:
+    """`models/NAME` of NAME; anything else is left for the rules to judge."""
+    if not isinstance(name, str) or _FILE.match(name) or not _SHORT.fullmatch(name):
+        return name
+    return f"models/{name}"
 
 
 def in_field(field: str, convert: Callable[[object], str], value: object) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rosacea_client.spec import FaceSpec, ImageFormat, NoiseMode, StyleMix
 
 DEFAULT_JPEG_QUALITY = 95
+MAPPED = ("w", "ws")            # sources that have been through the mapping network: their label is in them
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,7 +47,7 @@ class FaceItem:
     truncation_cutoff: int | None = None    # None = all rows
     noise_mode: NoiseMode = "const"
     noise_seed: int = 0                     # 0 unless noise_mode is random
-    label: Floats | None = None             # => [label_dim]; None = the zero vector
+    label: Floats | None = None             # => [label_dim]; None = unconditional, or drawn from w or ws
     style_mixes: tuple[StyleMix, ...] = ()
     format: ImageFormat = "png"
     jpeg_quality: int = 0                   # 0 unless format is jpeg
@@ -152,6 +153,17 @@ def _label_rules(spec: FaceSpec, limits: ModelLimits) -> Iterator[Violation]:
         rule = f"label.class_index must be below {limits.label_dim} for {limits.name}, got {spec.class_index}"
         numbers = {"label_dim": str(limits.label_dim)}
         yield Violation("spec.label.class_index", Reason.LABEL_OUT_OF_RANGE, rule, numbers)
+    elif spec.class_index is None and limits.label_dim and spec.source not in MAPPED:
+        yield label_required(limits)
+
+
+def label_required(limits: ModelLimits) -> Violation:
+    """What is wrong with a request that does not say of which class its faces are to be."""
+    rule = (
+        f"{limits.name} is conditional: class_index must be one of 0 to {limits.label_dim - 1}, or label_vector hold "
+        f"{limits.label_dim} weights (zeros for no class), got neither"
+    )
+    return Violation("spec.label", Reason.LABEL_REQUIRED, rule, {"label_dim": str(limits.label_dim)})
 
 
 def vector_rules(size: int, limits: ModelLimits) -> Iterator[Violation]:

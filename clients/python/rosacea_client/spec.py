@@ -42,7 +42,7 @@ Count = Annotated[int, PlainValidator(whole(0, UINT32_MAX))]
 Floats = Annotated[fields.Floats, PlainValidator(fields.floats)]
 
 _noise_mode = one_of(get_args(NoiseMode), Reason.NOISE_MODE_UNKNOWN)
-_image_format = one_of(get_args(ImageFormat), Reason.FORMAT_UNKNOWN)
+image_format = one_of(get_args(ImageFormat), Reason.FORMAT_UNKNOWN, jpg="jpeg")
 _latent_space = one_of(get_args(LatentSpace), Reason.INVALID_FIELD)
 
 
@@ -181,7 +181,7 @@ class FaceSpec(_Spec):
     ws: Floats | None = None    # => [n * num_ws * w_dim]
     noise_mode: Annotated[NoiseMode, PlainValidator(_noise_mode)] = "const"
     noise_seed: Seed | None = None
-    format: Annotated[ImageFormat, PlainValidator(_image_format)] = "png"
+    format: Annotated[ImageFormat, PlainValidator(image_format)] = "png"
     jpeg_quality: Annotated[int, PlainValidator(whole(*JPEG_QUALITIES))] | None = None
 
     def __eq__(self, other: object) -> bool:
@@ -220,9 +220,9 @@ class FaceSpec(_Spec):
         given = {name for name, value in data.items() if value is not None}
         for latent in (name for name in ("w", "ws") if name in given):
             yield from _rows_are_given(data, f"does not go with {latent}", "truncation_psi", "truncation_cutoff")
-        if "noise_seed" in given and str(data.get("noise_mode", "const")) in {"const", "none"}:
+        if "noise_seed" in given and str(data.get("noise_mode", "const")).lower() in {"const", "none"}:
             yield _clash("noise_seed", "goes with noise_mode random only")
-        if "jpeg_quality" in given and str(data.get("format", "png")) in {"png", "raw"}:
+        if "jpeg_quality" in given and str(data.get("format", "png")).lower() in {"png", "raw"}:
             yield _clash("jpeg_quality", "goes with format jpeg only")
 
 

@@ -1,7 +1,7 @@
 """OpenTelemetry spans of calls, whose context goes along to the service. Needs `rosacea[otel]`.
 
     with FaceClient(tracing=Tracing()) as client:       # with the provider that the program has set up
-        client.generate([7])
+        client.generate([7], class_index=2)
 
 An `AsyncFaceClient` takes the same `Tracing`. Imported only by those who want it: a client without one pays nothing.
 """

@@ -35,6 +35,9 @@ def transport_error(code: grpc.StatusCode, message: str, target: str, request_by
     if message == _UNREADABLE:
         return errors.IntegrityError(f"the answer from {target} cannot be read")
     if code is grpc.StatusCode.UNAVAILABLE and not _is_break(message):
+        if "Connection refused" in message:
+            hint = "nothing listens there, start one with `rosacea serve`"
+            return errors.Unavailable(f"no answer from {target}: {hint} ({message})")
         return errors.Unavailable(f"no answer from {target}: {message}")
     if code in _NO_STATUS or _is_break(message):
         return errors.Unavailable(f"the connection to {target} broke: {message or code.name}")

@@ -99,7 +99,7 @@ on any machine and with nobody's leave to ask for.
   started from. Weights and data are under the package's licence, Apache-2.0.
 - **Its people resemble one another a little more than phantoms do**, as the fourth row below says, and neither are
   people's photographs. Do not train a classifier on it.
-- **A label is expected.** Without one the generator sees a zero vector, which it never saw in training: what it
+- **It must be given a label.** A vector of zeros is taken as well, but the generator never saw it in training: what it
   draws then means nothing.
 
 ## Made by

@@ -342,3 +342,18 @@ def test_parts_of_dead_processes_are_cleared_with_their_shard(address: str, tmp_
 
     assert not list(tmp_path.glob(".*.part"))
     assert (tmp_path / "shard-000001.tar").exists()
+
+
+def test_given_seeds_are_drawn_in_order_and_every_class_as_often(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gateway() as running:
+        told = ["--out", tmp_path / "set", "--address", running.gateway.address]
+        code, said = rosacea(capsys, monkeypatch, "--seeds", "5-10", *told)
+    assert code == 0, said
+
+    lines = [json.loads(line) for line in (tmp_path / "set" / "shard-000000.jsonl").read_text().splitlines()[1:]]
+    assert [line["seed"] for line in lines] == [5, 6, 7, 8, 9, 10]
+    assert sorted(line["class_index"] for line in lines) == [0, 0, 1, 1, 2, 2]
+    code, said = rosacea(capsys, monkeypatch, "--seeds", "5-10", "--count", 3, "--out", tmp_path / "x")
+    assert code == 2 and "either --count, or --seeds such as 0-999" in said

@@ -106,3 +106,19 @@ def test_readers_in_turn_give_every_index_once_and_in_order(slots: int, start: i
     in_turn = [index for turn in range(turns) for share in shares for each in share[turn : turn + 1] for index in each]
 
     assert in_turn == list(range(start, 100))
+
+
+def test_a_plan_without_labels_is_balanced_over_the_classes_of_its_model() -> None:
+    assert Plan().settled(3).labels == Labels.balanced(3)
+    assert Plan().settled(0).labels == Labels.none()
+    assert Plan(labels=Labels.fixed(1)).settled(3).labels == Labels.fixed(1)
+    with pytest.raises(ValueError, match=r"classes 0 to 2: labels must be balanced:3 .* got none"):
+        Plan(labels=Labels.none()).settled(3)
+
+
+def test_a_plan_of_given_seeds_counts_from_the_first_in_every_epoch() -> None:
+    plan = Plan.from_json(Plan(first_face=40, labels=Labels.balanced(2)).to_json())
+
+    assert [plan.sample(epoch, index).seed for epoch in (0, 3) for index in range(3)] == [40, 41, 42] * 2
+    with pytest.raises(ValueError, match=r"must be below 2\*\*32, got 40 \+ "):
+        plan.sample(0, 2**32 - 40)

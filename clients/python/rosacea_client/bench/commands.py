@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -18,7 +18,19 @@ from rosacea_client.bench.load import Load, Spacing, Window, closed_loads, open_
 from rosacea_client.bench.report import markdown, plot, to_json
 from rosacea_client.bench.sweep import Question, Sweep
 from rosacea_client.files import write_atomically
-from rosacea_client.options import Address, ApiKeyFile, CaFile, ClientCert, ClientKey, UseTls, wanted_tls
+from rosacea_client.options import (
+    Address,
+    ApiKeyFile,
+    CaFile,
+    ClassIndex,
+    ClientCert,
+    ClientKey,
+    Format,
+    ModelName,
+    Psi,
+    UseTls,
+    wanted_tls,
+)
 from rosacea_client.spec import ImageFormat
 
 INTERRUPTED = 130
@@ -32,10 +44,10 @@ def bench(
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Time that counts, for each load.")] = 10.0,
     warmup: Annotated[float, typer.Option("--warmup", min=0, help="Time before that, which does not.")] = 2.0,
     images: Annotated[int, typer.Option("--images", min=1, help="Images in a call.")] = 1,
-    psi: Annotated[float | None, typer.Option("--psi", help="Truncation from -2 to 2; 1 is none.")] = None,
-    label: Annotated[int | None, typer.Option("--label", help="Class, for conditional models.")] = None,
-    image_format: Annotated[ImageFormat, typer.Option("--format", help="Image format.")] = "png",
-    model: Annotated[str, typer.Option("--model", help="models/NAME; else the default model.")] = "",
+    psi: Psi = None,
+    class_index: ClassIndex = None,
+    image_format: Format = "png",
+    model: ModelName = "",
     as_json: Annotated[str, typer.Option("--json", metavar="FILE", help="Figures as JSON; - for stdout.")] = "",
     picture: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw them.")] = None,
     address: Address = DEFAULT_ADDRESS,
@@ -54,7 +66,8 @@ def bench(
     if picture and picture.suffix.lower() != ".png":
         raise ValueError(f"--plot must end in .png, got {picture.name}")
     sweep = Sweep(
-        Question(images_per_call=images, truncation_psi=psi, class_index=label, format=image_format, model=model),
+        Question(images_per_call=images, truncation_psi=psi, class_index=class_index,
+                 format=cast("ImageFormat", image_format), model=model),
         closed_loads(concurrency) + open_loads(rate, spacing) or closed_loads(DEFAULT_SWEEP),
         Window(warmup_seconds=warmup, seconds=seconds),
     )

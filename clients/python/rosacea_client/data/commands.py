@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
@@ -15,27 +15,47 @@ from rosacea_client.data.plan import Labels, Plan
 from rosacea_client.data.request import Look
 from rosacea_client.data.service import Service
 from rosacea_client.data.shards import Form
-from rosacea_client.options import Address, ApiKeyFile, CaFile, ClientCert, ClientKey, UseTls, wanted_tls
-from rosacea_client.spec import ImageFormat, NoiseMode
+from rosacea_client.fields import full_name
+from rosacea_client.options import (
+    Address,
+    ApiKeyFile,
+    CaFile,
+    ClientCert,
+    ClientKey,
+    Cutoff,
+    ModelName,
+    Noise,
+    NoiseSeed,
+    Psi,
+    Quality,
+    UseTls,
+    wanted_tls,
+)
+from rosacea_client.options import image_format as parse_format
+from rosacea_client.seeds import parse_seeds
+from rosacea_client.spec import ImageFormat
 
 
 def dataset(
-    count: Annotated[int, typer.Option("--count", min=1, help="Images in all.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the data set.")],
+    count: Annotated[int | None, typer.Option("--count", min=1, help="Images in all, of seeds that are drawn.")] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="These seeds instead, in order, such as 0-999.")] = "",
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Images in a shard.")] = 1000,
     form: Annotated[Form, typer.Option("--format", help="How shards are laid out.")] = "webdataset",
     shards: Annotated[str, typer.Option("--shards", help="Only these, such as 0-99; the others elsewhere.")] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the data set.")] = 0,
     labels: Annotated[
-        str, typer.Option("--labels", help="none, fixed:2, drawn:0.7,0.3, balanced:4 or quota:3,1.")
-    ] = "none",
-    psi: Annotated[float | None, typer.Option("--psi", help="Truncation from -2 to 2; 1 is none.")] = None,
-    cutoff: Annotated[int | None, typer.Option("--cutoff", help="Truncate only so many rows.")] = None,
-    noise: Annotated[NoiseMode, typer.Option("--noise", help="Per-pixel noise.")] = "const",
-    noise_seed: Annotated[int | None, typer.Option("--noise-seed", help="Seed of random noise.")] = None,
-    image_format: Annotated[ImageFormat, typer.Option("--image-format", help="png or jpeg.")] = "png",
-    quality: Annotated[int | None, typer.Option("--quality", help="JPEG quality, 1 to 100.")] = None,
-    model: Annotated[str, typer.Option("--model", help="models/NAME; else the default model.")] = "",
+        str, typer.Option("--labels", help="fixed:2, drawn:0.7,0.3, balanced:4, quota:3,1 or none; unset = balanced.")
+    ] = "",
+    psi: Psi = None,
+    cutoff: Cutoff = None,
+    noise_mode: Noise = "const",
+    noise_seed: NoiseSeed = None,
+    image_format: Annotated[
+        str, typer.Option("--image-format", parser=parse_format, metavar="png|jpeg", help="Image format.")
+    ] = "png",
+    quality: Quality = None,
+    model: ModelName = "",
     patience: Annotated[float, typer.Option("--patience", min=0, help="Seconds that the service may be away.")] = 300.0,
     address: Address = DEFAULT_ADDRESS,
     tls: UseTls = False,
@@ -46,15 +66,16 @@ def dataset(
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for one request.")] = 600.0,
 ) -> None:
     """Make a data set of faces in shards; run it again to resume, check and repair it."""
-    plan = Plan(seed=seed, labels=Labels.parse(labels))
+    first, number = chosen_faces(count, seeds)
+    plan = Plan(seed=seed, labels=Labels.parse(labels) if labels else None, first_face=first)
     wanted = wanted_tls(tls, ca_file, client_cert, client_key)
     service = Service(address, timeout, {"tls": wanted, "api_key": api_key_file})
-    look = Look(truncation_psi=psi, truncation_cutoff=cutoff, noise_mode=noise, noise_seed=noise_seed,
-                format=image_format, jpeg_quality=quality)    # fmt: skip
+    look = Look(truncation_psi=psi, truncation_cutoff=cutoff, noise_mode=noise_mode, noise_seed=noise_seed,
+                format=cast("ImageFormat", image_format), jpeg_quality=quality)    # fmt: skip
     feed = Feed(service, look, patience_seconds=patience)
-    found = feed.model(model)
-    spec = DatasetSpec(revision=found.revision, count=count, shard_size=shard_size, form=form, look=look,
-                       plan=plan, classes=found.label_dim)    # fmt: skip
+    found = feed.model(full_name(model))
+    spec = DatasetSpec(revision=found.revision, count=number, shard_size=shard_size, form=form, look=look,
+                       plan=plan.settled(found.label_dim), classes=found.label_dim)    # fmt: skip
     numbers = parse_shards(shards, spec.shards)
     check_form(form)
     try:
@@ -66,6 +87,18 @@ def dataset(
     finally:
         service.close()
     typer.echo(f"{len(numbers)} shards in {out}, {drawn} images drawn")
+
+
+def chosen_faces(count: int | None, seeds: str) -> tuple[int | None, int]:
+    """The seed of the first face, None where seeds are to be drawn, and how many faces there are."""
+    if (count is None) == (not seeds):
+        raise ValueError(f"give either --count, or --seeds such as 0-999, got {'both' if seeds else 'neither'}")
+    if count is not None:
+        return None, count
+    found = parse_seeds(seeds)
+    if not isinstance(found, range):
+        raise ValueError(f"--seeds must be one range such as 0-999, got {seeds[:80]!r}")
+    return found.start, len(found)
 
 
 def parse_shards(text: str, shards: int) -> range:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
@@ -150,12 +150,24 @@ class Plan:
     """
 
     seed: int = 0
-    labels: Labels = Labels("none")
+    labels: Labels | None = None        # None = each class as often as another, where the model has classes
     fresh: bool = True
+    first_face: int | None = None       # sample i is this seed + i in every epoch, and no seed is drawn
 
     def __post_init__(self) -> None:
+        if self.first_face is not None and not 0 <= self.first_face <= MAX_INDEX:
+            raise ValueError(f"the seed of the first face must be from 0 to 2**32 - 1, got {self.first_face}")
         if not 0 <= self.seed <= MAX_DATASET_SEED:
             raise ValueError(f"the seed of a data set must be from 0 to 2**64 - 1, got {self.seed}")
+
+    def settled(self, classes: int) -> Plan:
+        """The plan for a model of `classes` classes, 0 for an unconditional one. ValueError where labels do not fit."""
+        if self.labels is None:
+            return replace(self, labels=Labels.balanced(classes) if classes else Labels.none())
+        if classes and self.labels == Labels.none():
+            rule = f"balanced:{classes} (the default), fixed:CLASS, drawn:WEIGHT,... or quota:COUNT,..."
+            raise ValueError(f"the model has classes 0 to {classes - 1}: labels must be {rule}, got none")
+        return self
 
     def sample(self, epoch: int, index: int) -> Sample:
         """Sample `index` of `epoch`, both counted from 0."""
@@ -167,20 +179,31 @@ class Plan:
         return Sample(
             index=index,
             epoch=epoch,
-            seed=face_seed(self.seed, drawn_in, index),
-            class_index=self.labels.of(self.seed, drawn_in, index),
+            seed=face_seed(self.seed, drawn_in, index) if self.first_face is None else self._seed_from(index),
+            class_index=self.labels.of(self.seed, drawn_in, index) if self.labels else None,
         )
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, the scheme included."""
-        return {"scheme": SCHEME, "seed": self.seed, "labels": str(self.labels), "fresh": self.fresh}
+        first = {} if self.first_face is None else {"first_face": self.first_face}
+        return {"scheme": SCHEME, "seed": self.seed, "labels": str(self.labels or "none"), "fresh": self.fresh, **first}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """Read what `to_json` gave; ValueError for a scheme that this version does not know."""
         if data.get("scheme") != SCHEME:
             raise ValueError(f"the scheme of a plan must be {SCHEME}, got {data.get('scheme')!r}")
-        return cls(seed=int(data["seed"]), labels=Labels.parse(data["labels"]), fresh=bool(data["fresh"]))
+        first = data.get("first_face")
+        return cls(
+            seed=int(data["seed"]), labels=Labels.parse(data["labels"]), fresh=bool(data["fresh"]),
+            first_face=None if first is None else int(first),
+        )
+
+    def _seed_from(self, index: int) -> int:
+        assert self.first_face is not None
+        if self.first_face + index > MAX_INDEX:
+            raise ValueError(f"the seed of a face must be below 2**32, got {self.first_face} + {index}")
+        return self.first_face + index
 
 
 def face_seed(dataset_seed: int, epoch: int, index: int) -> int:

@@ -68,10 +68,10 @@ class _Faces:
         self.service = Service(service) if isinstance(service, str) else service
         self.feed = Feed(self.service, look, cache=cache, look_ahead=look_ahead, patience_seconds=patience_seconds)
         self.count = count
-        self.plan = plan
         self.look = look
         self.transform = transform
-        self.revision = self.feed.model(model).revision
+        info = self.feed.model(model)
+        self.revision, self.plan = info.revision, plan.settled(info.label_dim)
         # Shared memory: workers that live on from one epoch to the next see the new one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 

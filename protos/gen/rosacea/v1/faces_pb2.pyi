@@ -382,7 +382,9 @@ class FaceSpec(_message.Message):
 
     @_builtins.property
     def label(self) -> Global___Label:
-        """The label, for a conditional model only; no label means the zero vector."""
+        """The label. A conditional model wants one with seeds and `z`; for no class at all, give a vector of zeros. Others
+        take none.
+        """
 
     @_builtins.property
     def style_mixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___StyleMix]:

@@ -44,6 +44,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: there is no such noise mode."""
     ERROR_REASON_LABEL_UNSUPPORTED: _ErrorReason.ValueType  # 10
     """INVALID_ARGUMENT: the model is unconditional and takes no label."""
+    ERROR_REASON_LABEL_REQUIRED: _ErrorReason.ValueType  # 30
+    """INVALID_ARGUMENT: the model is conditional, and the request has no label."""
     ERROR_REASON_LABEL_OUT_OF_RANGE: _ErrorReason.ValueType  # 11
     """INVALID_ARGUMENT: the model has no such class."""
     ERROR_REASON_LABEL_LENGTH_MISMATCH: _ErrorReason.ValueType  # 12
@@ -110,6 +112,8 @@ ERROR_REASON_NOISE_MODE_UNKNOWN: ErrorReason.ValueType  # 9
 """INVALID_ARGUMENT: there is no such noise mode."""
 ERROR_REASON_LABEL_UNSUPPORTED: ErrorReason.ValueType  # 10
 """INVALID_ARGUMENT: the model is unconditional and takes no label."""
+ERROR_REASON_LABEL_REQUIRED: ErrorReason.ValueType  # 30
+"""INVALID_ARGUMENT: the model is conditional, and the request has no label."""
 ERROR_REASON_LABEL_OUT_OF_RANGE: ErrorReason.ValueType  # 11
 """INVALID_ARGUMENT: the model has no such class."""
 ERROR_REASON_LABEL_LENGTH_MISMATCH: ErrorReason.ValueType  # 12
