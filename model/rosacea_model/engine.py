@@ -70,6 +70,10 @@ class Engine:
         return self.model.file.digest
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        return self.model.file.classes
+
+    @property
     def mapping_seconds(self) -> float:
         """What the mapping network took of the last drawing or mapping."""
         return self._mapping.seconds

@@ -78,6 +78,7 @@ class ServedModel:
             num_ws=config.num_ws,
             label_dim=config.c_dim,
             max_images=max_images,
+            class_names=self.file.classes,
         )
 
 

@@ -7,6 +7,7 @@ changes torch's settings when it is imported.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import sys
@@ -61,6 +62,8 @@ class Drawing(Protocol):
     def name(self) -> str: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def classes(self) -> Sequence[str]: ...
     @property
     def fingerprint(self) -> str: ...
     @property
@@ -260,8 +263,9 @@ def result_of(
 
 def maker_of(engine: Drawing) -> Maker:
     """What every face of one engine has in common; the fingerprint is of all that its bytes depend on."""
-    fingerprint = hashlib.sha256(f"{engine.fingerprint} {codecs()}".encode()).hexdigest()
-    return Maker(name=engine.name, digest=engine.digest, fingerprint=fingerprint)
+    names = f" {json.dumps(engine.classes)}" if engine.classes else ""
+    fingerprint = hashlib.sha256(f"{engine.fingerprint} {codecs()}{names}".encode()).hexdigest()
+    return Maker(name=engine.name, digest=engine.digest, fingerprint=fingerprint, classes=tuple(engine.classes))
 
 
 def to_bytes(item: render_pb2.RenderItem, made: NDArray[Any], maker: Maker) -> bytes:

@@ -12,6 +12,8 @@ from rosacea_client.marks import Mark, software
 from rosacea_client.provenance import SEED_SCHEMES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 SEED_SCHEME = SEED_SCHEMES[1]
@@ -25,6 +27,7 @@ class Maker:
     name: str               # of the model
     digest: str
     fingerprint: str
+    classes: tuple[str, ...] = ()   # names of its classes, if they have any
 
 
 def mark_of(item: render_pb2.RenderItem, maker: Maker) -> Mark:
@@ -48,7 +51,7 @@ def mark_of(item: render_pb2.RenderItem, maker: Maker) -> Mark:
         style_mixes=tuple(mixes(item)) or None,
         format=render_pb2.Encoding.Name(item.encoding).removeprefix("ENCODING_").lower(),
         jpeg_quality=item.jpeg_quality if item.encoding == render_pb2.ENCODING_JPEG else None,
-        **label_fields(np.frombuffer(item.label, "<f4")),
+        **label_fields(np.frombuffer(item.label, "<f4"), maker.classes),
     )
 
 
@@ -56,12 +59,13 @@ def mixes(item: render_pb2.RenderItem) -> list[dict[str, int]]:
     return [{"seed": mix.seed, "first_row": mix.first_row, "end_row": mix.end_row} for mix in item.mixes]
 
 
-def label_fields(label: NDArray[np.float32]) -> dict[str, Any]:
-    """The class where the label is one, else its numbers, as short as they come back to the same float32."""
+def label_fields(label: NDArray[np.float32], names: Sequence[str] = ()) -> dict[str, Any]:
+    """The class where the label is one, with its name; else its numbers, as short as they come back the same."""
     if not label.size:
         return {}
     if np.count_nonzero(label) == 1 and label.max() == 1:
-        return {"class_index": int(label.argmax())}
+        number = int(label.argmax())
+        return {"class_index": number, **({"class_name": names[number]} if number < len(names) else {})}
     if label.size > LONGEST_LABEL:
         return {"label_left_out": True}
     return {"label_vector": tuple(float(str(number)) for number in label)}

@@ -152,6 +152,7 @@ def model_message(model: ServedModel, limits: faces_pb2.Limits, ready: bool) -> 
         limits=limits,
         ready=ready,
         note=model.file.note,
+        class_names=model.file.classes,
     )
 
 

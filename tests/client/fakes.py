@@ -45,6 +45,7 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
         self.hold.set()             # clear it, and calls wait
         self.page_size = 2
         self.max_request_bytes = 0      # as GetModel tells it
+        self.label_dim, self.class_names = 0, tuple[str, ...]()
         self.model_names = ["models/circles", "models/squares", "models/triangles"]
         self.spoil: Callable[[pb.Face], pb.Face] = lambda face: face    # what a lying service does to a face
         self.spoil_latents: Callable[[pb.MapLatentsResponse], pb.MapLatentsResponse] = lambda answer: answer
@@ -84,6 +85,8 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
         self._begin(request, context)
         found = model(request.name or "models/squares")
         found.limits.max_request_bytes = self.max_request_bytes
+        found.label_dim = self.label_dim
+        found.class_names.extend(self.class_names)
         return pb.GetModelResponse(model=found)
 
     def ListModels(self, request: Any, context: Any) -> pb.ListModelsResponse:  # noqa: N802

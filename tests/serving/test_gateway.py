@@ -67,7 +67,9 @@ class Service:
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    file = ModelFile(name="demo", path=tmp_path, digest=DIGEST, config=CONFIG, note="untrained")
+    file = ModelFile(
+        name="demo", path=tmp_path, digest=DIGEST, config=CONFIG, note="untrained", classes=("none", "mild")
+    )
     made: list[FakeWorkers] = []
 
     def supervise(options: Any, on_state: Any) -> FakeWorkers:
@@ -176,6 +178,7 @@ async def test_every_name_of_a_model_finds_it(service: Service, name: str) -> No
     assert (answer.model.z_dim, answer.model.num_ws, answer.model.label_dim) == (8, CONFIG.num_ws, 0)
     assert answer.model.ready
     assert answer.model.note == "untrained"
+    assert list(answer.model.class_names) == ["none", "mild"]
 
 
 async def test_models_are_listed(service: Service) -> None:

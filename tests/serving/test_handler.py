@@ -36,6 +36,7 @@ class FakeEngine:
     config = CONFIG
     name = "tiny"
     digest = "d" * 64
+    classes: tuple[str, ...] = ()
     fingerprint = "f" * 64
     mapping_seconds = 0.25
     micro_batch = 1

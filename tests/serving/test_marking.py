@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from rosacea_client.marks import MAX_MARK_BYTES
 from rosacea_model import GeneratorConfig, Sample
 from rosacea_model.engine import Engine
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import ModelFile
+from rosacea_model.modelfile import ModelFile, name_classes
 from rosacea_serving.catalog import CODING_HEADER_BYTES, ServedModel
 from rosacea_serving.encode import encode, jpeg, png
 from rosacea_serving.handler import FaceHandler
@@ -92,6 +93,19 @@ def test_an_image_says_what_was_asked_for_and_what_drew_it(handler: FaceHandler,
     assert mark.label_vector == (0.1, 0.0, 0.9)
     assert mark.told()["style_mixes"] == [{"seed": 3, "first_row": 1, "end_row": 2}]
     assert (mark.format, mark.jpeg_quality) == (image_format, 90 if image_format == "jpeg" else None)
+
+
+def test_an_image_names_its_class_where_the_model_has_names(folder: Path, tmp_path: Path) -> None:
+    named = shutil.copytree(folder, tmp_path / "small")
+    name_classes(named, ["none", "mild", "severe"])
+    wanted = item(7, encoding=PNG, label=np.eye(3, dtype="<f4")[2].tobytes())
+
+    (bare,), (told,) = (images(worker(path), wanted) for path in (folder, named))
+
+    marks = [inspect_image(image).mark for image in (bare, told)]
+    assert [(mark.class_index, mark.class_name) for mark in marks if mark] == [(2, None), (2, "severe")]
+    assert decoded(bare).tobytes() == decoded(told).tobytes()
+    assert marks[0] and marks[1] and marks[0].fingerprint != marks[1].fingerprint
 
 
 def test_a_png_decodes_to_the_very_pixels_of_raw(handler: FaceHandler) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import grpc
@@ -18,6 +19,7 @@ import grpc.aio
 from rosacea_client import core
 from rosacea_client.client import FaceClient
 from rosacea_client.convert import counted, face_spec, latent_spec
+from rosacea_client.labels import class_name, class_number
 from rosacea_client.link import Connection
 from rosacea_client.relay.forked import inherited_grpc
 
@@ -71,14 +73,18 @@ class AsyncFaceClient(core.Core):
                 await connection.channel.close()
 
     async def generate(self, seeds: Seeds | None = None, **options: Unpack[FaceOptions]) -> list[Face]:
+        await self._number_class(options)
         return await self._answer(core.generation(face_spec(seeds, options), counted(options)))
 
     def stream(
         self, seeds: Seeds | None = None, *, start_index: int = 0, **options: Unpack[FaceOptions]
     ) -> AsyncGenerator[Face]:
+        if class_name(options) is not None:
+            return self._faces_of_class(seeds, start_index, options)
         return self._faces(self._pull(face_spec(seeds, options), start_index, counted(options)))
 
     async def map_latents(self, seeds: Seeds | None = None, **options: Unpack[LatentOptions]) -> Latents:
+        await self._number_class(options)
         return await self._answer(core.mapping(latent_spec(seeds, options)))
 
     async def generate_spec(self, spec: FaceSpec) -> list[Face]:
@@ -96,6 +102,19 @@ class AsyncFaceClient(core.Core):
 
     async def model(self, name: str = "") -> ModelInfo:
         return await self._answer(core.description(name))
+
+    async def _number_class(self, options: FaceOptions | LatentOptions) -> None:
+        if (name := class_name(options)) is not None:
+            options["class_index"] = class_number(name, await self.model(options.get("model", "")))
+
+    async def _faces_of_class(
+        self, seeds: Seeds | None, start_index: int, options: FaceOptions
+    ) -> AsyncGenerator[Face]:
+        await self._number_class(options)
+        pull = self._pull(face_spec(seeds, options), start_index, counted(options))
+        async with aclosing(self._faces(pull)) as faces:
+            async for face in faces:
+                yield face
 
     async def _answer(self, call: Call[Result]) -> Result:
         if call.check is not None:

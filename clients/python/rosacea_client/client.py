@@ -19,6 +19,7 @@ from rosacea_client import core
 from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.convert import counted, face_spec, latent_spec
 from rosacea_client.errors import FaceError
+from rosacea_client.labels import class_name, class_number
 from rosacea_client.link import Connection
 from rosacea_client.relay.forked import keep_for_ever
 
@@ -103,8 +104,9 @@ class FaceClient(core.Core):
         """A few faces in one answer: all of them, or an error. Name seeds, or give z, w or ws.
 
         Options are the fields of `FaceSpec`: z, w, ws, truncation_psi, truncation_cutoff, noise_mode, noise_seed,
-        class_index, label_vector, style_mixes, format, jpeg_quality, model.
+        class_index (a number, or the name of a class), label_vector, style_mixes, format, jpeg_quality, model.
         """
+        self._number_class(options)
         return self._answer(core.generation(face_spec(seeds, options), counted(options)))
 
     def stream(
@@ -115,6 +117,7 @@ class FaceClient(core.Core):
         Where the connection breaks, it goes on with the next face, of the same revision. `start_index` goes on where
         an earlier stream ended. Closing the generator stops the rendering.
         """
+        self._number_class(options)
         return self._faces(self._pull(face_spec(seeds, options), start_index, counted(options)))
 
     def map_latents(self, seeds: Seeds | None = None, **options: Unpack[LatentOptions]) -> Latents:
@@ -123,6 +126,7 @@ class FaceClient(core.Core):
         Options are the fields of `LatentSpec`: z, space ("w", or "ws" for a row for each layer), truncation_psi,
         truncation_cutoff, class_index, label_vector, style_mixes, model.
         """
+        self._number_class(options)
         return self._answer(core.mapping(latent_spec(seeds, options)))
 
     def generate_spec(self, spec: FaceSpec) -> list[Face]:
@@ -144,6 +148,11 @@ class FaceClient(core.Core):
     def model(self, name: str = "") -> ModelInfo:
         """One model; the default model where `name` is empty."""
         return self._answer(core.description(name))
+
+    def _number_class(self, options: FaceOptions | LatentOptions) -> None:
+        """Put the number of a class in the place of its name, as the model has it now."""
+        if (name := class_name(options)) is not None:
+            options["class_index"] = class_number(name, self.model(options.get("model", "")))
 
     def _answer(self, call: Call[Result]) -> Result:
         if call.check is not None:

@@ -19,6 +19,7 @@ from rosacea_client.face import Face
 from rosacea_client.fields import full_name
 from rosacea_client.files import read_bounded, write_atomically
 from rosacea_client.inspection import Inspection, inspect_image
+from rosacea_client.labels import number_or_name
 from rosacea_client.modelinfo import ModelInfo
 from rosacea_client.options import (
     Address,
@@ -45,6 +46,8 @@ from rosacea_client.options import (
 from rosacea_client.replay import CannotReplay, Replay, replay_image
 from rosacea_client.seeds import parse_seeds
 from rosacea_client.spec import LatentSpace
+
+MAX_NAMES_CHARS = 60        # of the names of a model's classes, in a row of `rosacea models`
 
 
 def connect(
@@ -84,8 +87,8 @@ def generate(
     """Draw faces from seeds or latents and save them, one file each."""
     check_folder(out)
     asked: dict[str, Any] = given(
-        truncation_psi=psi, truncation_cutoff=cutoff, class_index=class_index, label_vector=numbers(label_vector),
-        noise_seed=noise_seed, jpeg_quality=quality,
+        truncation_psi=psi, truncation_cutoff=cutoff, class_index=number_or_name(class_index),
+        label_vector=numbers(label_vector), noise_seed=noise_seed, jpeg_quality=quality,
     )
     asked |= {"style_mixes": style_mixes(style_mix), "noise_mode": noise_mode, "format": image_format, "model": model}
     with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
@@ -154,7 +157,8 @@ def map_latents(
     if out.suffix != ".npy":
         raise ValueError(f"--out must end in .npy, got {out.name}")
     asked: dict[str, Any] = given(
-        truncation_psi=psi, truncation_cutoff=cutoff, class_index=class_index, label_vector=numbers(label_vector)
+        truncation_psi=psi, truncation_cutoff=cutoff, class_index=number_or_name(class_index),
+        label_vector=numbers(label_vector),
     )
     with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
         latents = client.map_latents(
@@ -312,6 +316,18 @@ def _progress(total: int) -> Iterator[Any]:
 
 def _row(model: ModelInfo) -> tuple[str, str, str, str, str]:
     ready = "yes" if model.ready else "no"
-    # The note is somebody else's text: no control character of it gets to a terminal.
-    note = "".join(char if char.isprintable() else "?" for char in model.note)
-    return model.name, str(model.resolution), str(model.label_dim or "-"), ready, note
+    return model.name, str(model.resolution), _classes(model), ready, _shown(model.note)
+
+
+def _classes(model: ModelInfo) -> str:
+    """How many there are, and their names as far as there is room."""
+    if not model.label_dim:
+        return "-"
+    names = _shown(", ".join(model.class_names))
+    shown = names if len(names) <= MAX_NAMES_CHARS else f"{names[: MAX_NAMES_CHARS - 3]}..."
+    return f"{model.label_dim}: {shown}" if shown else str(model.label_dim)
+
+
+def _shown(text: str) -> str:
+    # Somebody else's text: no control character of it gets to a terminal.
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -91,6 +91,7 @@ class Mark(BaseModel):
     noise_mode: str
     noise_seed: int | None = None               # where noise_mode is random
     class_index: int | None = None
+    class_name: str | None = None               # of that class, where the model has names for them
     label_vector: tuple[float, ...] | None = None
     label_left_out: bool | None = None          # there was a label, too long to be told
     style_mixes: tuple[MixMark, ...] | None = None

@@ -66,9 +66,10 @@ class ModelInfo:
     limits: Limits
     ready: bool
     note: str
+    class_names: tuple[str, ...] = ()   # of classes 0, 1, ...; empty where they have no names
 
     @classmethod
     def from_pb(cls, model: pb.Model) -> ModelInfo:
         """Read the description of a model."""
         values = {name: getattr(model, name) for name in cls.__dataclass_fields__}
-        return cls(**values | {"limits": Limits.from_pb(model.limits)})
+        return cls(**values | {"limits": Limits.from_pb(model.limits), "class_names": tuple(model.class_names)})

@@ -58,7 +58,7 @@ Cutoff = Annotated[
     int | None, typer.Option("--truncation-cutoff", "--cutoff", help="Truncate only the first N rows of ws.")
 ]
 ClassIndex = Annotated[
-    int | None, typer.Option("--class-index", "--label", help="Class, for conditional models.")
+    str | None, typer.Option("--class-index", "--label", help="Class of a conditional model: its number or its name.")
 ]
 LabelVector = Annotated[
     str | None, typer.Option("--label-vector", metavar="W,W,...", help="Weights of the classes; zeros for none.")
@@ -92,7 +92,6 @@ ClientKey = Annotated[
 ApiKeyFile = Annotated[
     Path | None, typer.Option("--api-key-file", envvar="ROSACEA_API_KEY_FILE", help="File that holds your API key.")
 ]
-
 
 def wanted_tls(tls: bool, ca_file: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
     """What those options ask for; None for plain text."""

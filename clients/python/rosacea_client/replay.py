@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 # Fields of a mark that are no settings, by what they are a part of.
 _PARTS = {
-    "model": "model", "digest": "model", "seed_scheme": "seed scheme", "fingerprint": "fingerprint",
+    "model": "model", "digest": "model", "class_name": "model", "seed_scheme": "seed scheme",
+    "fingerprint": "fingerprint",
     "software": "software", "mark": "software", "notice": "software", "digital_source_type": "software",
 }  # fmt: skip
 _SETTINGS = (

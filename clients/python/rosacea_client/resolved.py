@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rosacea_client.spec import FaceSpec, ImageFormat, NoiseMode, StyleMix
 
 DEFAULT_JPEG_QUALITY = 95
+MAX_SHOWN = 20                  # classes that an error names
 MAPPED = ("w", "ws")            # sources that have been through the mapping network: their label is in them
 
 Floats = npt.NDArray[np.float32]
@@ -32,6 +33,7 @@ class ModelLimits:
     num_ws: int
     label_dim: int      # 0 = unconditional
     max_images: int
+    class_names: tuple[str, ...] = ()   # of classes 0, 1, ...; empty where they have no names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +161,11 @@ def _label_rules(spec: FaceSpec, limits: ModelLimits) -> Iterator[Violation]:
 
 def label_required(limits: ModelLimits) -> Violation:
     """What is wrong with a request that does not say of which class its faces are to be."""
+    shown = ", ".join(f"{number} {name}" for number, name in enumerate(limits.class_names[:MAX_SHOWN]))
+    more = ", ..." if len(limits.class_names) > MAX_SHOWN else ""
+    classes = f"{shown}{more}" if shown else f"0 to {limits.label_dim - 1}"
     rule = (
-        f"{limits.name} is conditional: class_index must be one of 0 to {limits.label_dim - 1}, or label_vector hold "
+        f"{limits.name} is conditional: class_index must be one of {classes}, or label_vector hold "
         f"{limits.label_dim} weights (zeros for no class), got neither"
     )
     return Violation("spec.label", Reason.LABEL_REQUIRED, rule, {"label_dim": str(limits.label_dim)})

@@ -17,7 +17,10 @@ from rosacea_client.async_client import AsyncFaceClient
 from rosacea_client.bench.load import Load, Spacing, Window, closed_loads, open_loads
 from rosacea_client.bench.report import markdown, plot, to_json
 from rosacea_client.bench.sweep import Question, Sweep
+from rosacea_client.client import FaceClient
+from rosacea_client.fields import full_name
 from rosacea_client.files import write_atomically
+from rosacea_client.labels import class_number, number_or_name
 from rosacea_client.options import (
     Address,
     ApiKeyFile,
@@ -65,15 +68,19 @@ def bench(
     """
     if picture and picture.suffix.lower() != ".png":
         raise ValueError(f"--plot must end in .png, got {picture.name}")
+    wanted = wanted_tls(tls, ca_file, client_cert, client_key)
+    number = number_or_name(class_index)
+    if isinstance(number, str):
+        with FaceClient(address, timeout, tls=wanted, api_key=api_key_file) as client:
+            number = class_number(number, client.model(full_name(model)))
     sweep = Sweep(
-        Question(images_per_call=images, truncation_psi=psi, class_index=class_index,
+        Question(images_per_call=images, truncation_psi=psi, class_index=number,
                  format=cast("ImageFormat", image_format), model=model),
         closed_loads(concurrency) + open_loads(rate, spacing) or closed_loads(DEFAULT_SWEEP),
         Window(warmup_seconds=warmup, seconds=seconds),
     )
 
     def connect() -> AsyncFaceClient:
-        wanted = wanted_tls(tls, ca_file, client_cert, client_key)
         return AsyncFaceClient(address, timeout, tls=wanted, api_key=api_key_file, retries=False)
 
     interrupted = False

@@ -109,9 +109,10 @@ class DatasetSpec:
 class DatasetFolder:
     """A data set on the disk. ValueError where the folder holds another one."""
 
-    def __init__(self, folder: Path, spec: DatasetSpec) -> None:
+    def __init__(self, folder: Path, spec: DatasetSpec, class_names: Sequence[str] = ()) -> None:
         self.folder = folder
         self.spec = spec
+        self.class_names = class_names      # for the card; the images do not depend on them
         folder.mkdir(parents=True, exist_ok=True)
         place = folder / "dataset.json"
         if place.exists():
@@ -214,7 +215,7 @@ class DatasetFolder:
         told = [found for shard in range(self.spec.shards) if (found := self.told(shard)) is not None]
         manifest = {"dataset": self.spec.digest, "shards": self.spec.shards, "complete": told}
         write_atomically(self.folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
-        write_atomically(self.folder / "README.md", data_card(self.spec, told).encode())
+        write_atomically(self.folder / "README.md", data_card(self.spec, told, self.class_names).encode())
         return len(told)
 
 

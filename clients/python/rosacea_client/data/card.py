@@ -16,7 +16,7 @@ TAGS = ["synthetic", "dermatology", "rosacea"]
 SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
 
 
-def data_card(spec: DatasetSpec, complete: Sequence[dict[str, Any]]) -> str:
+def data_card(spec: DatasetSpec, complete: Sequence[dict[str, Any]], class_names: Sequence[str] = ()) -> str:
     """README.md: what the images are, how they were made, what they must not be used for."""
     images, size = sum(told["count"] for told in complete), sum(told["bytes"] for told in complete)
     settings = {name: value for name, value in asdict(spec.look).items() if value is not None}
@@ -41,7 +41,7 @@ come close to single pictures of it: see the model's own card.
 | model | `{spec.revision}` |
 | plan | `{json.dumps(spec.plan.to_json())}` |
 | settings | `{json.dumps(settings)}` |
-| classes | {spec.classes or "none: the model is unconditional"} |
+| classes | {_classes(spec, class_names)} |
 | SHA-256 of all this | `{spec.digest}` |
 
 `shard-*.jsonl` holds the exact request and the SHA-256 of every image: asking the same model again gives the same
@@ -51,3 +51,11 @@ command checks all of them, and makes again what is missing or damaged.
 If real images are trained on beside these, put both through the same coding and the same resizing, or a classifier
 learns the difference.
 """
+
+
+def _classes(spec: DatasetSpec, names: Sequence[str]) -> str:
+    if not spec.classes:
+        return "none: the model is unconditional"
+    told = ", ".join(f"{number} = `{name}`" for number, name in enumerate(names))
+    # A name is somebody else's text: it must not end the cell that it stands in.
+    return f"{spec.classes}{': ' if told else ''}{told}".replace("|", "\\|")

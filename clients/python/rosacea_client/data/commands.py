@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -16,6 +17,7 @@ from rosacea_client.data.request import Look
 from rosacea_client.data.service import Service
 from rosacea_client.data.shards import Form
 from rosacea_client.fields import full_name
+from rosacea_client.labels import class_number, number_or_name
 from rosacea_client.options import (
     Address,
     ApiKeyFile,
@@ -45,7 +47,8 @@ def dataset(
     shards: Annotated[str, typer.Option("--shards", help="Only these, such as 0-99; the others elsewhere.")] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the data set.")] = 0,
     labels: Annotated[
-        str, typer.Option("--labels", help="fixed:2, drawn:0.7,0.3, balanced:4, quota:3,1 or none; unset = balanced.")
+        str,
+        typer.Option("--labels", help="fixed:severe, fixed:2, drawn:0.7,0.3, balanced:4, quota:3,1; unset = balanced."),
     ] = "",
     psi: Psi = None,
     cutoff: Cutoff = None,
@@ -67,26 +70,36 @@ def dataset(
 ) -> None:
     """Make a data set of faces in shards; run it again to resume, check and repair it."""
     first, number = chosen_faces(count, seeds)
-    plan = Plan(seed=seed, labels=Labels.parse(labels) if labels else None, first_face=first)
+    name = named_class(labels)
+    plan = Plan(seed=seed, labels=Labels.parse(labels) if labels and not name else None, first_face=first)
     wanted = wanted_tls(tls, ca_file, client_cert, client_key)
     service = Service(address, timeout, {"tls": wanted, "api_key": api_key_file})
     look = Look(truncation_psi=psi, truncation_cutoff=cutoff, noise_mode=noise_mode, noise_seed=noise_seed,
                 format=cast("ImageFormat", image_format), jpeg_quality=quality)    # fmt: skip
     feed = Feed(service, look, patience_seconds=patience)
     found = feed.model(full_name(model))
+    if name:
+        plan = replace(plan, labels=Labels.fixed(class_number(name, found)))
     spec = DatasetSpec(revision=found.revision, count=number, shard_size=shard_size, form=form, look=look,
                        plan=plan.settled(found.label_dim), classes=found.label_dim)    # fmt: skip
     numbers = parse_shards(shards, spec.shards)
     check_form(form)
     try:
         with _progress(sum(len(spec.indices(shard)) for shard in numbers)) as advance:
-            drawn = make(feed, DatasetFolder(out, spec), numbers, advance)
+            drawn = make(feed, DatasetFolder(out, spec, found.class_names), numbers, advance)
     except KeyboardInterrupt:
         typer.echo(f"interrupted: complete shards are in {out}, the same command goes on", err=True)
         raise typer.Exit(130) from None
     finally:
         service.close()
     typer.echo(f"{len(numbers)} shards in {out}, {drawn} images drawn")
+
+
+def named_class(labels: str) -> str | None:
+    """The name in `fixed:NAME`; None for labels that name no class."""
+    kind, _, rest = labels.partition(":")
+    name = number_or_name(rest)
+    return name if kind == "fixed" and isinstance(name, str) and name else None
 
 
 def chosen_faces(count: int | None, seeds: str) -> tuple[int | None, int]:

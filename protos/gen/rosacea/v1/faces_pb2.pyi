@@ -979,6 +979,7 @@ class Model(_message.Message):
     READY_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    CLASS_NAMES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/NAME`."""
     revision: _builtins.str
@@ -1005,6 +1006,10 @@ class Model(_message.Message):
     def limits(self) -> Global___Limits:
         """What requests for it must keep to."""
 
+    @_builtins.property
+    def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the classes 0, 1, ...: as many as `label_dim`, or none for a model whose classes have no names."""
+
     def __init__(
         self,
         *,
@@ -1020,10 +1025,11 @@ class Model(_message.Message):
         ready: _builtins.bool = ...,
         note: _builtins.str = ...,
         digest: _builtins.str = ...,
+        class_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "digest", b"digest", "label_dim", b"label_dim", "limits", b"limits", "name", b"name", "note", b"note", "num_ws", b"num_ws", "ready", b"ready", "resolution", b"resolution", "revision", b"revision", "w_dim", b"w_dim", "z_dim", b"z_dim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "class_names", b"class_names", "digest", b"digest", "label_dim", b"label_dim", "limits", b"limits", "name", b"name", "note", b"note", "num_ws", b"num_ws", "ready", b"ready", "resolution", b"resolution", "revision", b"revision", "w_dim", b"w_dim", "z_dim", b"z_dim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
