@@ -119,8 +119,12 @@ bench-e2e: setup  ## measure the service against the bare engine
 bench-train: setup  ## measure training against the same training written plainly
 	$(BIN)/python -m tests.bench.bench_train
 
+FACES ?=
+bench-bars: setup  ## count the bars over eyes that are found on phantoms, and in FACES=FOLDER with a bars.csv
+	$(BIN)/python -m tests.bench.bench_bars $(FACES)
+
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto .venv-lock build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup tools demo serve demo-model test test-fast lint lint-protos typecheck proto proto-freeze train-smoke settings \
-	dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train clean
+	dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars clean

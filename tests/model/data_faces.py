@@ -59,20 +59,34 @@ def phantom(index: int, size: int) -> Image.Image:
     return Image.fromarray(render(sample_phantom(0, index), size).image)
 
 
-def barred(image: Image.Image, index: int) -> Image.Image:
-    """The picture with a grey, black or white bar over its eyes, a little turned; every other one recompressed."""
+def barred(image: Image.Image, index: int, *, height: float = 0.5) -> Image.Image:
+    """The picture with a bar over its eyes: of any colour or grey, sharp or soft, a little turned and shaded.
+
+    Every other one is recompressed.
+    """
     rng = np.random.default_rng([3, index])
-    size = image.width
-    width, height = rng.uniform(0.4, 0.8) * size, rng.uniform(0.06, 0.14) * size
-    x, y = size * (0.5 + rng.normal(0, 0.02)), size * (0.5 + rng.normal(0, 0.02))
-    angle = np.deg2rad(rng.uniform(-8, 8))
-    grey = int(rng.choice([0, 0, 20, 60, 100, 128, 160, 200, 255]))
-    across = np.array([np.cos(angle), np.sin(angle)]) * width / 2
-    down = np.array([-np.sin(angle), np.cos(angle)]) * height / 2
-    corners = [tuple(np.array([x, y]) + turn) for turn in (-across - down, across - down, across + down, down - across)]
-    copy = image.copy()
-    ImageDraw.Draw(copy).polygon(corners, fill=(grey, grey, grey))
+    size, grey = image.width, index % 4 == 0
+    colour = np.repeat(rng.integers(0, 256), 3) if grey else rng.integers(0, 256, 3)
+    mask = _slab(rng, size, height)
+    if index % 3:
+        mask = mask.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.02) * size))
+    shading = 1 + rng.uniform(-0.15, 0.15) * np.linspace(-1, 1, size)[None, :, None]
+    cover = np.asarray(mask, np.float64)[..., None] / 255
+    pixels = np.asarray(image) * (1 - cover) + np.clip(colour * shading, 0, 255) * cover
+    copy = Image.fromarray(np.round(pixels).astype(np.uint8))
     return reopened(encoded(copy, "JPEG", quality=int(rng.integers(60, 95)))) if index % 2 else copy
+
+
+def _slab(rng: np.random.Generator, size: int, height: float) -> Image.Image:
+    """A white rectangle on black, turned by up to 15 degrees; drawn four times as large for smooth edges."""
+    half = np.array([rng.uniform(0.4, 0.8), rng.uniform(0.07, 0.15)]) * size * 2
+    centre = 4 * size * (np.array([0.5, height]) + rng.normal(0, 0.02, 2))
+    angle = np.deg2rad(rng.uniform(-15, 15))
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    corners = [tuple(centre + (half * sign) @ turn) for sign in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    mask = Image.new("L", (4 * size, 4 * size))
+    ImageDraw.Draw(mask).polygon(corners, fill=255)
+    return mask.resize((size, size), Image.Resampling.BOX)
 
 
 def encoded(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:

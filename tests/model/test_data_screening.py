@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from rosacea_model.data.bars import find_bar
 from rosacea_model.data.hashes import SIDE, groups, near_duplicates, thumbnail
@@ -91,48 +91,17 @@ def test_groups_are_what_pairs_connect() -> None:
     assert groups(7, [(5, 1), (1, 2), (6, 4)]) == [[1, 2, 5], [4, 6]]
 
 
-def test_bars_over_eyes_are_found_and_faces_left_alone(phantoms: list[Image.Image]) -> None:
+def test_bars_of_any_colour_are_found_and_faces_left_alone(phantoms: list[Image.Image]) -> None:
     alarms = sum(find_bar(image) is not None for image in phantoms[:SOME])
     found = sum(find_bar(barred(image, number)) is not None for number, image in enumerate(phantoms[:SOME]))
 
-    assert alarms <= 0.01 * SOME and found >= 0.95 * SOME, (alarms, found)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("size", [128, 256])
-def test_bars_are_found_and_faces_left_alone_among_a_thousand(size: int) -> None:
-    faces = [phantom(number, size) for number in range(DISTINCT)]
-
-    alarms = sum(find_bar(image) is not None for image in faces)
-    found = sum(find_bar(barred(image, number)) is not None for number, image in enumerate(faces))
-
-    print(f"\n{size} px: {found} of {DISTINCT} bars found, {alarms} false alarms")
-    assert alarms <= 0.01 * DISTINCT and found >= 0.95 * DISTINCT
+    assert alarms <= 0.005 * SOME and found >= 0.95 * SOME, (alarms, found)
 
 
 def test_grey_and_recompressed_faces_raise_no_alarm(phantoms: list[Image.Image]) -> None:
     grey = [reopened(encoded(image.convert("L"), "JPEG", quality=60)) for image in phantoms[:100]]
 
     assert sum(find_bar(image) is not None for image in grey) <= 1
-
-
-def test_a_bar_is_told_where_it_lies() -> None:
-    image = phantom(0, 256)
-    ImageDraw.Draw(image).rectangle((64, 110, 191, 140), fill=(0, 0, 0))
-
-    bar = find_bar(image)
-
-    assert bar is not None and bar.angle == 0
-    assert abs(bar.left - 0.25) < 0.03 and abs(bar.right - 0.75) < 0.03 and 0.42 < bar.top < bar.bottom < 0.56
-
-
-@pytest.mark.parametrize("box", [(64, 220, 191, 245), (64, 2, 191, 20), (64, 80, 100, 190)])
-def test_a_rectangle_elsewhere_or_upright_is_no_bar(box: tuple[int, int, int, int]) -> None:
-    image = phantom(0, 256)
-    ImageDraw.Draw(image).rectangle(box, fill=(0, 0, 0))
-
-    assert find_bar(image) is None
 
 
 def test_enlarged_pictures_are_found_and_others_left_alone() -> None:

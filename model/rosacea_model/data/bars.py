@@ -1,12 +1,19 @@
-"""Bars laid over the eyes to hide who it is. A generator that trains on them learns to draw them.
+"""Find bars laid over the eyes to hide who it is. A generator that trains on them learns to draw them.
 
-A bar is a flat grey, black or white rectangle, wider than high, across the middle of the upper face and perhaps a
-little turned: one value inside, a straight edge above and below. Fringes and sunglasses are dark too, but neither is
-flat and straight-edged at once.
+A bar is a band of one smooth colour, any colour, across both eyes: wider than high, perhaps a little turned, with
+straight parallel edges above and below that may be soft. Real and generated bars shade from one end to the other, so
+"smooth" means that neighbouring columns hardly differ, not that the colour is constant. Foreheads, fringes and
+spectacles come close; what sets a bar apart is that its edges are strong against what happens inside it, all along
+its width, and that no eyes lie below it.
+
+Every picture is searched at a few angles for pairs of long edges. Five measures of the band between them are weighed
+as in a logistic regression; docs/LOG.md, 2026-11-29, says on what the weights were fitted and how well they did on
+pictures that had been left out. `make bench-bars` counts again.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,164 +25,201 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SIDE = 128                               # pictures are judged at this size
-ANGLES = (0, -2, 2, -4, 4, -6, 6, -8, 8, -10, 10, -12, 12)
-NEUTRAL = 26                             # largest difference of colour channels inside a bar
-MIN_WIDTH, MAX_HEIGHT = 0.26, 0.32       # shares of the picture
-MIN_ROWS = 2                             # flat rows; the edges of a bar are not flat, so its height is 2 more
-MIN_FLAT_PIXELS = 50                     # within 8 grey values of each other, in the middle of the picture
-MIN_ASPECT = 1.7
-MIDDLE = (0.4, 0.6)                      # columns that a bar covers wholly
-CENTRE_X, CENTRE_Y = (0.3, 0.7), (0.2, 0.65)
-END_SHARE = 0.6                          # of the rows, at one of its ends: a grey wall may swallow the other
-VALUES = 4                               # commonest grey values of flat pixels that are tried
+    Plane = NDArray[np.float32]
 
+SIDE = 128                               # pictures are judged at this size; what follows is in its pixels
+ANGLES = tuple(2.5 * step for step in range(-7, 8))    # degrees
+MIDDLE = slice(46, 82)                   # columns that every bar covers: both eyes lie further out
+EDGE_ROWS = range(16, 97)                # where the edges of a bar may lie
+CENTRE = (32, 83)                        # where the middle row of a bar may lie
+HEIGHT = (7, 40)
+MIN_WIDTH, MIN_ASPECT = 36, 1.7
+EDGES, PAIRS = 10, 3                     # strongest edges of an angle, and pairs of them, that are looked at closely
+EDGE_SHARE = 0.2                         # an edge is as strong as its weakest column, this share of them left out
+WEAKEST_EDGE = 3.0                       # levels, for an edge to be looked at
+ONE_EDGE = 4.0                           # levels, that a column of a bar has at its upper or its lower edge
+MAX_GAP = 2                              # columns within a bar that may look unlike it
 
-@dataclass(frozen=True, kw_only=True)
-class Tolerance:
-    """How flat and how sharp-edged a bar is, in grey values."""
-
-    flat: float                          # largest range among neighbours inside
-    near: float                          # largest difference from the value of the bar
-    spread: float                        # largest standard deviation inside
-    edge: float                          # smallest step at an edge, in the channel where it is largest
-    edge_share: float                    # of the columns that must show it, above and below
-
-
-# A clean bar may be close in value to what surrounds it; one that was compressed hard needs more room.
-TOLERANCES = (
-    Tolerance(flat=12, near=8, spread=5, edge=14, edge_share=0.85),
-    Tolerance(flat=20, near=12, spread=7, edge=12, edge_share=0.75),
-)
+# Weights of the measures in `evidence`. Above 0 a bar is likelier than not.
+SMOOTH, STEP, WIDTH, ASPECT, BELOW, BIAS = -16.0, 9.0, 15.0, 7.0, -2.8, 3.5
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar: its edges as shares of the picture's size, after turning the picture by -angle degrees."""
+    """A bar: its edges as shares of the picture's size, after turning the picture by `angle` degrees."""
 
     left: float
     top: float
     right: float
     bottom: float
-    angle: int
+    angle: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """What lies between two parallel edges, in pixels and levels of the turned picture."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    angle: float
+    roughness: float                     # mean difference of neighbouring columns inside
+    step: float                          # the weaker of the edges above and below
+    below: float                         # how much detail lies beneath: eyes under a forehead, cheeks under a bar
+
+    @property
+    def evidence(self) -> float:
+        """The log odds that this is a bar."""
+        width, aspect = (self.right - self.left) / SIDE, (self.right - self.left) / (self.bottom - self.top)
+        return (
+            SMOOTH * math.log(self.roughness + 1)
+            + STEP * math.log(min(self.step, 30) + 2)
+            + WIDTH * math.log(min(width, 0.55))
+            + ASPECT * math.log(min(aspect, 4))
+            + BELOW * math.log(self.below + 3)
+            + BIAS
+        )
 
 
 def find_bar(image: Image.Image) -> Bar | None:
     """The bar over the eyes of a picture, or None."""
+    bars = [band for band in bands(image) if band.evidence > 0]
+    if not bars:
+        return None
+    # Of about equally likely ones, the one turned least.
+    best = max(bars, key=lambda band: (round(band.evidence), -abs(band.angle)))
+    left, top, right, bottom = (edge / SIDE for edge in (best.left, best.top, best.right, best.bottom))
+    return Bar(left, top, right, bottom, best.angle)
+
+
+def bands(image: Image.Image) -> Iterator[Band]:
+    """Every band of a picture that deserves a closer look."""
     small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
-    return next(filter(None, (_find(small, tolerance) for tolerance in TOLERANCES)), None)
+    for angle in ANGLES:
+        view = _view(small, angle)
+        yield from filter(None, (_band(view, top, bottom) for top, bottom in _pairs(view)))
 
 
-def _find(small: Image.Image, tolerance: Tolerance) -> Bar | None:
-    values = _flat_values(_planes(small), tolerance)
-    for angle in ANGLES if values else ():
-        turned = small.rotate(angle, Image.Resampling.BILINEAR) if angle else small
-        pixels = _planes(turned)
-        flat = _flat(pixels, tolerance)
-        if angle:
-            flat &= np.asarray(Image.new("L", small.size, 255).rotate(angle)) > 0
-        grey = pixels.mean(axis=0)
-        for value in values:
-            for block in _blocks(flat & (np.abs(grey - value) <= tolerance.near)):
-                if _is_bar(pixels, block, tolerance):
-                    top, bottom, left, right = (edge / SIDE for edge in block)
-                    return Bar(left, top, right, bottom, angle)
-    return None
+@dataclass(frozen=True)
+class _View:
+    """A picture turned by `angle`; differences are in levels of the colour channel where they are largest."""
+
+    angle: float
+    pixels: Plane                        # [3, SIDE, SIDE]
+    detail: Plane                        # [SIDE, SIDE] to the neighbours, along rows or columns, whichever is larger
+    sideways: Plane                      # [SIDE, SIDE] to the neighbours in the row
+    steps: Plane                         # [SIDE + 1, SIDE] across the boundary above each row, or the one next to it
+    edges: Plane                         # [SIDE + 1] how strong an edge each boundary is in the middle
+    sharpness: Plane                     # [SIDE + 1] the same, larger the closer the boundary is to the very edge
 
 
-def _planes(image: Image.Image) -> NDArray[np.float32]:
-    """The colour channels one after another, which numpy goes through fastest: [3, height, width]."""
-    return np.ascontiguousarray(np.asarray(image, np.float32).transpose(2, 0, 1))
+def _view(small: Image.Image, angle: float) -> _View:
+    turned = small.rotate(angle, Image.Resampling.BILINEAR) if angle else small
+    pixels = np.ascontiguousarray(np.asarray(turned, np.float32).transpose(2, 0, 1))
+    upright = np.abs(pixels[:, 2:, 1:-1] - pixels[:, :-2, 1:-1]).max(axis=0) / 2
+    sideways = np.abs(pixels[:, 1:-1, 2:] - pixels[:, 1:-1, :-2]).max(axis=0) / 2
+    sharp = _steps(pixels)
+    steps = _with_neighbours(sharp)
+    edges = _quantile(steps[:, MIDDLE], EDGE_SHARE, 1)
+    return _View(
+        angle, pixels, np.pad(np.maximum(upright, sideways), 1, mode="edge"), np.pad(sideways, 1, mode="edge"), steps,
+        edges, edges + np.float32(0.1) * _quantile(sharp[:, MIDDLE], 0.5, 1),
+    )
 
 
-def _flat_values(pixels: NDArray[np.float32], tolerance: Tolerance) -> list[float]:
-    """The commonest grey values of flat neutral pixels in the middle; none for most faces, which ends the search."""
-    rows, columns = (slice(int(low * SIDE) - 8, int(high * SIDE) + 8) for low, high in (CENTRE_Y, CENTRE_X))
-    values = pixels[:, rows, columns].mean(axis=0)[_flat(pixels, tolerance)[rows, columns]]
-    counts = np.bincount((values / 4).astype(np.intp), minlength=66)
-    nearly = counts[:-2] + counts[1:-1] + counts[2:]
-    peaks = np.argsort(-nearly, kind="stable")[:VALUES]
-    return [float(4 * peak + 6) for peak in peaks if nearly[peak] >= MIN_FLAT_PIXELS]
+def _steps(pixels: Plane) -> Plane:
+    """How far the two rows above each boundary differ from the two below it: [3, n, width] => [n + 1, width]."""
+    twos = pixels[:, :-1] + pixels[:, 1:]
+    return np.pad(np.abs(twos[:, 2:] - twos[:, :-2]).max(axis=0) / 2, ((2, 2), (0, 0)))
 
 
-def _blocks(flat: NDArray[np.bool_]) -> Iterator[tuple[int, int, int, int]]:
-    """Rectangles (top, bottom, left, right; ends excluded) of neighbouring rows with a long flat run in common."""
-    starts, stops = _longest_runs(flat)
-    long_enough = (stops - starts >= MIN_WIDTH * SIDE - 2) & (starts <= MIDDLE[0] * SIDE) & (stops >= MIDDLE[1] * SIDE)
-    row = 0
-    while row < SIDE:
-        last = row
-        while last < SIDE and long_enough[last] and _continues(starts, stops, row, last):
-            last += 1
-        if last - row >= MIN_ROWS:
-            rows = slice(row, last)
-            yield row, last, int(np.median(starts[rows])), int(np.median(stops[rows]))
-        row = max(last, row + 1)
+def _with_neighbours(steps: Plane) -> Plane:
+    """The largest of each row and the rows beside it: an edge may be out of level by that much."""
+    padded = np.pad(steps, ((1, 1), (0, 0)))
+    return np.asarray(np.maximum(np.maximum(padded[:-2], padded[2:]), steps))
 
 
-def _continues(starts: NDArray[np.intp], stops: NDArray[np.intp], first: int, row: int) -> bool:
-    """Whether the run of a row lies under that of the row above, and of the first one, to within a few pixels.
-
-    Only as far as the middle of the picture goes: beyond it a grey wall may be one with the bar.
-    """
-    low, high = (int(share * SIDE) for share in CENTRE_X)
-    above = max(row - 1, first)
-    start, stop = np.maximum(starts[[row, above, first]], low), np.minimum(stops[[row, above, first]], high)
-    near, far = (max(abs(start[0] - start[at]), abs(stop[0] - stop[at])) for at in (1, 2))
-    return bool(near <= 3 and far <= 6)
+def _quantile(values: Plane, share: float, axis: int) -> Plane:
+    place = int(share * (values.shape[axis] - 1) + 0.5)
+    return np.asarray(np.take(np.partition(values, place, axis=axis), place, axis=axis))
 
 
-def _flat(pixels: NDArray[np.float32], tolerance: Tolerance) -> NDArray[np.bool_]:
-    """Where a pixel and its eight neighbours are one neutral colour."""
-    grey = pixels.mean(axis=0)
-    high, low = _of_neighbours(grey, np.maximum), _of_neighbours(grey, np.minimum)
-    neutral = pixels.max(axis=0) - pixels.min(axis=0) <= NEUTRAL
-    return np.asarray((high - low <= tolerance.flat) & neutral)
+def _pairs(view: _View) -> list[tuple[int, int]]:
+    """The few likeliest pairs of a bar's upper and lower edge: strong, with little detail between them."""
+    rows = _strong_edges(view)
+    detail = np.concatenate([[0], np.cumsum(_quantile(view.detail[:, MIDDLE], 0.75, 1))])
+
+    def likelihood(pair: tuple[int, int]) -> float:
+        first, last = pair[0] + _margin(*pair), pair[1] - _margin(*pair)
+        inside = (detail[last] - detail[first]) / (last - first)
+        return float(min(view.edges[pair[0]], view.edges[pair[1]], 30) / (inside + 1.5))
+
+    pairs = [(top, bottom) for top in rows for bottom in rows if _may_be_bar(top, bottom)]
+    return sorted(pairs, key=likelihood, reverse=True)[:PAIRS]
 
 
-def _of_neighbours(grey: NDArray[np.float32], better: np.ufunc) -> NDArray[np.float32]:
-    """The largest, or smallest, of every pixel and its eight neighbours."""
-    padded = np.pad(grey, 1, mode="edge")
-    rows = better(better(padded[:-2], padded[1:-1]), padded[2:])
-    return np.asarray(better(better(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:]), np.float32)
+def _strong_edges(view: _View) -> list[int]:
+    peaks = [
+        row for row in EDGE_ROWS
+        if view.edges[row] > WEAKEST_EDGE and view.sharpness[row] >= view.sharpness[row - 2 : row + 3].max()
+    ]
+    return sorted(peaks, key=lambda row: -view.edges[row])[:EDGES]
 
 
-def _longest_runs(flat: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First and one-past-last column of the longest run in each row."""
-    columns = np.arange(SIDE)
-    last_gap = np.maximum.accumulate(np.where(flat, -1, columns), axis=1)
-    lengths = columns - last_gap
-    stops = lengths.argmax(axis=1)
-    longest = lengths[np.arange(SIDE), stops]
-    return stops + 1 - longest, stops + 1
+def _may_be_bar(top: int, bottom: int) -> bool:
+    return HEIGHT[0] <= bottom - top <= HEIGHT[1] and CENTRE[0] <= (top + bottom) / 2 <= CENTRE[1]
 
 
-def _is_bar(pixels: NDArray[np.float32], block: tuple[int, int, int, int], tolerance: Tolerance) -> bool:
-    top, bottom, left, right = block
-    height, width = bottom - top + 2, right - left + 2
-    if not CENTRE_Y[0] <= (top + bottom) / 2 / SIDE <= CENTRE_Y[1]:
-        return False
-    if height > MAX_HEIGHT * SIDE or width < MIN_ASPECT * height:
-        return False
-    interior = pixels[:, top:bottom, left:right]
-    colour = np.median(interior, axis=(1, 2), keepdims=True)
-    spread = float(interior.std(axis=(1, 2)).max())
-    step = np.abs(pixels - colour).max(axis=0) >= tolerance.edge
-    return spread <= tolerance.spread and _has_edges(step, block, tolerance.edge_share)
+def _margin(top: int, bottom: int) -> int:
+    """Rows inside a bar that its edges may reach into."""
+    return 2 if bottom - top < 10 else 3
 
 
-def _has_edges(step: NDArray[np.bool_], block: tuple[int, int, int, int], share: float) -> bool:
-    """Whether another colour begins right above, right below, and beyond an end unless the picture ends there."""
-    top, bottom, left, right = block
-    if top < 4 or bottom > SIDE - 4:
-        return False
-    # A wall behind the head may be as grey as the bar, so the long edges are judged in the middle.
-    middle = slice(max(left, int(CENTRE_X[0] * SIDE)), min(right, int(CENTRE_X[1] * SIDE)))
-    # The outermost flat row lies one inside the edge: the edge itself is the next row but one.
-    above = step[max(top - 4, 0) : top - 1, middle].any(axis=0)
-    below = step[bottom + 1 : bottom + 4, middle].any(axis=0)
-    if above.mean() < share or below.mean() < share:
-        return False
-    before = step[top:bottom, max(left - 5, 0) : max(left - 1, 0)].any(axis=1)
-    after = step[top:bottom, right + 1 : right + 5].any(axis=1)
-    return bool(left <= 2 or right >= SIDE - 2 or max(before.mean(), after.mean()) >= END_SHARE)
+def _band(view: _View, top: int, bottom: int) -> Band | None:
+    """The band between two edges, as far to the left and right as it goes; None if it is too short for a bar."""
+    margin = _margin(top, bottom)
+    rows = slice(top + margin, bottom - margin)
+    left, right = _ends(view, top, bottom, rows)
+    if right - left < max(MIN_WIDTH, MIN_ASPECT * (bottom - top)):
+        return None
+    inside = slice(left + 2, right - 2)
+    return Band(
+        left, top, right, bottom, view.angle,
+        roughness=float(view.sideways[rows, inside].mean()),
+        step=float(min(_quantile(view.steps[edge, inside], EDGE_SHARE, 0) for edge in (top, bottom))),
+        below=float(_quantile(view.detail[bottom + 3 : bottom + 20, inside].ravel(), 0.85, 0)),
+    )
+
+
+def _ends(view: _View, top: int, bottom: int, rows: slice) -> tuple[int, int]:
+    """First and one-past-last column: as far from the middle as columns are smooth and show an edge."""
+    roughness = _quantile(view.detail[rows], 0.75, 0)
+    smooth = roughness <= max(4.0, 2.5 * float(np.median(roughness[MIDDLE])))
+    fits = smooth & (np.maximum(view.steps[top], view.steps[bottom]) >= ONE_EDGE)
+    centre = SIDE // 2
+    left, right = centre - _reach(fits[centre - 1 :: -1]), centre + 1 + _reach(fits[centre + 1 :])
+
+    # The band ends at the strongest upright edge about there, unless the picture ends first.
+    across = _quantile(_steps(view.pixels[:, rows].transpose(0, 2, 1)), 0.4, 1)
+    if left > 3:
+        left = _strongest(across, left - 3, left + 9)
+    if right < SIDE - 3:
+        right = _strongest(across, right - 8, right + 4)
+    return left, right
+
+
+def _reach(fits: NDArray[np.bool_]) -> int:
+    """How far one gets from the start without meeting more than `MAX_GAP` that do not fit, one after another."""
+    last = 0
+    for place, good in enumerate(fits, start=1):
+        if good:
+            last = place
+        elif place - last > MAX_GAP:
+            break
+    return last
+
+
+def _strongest(values: Plane, first: int, last: int) -> int:
+    first = max(first, 2)
+    return first + int(values[first : min(last, SIDE - 1)].argmax())

@@ -124,7 +124,9 @@ def _thumbnail(kept: Kept, spool: Spool) -> Image.Image:
     return small
 
 
-def _corners(left: float, top: float, right: float, bottom: float, angle: int, side: int) -> list[tuple[float, float]]:
+def _corners(
+    left: float, top: float, right: float, bottom: float, angle: float, side: int
+) -> list[tuple[float, float]]:
     """The corners of a bar in the picture as it stands: the picture was turned by `angle` when it was found."""
     turn = math.radians(angle)
     cosine, sine = math.cos(turn), math.sin(turn)
