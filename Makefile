@@ -8,7 +8,8 @@ BUF := npx --yes @bufbuild/buf@1.75.0
 MINUTES ?= 30
 STEPS ?=
 # Files of tests that run side by side; JOBS=0 runs all of them in one process, in order.
-JOBS ?= 2
+JOBS ?= 3
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 
@@ -38,11 +39,14 @@ serve: setup  ## serve the demo model on 127.0.0.1:7433 until Ctrl-C
 demo-model: setup  ## make the demo model anew from nothing, which takes hours
 	model/runs/demo-64.sh
 
-test: setup  ## run every test
-	$(BIN)/pytest -n $(JOBS) --dist loadfile
+test: setup  ## run every test but those that take minutes each
+	$(PYTEST)
 
 test-fast: setup  ## run the tests that take no more than seconds
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not slow'
+	$(PYTEST) -m 'not slow'
+
+test-long: setup  ## run the tests that take minutes each: the same properties in larger numbers
+	$(BIN)/pytest --long -m long
 
 lint: setup  ## check style, and the protos where node is at hand
 	$(BIN)/ruff check $(SUITES) locks

@@ -9,6 +9,9 @@ import pytest
 
 # As `import rosacea_client` does it; tests may import gRPC before that. What they start inherits it.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+# Processes of tests that run side by side share the cores; torch's threads would only wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,3 +23,19 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip("no shared/golden beside the checkout")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests marked long as well, minutes each")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the long tests unless they are asked for, and begin with the files that have slow ones: with several
+    processes the short ones then fill the gaps at the end."""
+    if not config.getoption("--long"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

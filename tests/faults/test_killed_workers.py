@@ -107,6 +107,7 @@ async def load_until(done: asyncio.Event, stub: Any, history: History) -> None:
     await asyncio.gather(*calls)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 async def test_three_workers_killed_under_load_cost_no_answer_and_one_batch_each(
     model: ModelFile, golden: dict[object, str]

@@ -1,8 +1,7 @@
-"""Ten thousand calls to a real service, and a thousand while a worker is paused; every answer checked."""
+"""Thousands of calls to a real service, and hundreds while a worker is paused; every answer checked."""
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 TINY = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=32, mapping_layers=2, channel_base=512, channel_max=16)
-CALLS = int(os.environ.get("ROSACEA_TEST_CALLS", "10000"))
 CLIENTS = 16
 SEEDS = range(200)
 PSIS = (0.5, 0.7, 1.0)
@@ -74,22 +72,23 @@ def run_calls(service: RunningService, history: History, revision: str, count: i
 
 
 @pytest.mark.timeout(1800)
-def test_ten_thousand_random_requests_get_their_own_faces(
-    service: RunningService, golden: dict[Want, str]
+@pytest.mark.parametrize("calls", [1_500, pytest.param(10_000, marks=pytest.mark.long)])
+def test_random_requests_get_their_own_faces(
+    service: RunningService, golden: dict[Want, str], calls: int
 ) -> None:
     history = History()
 
-    run_calls(service, history, revision_of(golden), CALLS)
+    run_calls(service, history, revision_of(golden), calls)
 
     assert violations(history, golden) == []
-    assert history.errors() == {"OK": CALLS}
+    assert history.errors() == {"OK": calls}
 
 
 @pytest.mark.timeout(900)
 def test_a_worker_that_pauses_brings_no_wrong_face(service: RunningService, golden: dict[Want, str]) -> None:
     history = History()
     with ThreadPoolExecutor(1) as pool:
-        load = pool.submit(run_calls, service, history, revision_of(golden), 1000)
+        load = pool.submit(run_calls, service, history, revision_of(golden), 400)
         while len(history.calls) < 100:
             assert not load.done()
         with paused(service.workers()[0]):
@@ -97,4 +96,4 @@ def test_a_worker_that_pauses_brings_no_wrong_face(service: RunningService, gold
         load.result()
 
     assert violations(history, golden, allowed=["Unavailable"]) == []
-    assert history.errors()["OK"] >= 990
+    assert history.errors()["OK"] >= 390

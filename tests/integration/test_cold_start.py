@@ -1,4 +1,4 @@
-"""A cold start with a model of thirty million parameters: nobody gets a face before it is ready, and then all do."""
+"""A cold start with a model of twenty million parameters: nobody gets a face before it is ready, and then all do."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
-FULL = GeneratorConfig(img_resolution=256)
-PARAMETERS = 30_000_000
+FULL = GeneratorConfig(img_resolution=64)
+PARAMETERS = 20_000_000
 
 
 class Try(NamedTuple):

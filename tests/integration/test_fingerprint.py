@@ -102,16 +102,16 @@ async def test_every_restart_and_every_worker_gives_the_same_bytes_under_one_fin
         engine = Engine.load(model.path.parent)
         want = {seed: digest(engine.render([Sample(seed=seed, truncation_psi=0.7)]).tobytes()) for seed in SEEDS}
 
-    one = await answers_of(model, 1, [kill_workers, kill_torchserve, kill_workers])
+    one = await answers_of(model, 1, [kill_workers, kill_torchserve])
     two = await answers_of(model, 2)
 
-    assert len({each.worker for each in one}) == 4 * WORKERS, "every restart brings new workers"
+    assert len({each.worker for each in one}) == 3 * WORKERS, "every restart brings new workers"
     assert contradictions(one + two) == []
     assert {each.seed: each.face for each in one} == want
     assert len({each.fingerprint for each in one}) == len({each.fingerprint for each in two}) == 1
     assert {each.fingerprint for each in one}.isdisjoint({each.fingerprint for each in two})
     others = {each.seed for each in two if each.face != want[each.seed]}
-    print(f"S3: {len(one)} answers of {4 * WORKERS} workers; with two threads {len(others)} of {len(SEEDS)} differ")
+    print(f"S3: {len(one)} answers of {3 * WORKERS} workers; with two threads {len(others)} of {len(SEEDS)} differ")
 
 
 def test_a_face_that_differs_under_one_fingerprint_is_found() -> None:

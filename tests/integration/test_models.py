@@ -171,6 +171,7 @@ def test_damage_in_place_does_not_reach_the_model_that_is_served(service: Runnin
         assert client.generate([1])[0].image == want
 
 
+@pytest.mark.long
 def test_a_model_that_cannot_load_opens_its_circuit_and_leaves_the_other_in_service(
     folder: Path, served: Path
 ) -> None:

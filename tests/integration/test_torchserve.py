@@ -115,6 +115,17 @@ async def drawn(supervisor: Supervisor, seconds: float = 60) -> render_pb2.Rende
                 await asyncio.sleep(0.1)
 
 
+async def every_worker_draws(supervisor: Supervisor, seconds: float = 60) -> list[int]:
+    """The workers, once each of them has drawn. Ready is a service with one; another may still load its model, and
+    TorchServe gives it no job until then."""
+    drew: set[int] = set()
+    async with asyncio.timeout(seconds):
+        while not drew.issuperset(pids := supervisor.worker_pids()):
+            results = await asyncio.gather(*(drawn(supervisor, seconds) for _ in pids))
+            drew.update(result.worker_pid for result in results)
+    return pids
+
+
 async def test_faces_come_back_through_slots_and_inline(model: ModelFile) -> None:
     pool = SegmentPool(slots=4, slot_bytes=2000)
     async with running(model, workers=2) as supervisor:
@@ -409,7 +420,7 @@ async def test_a_stopped_worker_is_replaced_at_our_own_deadline(
     (face,) = expected(model, [1])
     # TorchServe's own limit is 10 s behind ours.
     async with running(model, response_timeout_seconds=2.0, workers=workers) as supervisor:
-        stopped, *others = supervisor.worker_pids()
+        stopped, *others = await every_worker_draws(supervisor)
         os.kill(stopped, signal.SIGSTOP)
         died, deadline = 0, time.monotonic() + 60
         # Until the stopped one has had a job: TorchServe may give one after another to the same worker.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rosacea_model.modelfile import ModelFile
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 PARAMETERS = 30_276_583
 SAMPLES = [Sample(seed=1, truncation_psi=0.7), Sample(seed=2, noise_mode="random", noise_seed=3)]

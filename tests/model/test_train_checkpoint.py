@@ -233,7 +233,7 @@ def test_killed_savers_leave_only_whole_checkpoints(tmp_path: Path) -> None:
     kill_while_saving(tmp_path, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_40_killed_savers_leave_only_whole_checkpoints(tmp_path: Path) -> None:
     assert kill_while_saving(tmp_path, 40) > 0, "no kill hit a save: the test proves nothing"
 

@@ -51,7 +51,7 @@ def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> floa
     return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
 
 
-@pytest.mark.parametrize("aug", ["noaug", "ada"])
+@pytest.mark.parametrize("aug", [pytest.param("noaug", marks=pytest.mark.long), "ada"])
 def test_two_processes_of_batch_2_equal_one_of_batch_4(tmp_path: Path, aug: str) -> None:
     # The same micro batches on both sides: minibatch deviation groups never reach over two of them.
     settings = {"batch": 4, "batch_gpu": 2, "mbstd_group": 2, "aug": aug}
@@ -122,7 +122,7 @@ def test_a_killed_loading_process_ends_the_run_with_its_reason_and_no_hang(tmp_p
     assert re.search(r"LoaderDied: a process that loads images died", output), output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ranks_wait_for_a_leader_that_draws_for_longer_than_a_hung_one_is_borne(tmp_path: Path) -> None:
     code, output = train_in_process(
         tmp_path, STEPS, processes=2, timeout_s=4, slow_snapshot_s=8,

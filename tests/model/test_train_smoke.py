@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_few_minutes_on_300_phantoms_make_faces(tmp_path: Path) -> None:
     found = train_smoke(tmp_path)
