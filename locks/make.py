@@ -1,6 +1,6 @@
 """Pins everything that the images install, by version and SHA-256: `make lock`, which needs the package index.
 
-    locks/serving.txt      what the gateway's image installs: every extra but those for photographs, training and development
+    locks/serving.txt      what the gateway's image installs: every extra but for photographs, training, development
     locks/train.txt        what the trainer's image installs
     locks/build.txt        what builds our wheel and lists what an image holds
     locks/torch-cuda.txt   torch as the package index has it, with the CUDA libraries that it brings
