@@ -131,7 +131,7 @@ def old_torch_file() -> bytes:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"", "neither a snapshot"), (b"text", "neither a snapshot"), (b"PK\x03\x04", r"not a readable .pt"),
+        (b"", "is empty"), (b"text", "neither a snapshot"), (b"PK\x03\x04", r"not a readable .pt"),
         (b"\x80\x04N.", "must be a dict of networks"), (old_torch_file(), "before 1.6"),
     ],
     ids=["empty", "text", "broken zip", "no networks", "old torch"],

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from rosacea_model.config import GeneratorConfig
+from rosacea_model.discriminator import Discriminator, DiscriminatorConfig
 from rosacea_model.errors import CheckpointRejected
 from rosacea_model.legacy.rosinality import FILTER, parse_rosinality
+from rosacea_model.networks import MappingNetwork
 from rosacea_model.tensors import expected_tensors
 
 if TYPE_CHECKING:
@@ -106,7 +108,10 @@ def test_the_table_covers_every_tensor_there_is() -> None:
 def test_the_averaged_network_is_preferred() -> None:
     other = {name: value + 1 for name, value in their_state(our_tensors()).items()}
 
-    assert_ours(parse_rosinality(saved(checkpoint(g=other))).tensors)
+    found = parse_rosinality(saved(checkpoint(g=other)))
+
+    assert_ours(found.tensors)
+    assert found.g is None and any("generator that trains is left out" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("key", ["g", "state dict"])
@@ -118,11 +123,65 @@ def test_other_places_for_the_generator_are_known(key: str) -> None:
     assert_ours(generator.tensors, but=("w_avg",))
 
 
-def test_a_missing_mean_w_is_zero_and_reported() -> None:
-    generator = parse_rosinality(saved({"g_ema": their_state(our_tensors())}))
+def test_a_missing_mean_w_is_the_mean_of_mapped_latents_the_same_every_time() -> None:
+    data = saved({"g_ema": their_state(our_tensors())})
+    generator = parse_rosinality(data)
+    mapping = MappingNetwork(CONFIG)
+    mapping.load_state_dict(
+        {name.removeprefix("mapping."): value for name, value in our_tensors().items() if name.startswith("mapping.")}
+    )
 
-    assert torch.count_nonzero(generator.tensors["mapping.w_avg"]) == 0
-    assert any("w_avg missing" in note for note in generator.notes)
+    with torch.no_grad():
+        mean = mapping(torch.randn(50_000, CONFIG.z_dim)).mean(dim=0)
+
+    w_avg = generator.tensors["mapping.w_avg"]
+    assert float((w_avg - mean).norm()) < 0.05 * float(mean.norm()) and generator.mean_is_ours
+    assert torch.equal(w_avg, parse_rosinality(data).tensors["mapping.w_avg"])
+    assert any("10,000 mapped latents" in note for note in generator.notes)
+
+
+def their_discriminator(ours: Discriminator) -> dict[str, Tensor]:
+    """A 32x32 discriminator in the other project's names, written out by hand."""
+    table = {"convs.0.0.weight": "b32.fromrgb.weight", "convs.0.1.bias": "b32.fromrgb.bias"}
+    for place, block in ((1, "b32"), (2, "b16"), (3, "b8")):
+        table |= {
+            f"convs.{place}.conv1.0.weight": f"{block}.conv0.weight",
+            f"convs.{place}.conv1.1.bias": f"{block}.conv0.bias",
+            f"convs.{place}.conv2.1.weight": f"{block}.conv1.weight",
+            f"convs.{place}.conv2.2.bias": f"{block}.conv1.bias",
+            f"convs.{place}.skip.1.weight": f"{block}.skip.weight",
+        }
+    table |= {
+        "final_conv.0.weight": "b4.conv.weight", "final_conv.1.bias": "b4.conv.bias",
+        "final_linear.0.weight": "b4.fc.weight", "final_linear.0.bias": "b4.fc.bias",
+        "final_linear.1.weight": "b4.out.weight", "final_linear.1.bias": "b4.out.bias",
+    }
+    blurs = {f"convs.{place}.{layer}.0.kernel": FILTER for place in (1, 2, 3) for layer in ("conv2", "skip")}
+    state = ours.state_dict()
+    return {**{theirs: state[name] for theirs, name in table.items()}, **blurs}
+
+
+def test_the_networks_that_train_are_read_beside_the_averaged_one() -> None:
+    d = Discriminator(CONFIG, DiscriminatorConfig())
+    other = {name: value if "kernel" in name else value + 1 for name, value in their_state(our_tensors()).items()}
+
+    found = parse_rosinality(saved(checkpoint(g=other, d=their_discriminator(d))))
+
+    assert found.g is not None and found.d is not None
+    assert torch.equal(found.g["mapping.fc0.bias"], our_tensors()["mapping.fc0.bias"] + 1)
+    assert all(torch.equal(value, found.d[name]) for name, value in d.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_are_converted_with_a_note(dtype: torch.dtype) -> None:
+    content = checkpoint()
+    content["g_ema"] = {name: value.to(dtype) for name, value in content["g_ema"].items()}
+
+    found = parse_rosinality(saved(content))
+
+    name = "synthesis.b8.conv0.weight"
+    assert torch.equal(found.tensors[name], our_tensors()[name].to(dtype).float())
+    assert any(f"were {str(dtype).removeprefix('torch.')}" in note for note in found.notes)
 
 
 def test_missing_fixed_noise_is_zero_and_reported() -> None:
@@ -155,7 +214,7 @@ def test_a_whole_training_checkpoint_is_read() -> None:
         (lambda g: g.update({"convs.9.extra": torch.ones(1)}), r"unexpected 1 tensors \(convs.9.extra"),
         (lambda g: g.update({"convs.0.conv.blur.kernel": torch.ones(4, 4)}), r"blur.kernel must be"),
         (lambda g: g.update({"conv1.conv.weight": torch.ones(1, 8, 8, 3, 3)}), r"conv1.conv.weight must"),
-        (lambda g: g.update({"input.input": g["input.input"].double()}), r"input.input must be float32"),
+        (lambda g: g.update({"input.input": g["input.input"].long()}), r"float64, got int64"),
         (lambda g: g.update({"style.1.bias": "text"}), r"style.1.bias must be a tensor"),
         (lambda g: g.pop("to_rgbs.2.conv.weight"), r"tensors"),
         (lambda g: g.pop("input.input"), r"must hold a generator"),

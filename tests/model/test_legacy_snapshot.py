@@ -12,7 +12,7 @@ import torch
 
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import CheckpointRejected
-from rosacea_model.legacy.snapshot import NetworkRecord, generator_config, read_snapshot
+from rosacea_model.legacy.snapshot import NetworkRecord, generator_config, passed_by, read_snapshot
 from rosacea_model.tensors import expected_tensors, is_buffer
 
 if TYPE_CHECKING:
@@ -123,6 +123,15 @@ def test_arguments_that_change_nothing_are_accepted() -> None:
     harmless = {"resample_filter": [1, 3, 3, 1], "activation": "lrelu", "use_noise": True, "block_kwargs": {}}
 
     assert generator_config(record(**nested(**harmless))) == CONFIG
+
+
+def test_what_forks_add_for_training_alone_is_passed_by_with_its_name() -> None:
+    kwargs = nested()
+    kwargs["mapping_kwargs"] |= {"freeze_layers": 0, "freeze_embed": False, "w_avg_beta": 0.99}
+
+    assert generator_config(record(**kwargs)) == CONFIG
+    (note,) = passed_by(record(**kwargs))
+    assert "freeze_embed=False, freeze_layers=0, w_avg_beta=0.99" in note
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The confined half of an import: `python -m rosacea_model.legacy.child FOLDER NAME <FILE`.
+"""The confined half of an import: `python -m rosacea_model.legacy.child FOLDER NAME [networks] <FILE`.
 
 Reads the checkpoint from standard input, writes a model folder, and prints one line of JSON that tells what
 it found, or why it refused the file. `importer.import_checkpoint` starts it; nobody needs to run it by hand.
@@ -18,10 +18,10 @@ from . import sandbox
 GIB = 2**30
 MEMORY = 4 * GIB
 CPU_SECONDS = 120
-FILE_BYTES = 64 * 2**20          # for a small checkpoint's model, beside twice the size of the file itself
+FILE_BYTES = 64 * 2**20          # for a small checkpoint's model, beside four times the size of the file itself
 
 
-def main(folder: Path, name: str) -> None:
+def main(folder: Path, name: str, with_networks: bool) -> None:
     # The namespaces come first: the libraries below start threads, and a threaded process cannot change them.
     no_network = sandbox.enter_namespaces()
     from .convert import convert
@@ -30,12 +30,13 @@ def main(folder: Path, name: str) -> None:
     sandbox.set_limits(
         memory=max(MEMORY, sandbox.address_space() + 2 * GIB + 6 * size),
         cpu_seconds=CPU_SECONDS + size // 2**22,
-        file_bytes=FILE_BYTES + 2 * size,
+        file_bytes=FILE_BYTES + 4 * size,
     )
     sandbox.forbid_all_but(folder)
     answer: dict[str, Any]
     try:
-        answer = {"report": convert(sys.stdin.buffer.read(), folder, name), "no_network": no_network}
+        report = convert(sys.stdin.buffer.read(), folder, name, with_networks=with_networks)
+        answer = {"report": report, "no_network": no_network}
     except CheckpointRejected as error:
         answer = _refusal(str(error), error.offender)
     except sandbox.ForbiddenError as error:
@@ -50,4 +51,4 @@ def _refusal(message: str, offender: str | None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], "networks" in sys.argv[3:])

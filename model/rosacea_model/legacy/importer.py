@@ -40,7 +40,7 @@ class NetworkSummary:
 class ImportReport:
     """What was imported, from what, and what is worth knowing about it."""
 
-    kind: str                                  # "stylegan2-ada snapshot" or "rosinality checkpoint"
+    kind: str                                  # "stylegan2-ada snapshot", "rosinality checkpoint" or "state dict"
     folder: Path                               # where the model folder lies now
     digest: str                                # SHA-256 of the weights written
     source_sha256: str
@@ -51,11 +51,13 @@ class ImportReport:
 
 
 def import_checkpoint(
-    source: Path, folder: Path, name: str, *, force: bool = False, timeout: float = 600.0, classes: Sequence[str] = ()
+    source: Path, folder: Path, name: str, *, force: bool = False, timeout: float = 600.0, classes: Sequence[str] = (),
+    networks: bool = False,
 ) -> ImportReport:
     """Read the checkpoint `source` into the model folder `folder`, under the model name `name`.
 
-    `classes` gives its classes names; a checkpoint has none.
+    `classes` gives its classes names; a checkpoint has none. `networks` writes all three networks beside the model,
+    for `--init-from`.
 
     CheckpointRejected says why a file is refused; nothing is left behind then. A `folder` with anything
     in it is a ValueError unless `force` is given; then it must hold a model, nothing else, and is replaced.
@@ -65,7 +67,7 @@ def import_checkpoint(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         made = Path(scratch).resolve() / "model"
-        answer = _run_child(source, made, name, timeout)
+        answer = _run_child(source, made, name, timeout, networks)
         if "rejected" in answer:
             raise CheckpointRejected(f"{source}: {answer['rejected']}", answer["offender"])
         report = _report(answer, folder)
@@ -89,11 +91,12 @@ def _check_free(folder: Path, force: bool) -> None:
         raise ValueError(f"{folder} must hold a model and nothing else to be replaced, it holds {others[0]}")
 
 
-def _run_child(source: Path, made: Path, name: str, timeout: float) -> dict[str, Any]:
+def _run_child(source: Path, made: Path, name: str, timeout: float, networks: bool) -> dict[str, Any]:
     """The child's one line of JSON. Its output goes to files, which its own limits bound."""
     scratch = made.parent
     made.mkdir()
     command = [sys.executable, "-P", "-s", "-m", f"{__package__}.child", str(made), name]
+    command += ["networks"] if networks else []
     with _open(source) as data, (scratch / "out").open("w+b") as out, (scratch / "err").open("w+b") as err:
         try:
             child = subprocess.run(

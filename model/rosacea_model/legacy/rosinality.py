@@ -1,4 +1,4 @@
-"""Generators saved by rosinality's stylegan2-pytorch: a zip of `torch.save`, read by the inert interpreter.
+"""Networks saved by rosinality's stylegan2-pytorch: a zip of `torch.save`, read by the inert interpreter.
 
 The names differ, and sizes are not written down: depth, width and resolution are counted from the tensors.
 """
@@ -9,20 +9,25 @@ import io
 import re
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..config import GeneratorConfig
+from ..discriminator import Discriminator, DiscriminatorConfig
 from ..errors import CheckpointRejected
 from ..tensors import expected_tensors
+from .mean_latent import NOTE as MEAN_NOTE
+from .mean_latent import mean_latent
 from .unpickler import (
     FAILURES,
     STORAGE_READERS,
     Readers,
     Storage,
     StoredTensor,
+    converted,
     drop,
     interpret,
     latin1_bytes,
@@ -54,13 +59,24 @@ TORCH_READERS: Readers = {
 }
 TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0])
 FILTER = torch.outer(TAPS, TAPS) / 64
-KERNEL = re.compile(r"(convs\.\d+\.conv\.blur|to_rgbs\.\d+\.upsample)\.kernel")
+KERNEL = re.compile(r"(convs\.\d+\.conv\.blur|to_rgbs\.\d+\.upsample|convs\.\d+\.(conv2|skip)\.0)\.kernel")
 # The last part of a name of ours, by what the layer is, and what rosinality calls it.
 LAYER = {
     "weight": "conv.weight", "bias": "activate.bias", "noise_strength": "noise.weight",
     "affine.weight": "conv.modulation.weight", "affine.bias": "conv.modulation.bias",
 }
 TORGB = {**LAYER, "bias": "bias"}
+D_LAYER = {
+    ("fromrgb", "weight"): "0.weight", ("fromrgb", "bias"): "1.bias",
+    ("conv0", "weight"): "conv1.0.weight", ("conv0", "bias"): "conv1.1.bias",
+    ("conv1", "weight"): "conv2.1.weight", ("conv1", "bias"): "conv2.2.bias",
+    ("skip", "weight"): "skip.1.weight",
+}
+D_EPILOGUE = {
+    ("conv", "weight"): "final_conv.0.weight", ("conv", "bias"): "final_conv.1.bias",
+    ("fc", "weight"): "final_linear.0.weight", ("fc", "bias"): "final_linear.0.bias",
+    ("out", "weight"): "final_linear.1.weight", ("out", "bias"): "final_linear.1.bias",
+}
 
 State = dict[str, StoredTensor]
 
@@ -72,17 +88,53 @@ class RosinalityGenerator:
     key: str
     config: GeneratorConfig
     tensors: dict[str, Tensor]
-    notes: tuple[str, ...]
+    g: dict[str, Tensor] | None = None           # the generator that trains, where the file has both
+    d: dict[str, Tensor] | None = None           # the discriminator that trains
+    notes: tuple[str, ...] = ()
+    mean_is_ours: bool = False                   # the file had no mean w
 
 
 def parse_rosinality(data: bytes) -> RosinalityGenerator:
     """The generator in a `.pt` file's bytes: `g_ema`, else `g`, else the whole file is one state dict."""
     try:
-        content = load_zip(data)
-        key, state = _generator_state(content)
-        return _convert(key, state, content.get("latent_avg"), budget=2 * len(data))
+        return read_rosinality(load_zip(data), budget=2 * len(data))
     except (*FAILURES, zipfile.BadZipFile) as error:
         raise unreadable(".pt file", error) from error
+
+
+def read_rosinality(content: dict[Any, Any], budget: int) -> RosinalityGenerator:
+    """The networks in a file's dict; the tensors may take `budget` bytes together."""
+    key, state = _generator_state(content)
+    config = _config(state)
+    trained = _state_of(content, "g") if key == "g_ema" else None
+    d = _state_of(content, "d")
+    every = [tensor for part in (state, trained, d) for tensor in (part or {}).values()]
+    if sum(tensor.nbytes for tensor in every) > budget:
+        reject("the tensors are larger together than the file that holds them", "tensor bytes")
+    notes = converted(every)
+    if not any(name.startswith("noises.") for name in state):
+        notes.append("the file has no fixed noise: noise mode 'const' adds none")
+    tensors = _convert(config, state, content.get("latent_avg"))
+    mean_is_ours = not isinstance(content.get("latent_avg"), StoredTensor)
+    if mean_is_ours:
+        tensors["mapping.w_avg"] = mean_latent(config, tensors)
+        notes.append(MEAN_NOTE)
+    g = _or_note(partial(_convert, config, trained, None), "generator that trains", notes) if trained else None
+    return RosinalityGenerator(
+        key=key, config=config, tensors=tensors, mean_is_ours=mean_is_ours,
+        g={**g, "mapping.w_avg": tensors["mapping.w_avg"]} if g else None,
+        d=_or_note(partial(_discriminator, config, d), "discriminator", notes) if d else None,
+        notes=tuple(notes),
+    )
+
+
+def _or_note(read: Callable[[], dict[str, Tensor]], what: str, notes: list[str]) -> dict[str, Tensor] | None:
+    """A network that only training needs: where it does not fit, a note says why, and the import goes on."""
+    try:
+        return read()
+    except CheckpointRejected as error:
+        notes.append(f"the {what} is left out: {error}")
+        return None
 
 
 def load_zip(data: bytes) -> dict[Any, Any]:
@@ -120,25 +172,52 @@ def _generator_state(content: dict[Any, Any]) -> tuple[str, State]:
     return key, tensors
 
 
-def _convert(key: str, state: State, latent_avg: object, budget: int) -> RosinalityGenerator:
-    config = _config(state)
-    notes = []
-    if sum(tensor.nbytes for tensor in state.values()) > budget:
-        reject("the tensors are larger together than the file that holds them", "tensor bytes")
+def _state_of(content: dict[Any, Any], key: str) -> State | None:
+    """A further network of the file, if it is one: other programs have other things under these names."""
+    state = content.get(key)
+    if not isinstance(state, dict) or not all(isinstance(value, StoredTensor) for value in state.values()):
+        return None
+    mark = "final_linear.1.weight" if key == "d" else "input.input"
+    return {str(name): value for name, value in state.items()} if mark in state else None
+
+
+def _convert(config: GeneratorConfig, state: State, latent_avg: object) -> dict[str, Tensor]:
     sources = {name: source for name in expected_tensors(config) if (source := source_name(name))}
     if not any(name.startswith("noises.") for name in state):
-        notes.append("the file has no fixed noise: noise mode 'const' adds none")
         sources = {name: source for name, source in sources.items() if not source.startswith("noises.")}
-    _check_names(state, set(sources.values()))
+    _check_names("generator", state, set(sources.values()))
     tensors = {
         name: _fit(state[sources[name]], shape, sources[name]) if name in sources else _default(name, shape)
         for name, shape in expected_tensors(config).items()
     }
     if isinstance(latent_avg, StoredTensor):
         tensors["mapping.w_avg"] = _fit(latent_avg, (config.w_dim,), "latent_avg")
-    else:
-        notes.append("w_avg missing: it is set to zeros, so truncation pulls towards no mean face")
-    return RosinalityGenerator(key=key, config=config, tensors=tensors, notes=tuple(notes))
+    return tensors
+
+
+def _discriminator(config: GeneratorConfig, state: State) -> dict[str, Tensor]:
+    """The discriminator under our names: the residual one, which is the only one that rosinality has."""
+    with torch.device("meta"):
+        network = Discriminator(config, DiscriminatorConfig())
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    sources = {name: d_source_name(name, config) for name in shapes if not name.endswith("resample_filter")}
+    _check_names("discriminator", state, set(sources.values()))
+    return {
+        name: _fit(state[sources[name]], shape, sources[name]) if name in sources else FILTER.clone()
+        for name, shape in shapes.items()
+    }
+
+
+def d_source_name(name: str, config: GeneratorConfig) -> str:
+    """What rosinality calls one of our discriminator's tensors."""
+    unit, layer, leaf = name.split(".")
+    if unit == "b4":
+        return f"{D_EPILOGUE[layer, leaf]}"
+    if layer == "fromrgb":
+        return f"convs.0.{D_LAYER['fromrgb', leaf]}"
+    # From the picture on: convs.0 takes it in, convs.1 halves it, ...
+    place = config.img_resolution.bit_length() - int(unit.removeprefix("b")).bit_length() + 1
+    return f"convs.{place}.{D_LAYER[layer, leaf]}"
 
 
 def _default(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -186,14 +265,16 @@ def source_name(name: str) -> str | None:
     return f"{'conv1' if index < 0 else f'convs.{order - 1}'}.{LAYER[leaf]}"
 
 
-def _check_names(state: State, wanted: set[str]) -> None:
+def _check_names(network: str, state: State, wanted: set[str]) -> None:
     missing = sorted(wanted - set(state))
     extra = sorted(name for name in set(state) - wanted if not KERNEL.fullmatch(name))
     for kind, names in {"lacks": missing, "has unexpected": extra}.items():
         if names:
-            reject(f"the generator {kind} {len(names)} tensors ({shown(', '.join(names[:3]))})", "tensors")
+            reject(f"the {network} {kind} {len(names)} tensors ({shown(', '.join(names[:3]))})", "tensors")
     for name in filter(KERNEL.fullmatch, state):
-        if not torch.allclose(_fit(state[name], (4, 4), name) / 4, FILTER):
+        kernel = _fit(state[name], (4, 4), name)
+        # Where it enlarges it has four times the weight.
+        if not torch.allclose(kernel / kernel.sum(), FILTER):
             reject(f"{name} must be the filter [1, 3, 3, 1], the only one implemented", name)
 
 
@@ -201,9 +282,7 @@ def _fit(tensor: StoredTensor, shape: tuple[int, ...], name: str) -> Tensor:
     """The tensor in our shape: rosinality's has further dimensions of size 1, nothing else may differ."""
     if [n for n in tensor.size if n != 1] != [n for n in shape if n != 1]:
         reject(f"{name} must have the shape {shape}, got {tensor.size}", "tensors")
-    if tensor.storage.dtype.str != "<f4":
-        reject(f"{name} must be float32, got {tensor.storage.dtype}", "tensors")
-    return torch.from_numpy(tensor.array().reshape(shape))
+    return torch.from_numpy(tensor.floats().reshape(shape))
 
 
 def _shape(state: State, name: str, dimensions: int) -> tuple[int, ...]:

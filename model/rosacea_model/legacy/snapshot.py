@@ -15,10 +15,12 @@ from ..errors import CheckpointRejected
 from ..tensors import mismatch
 from .unpickler import (
     FAILURES,
+    FLOATS,
     MAX_FILE_BYTES,
     SNAPSHOT_READERS,
     Record,
     StoredTensor,
+    converted,
     interpret,
     reject,
     shown,
@@ -37,6 +39,8 @@ STYLEGAN3_LAYER = re.compile(r"synthesis\.(input|L\d+_)")
 
 SIZES = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
 SYNTHESIS_SIZES = ("channel_base", "channel_max", "num_fp16_res", "conv_clamp", "architecture")
+# Arguments of forks that say what trains, or how fast, and change no number of what is drawn: any plain value.
+TRAINING_ONLY = frozenset({"freeze_layers", "freeze_embed", "freeze_affine", "freeze_ws", "w_avg_beta", "ema_beta"})
 # Arguments that this implementation leaves no choice about, or that change no number, and what they may be.
 FIXED_SYNTHESIS: Mapping[str, tuple[object, ...]] = {
     "resample_filter": ([1, 3, 3, 1],), "activation": ("lrelu",), "use_noise": (True,), "block_kwargs": ({},),
@@ -45,7 +49,6 @@ FIXED_SYNTHESIS: Mapping[str, tuple[object, ...]] = {
 }
 FIXED_MAPPING: Mapping[str, tuple[object, ...]] = {
     "embed_features": (None,), "layer_features": (None,), "activation": ("lrelu",), "lr_multiplier": (0.01,),
-    "w_avg_beta": (0.995, 0.998),
 }
 
 
@@ -69,6 +72,7 @@ class Snapshot:
     G_ema: NetworkRecord
     augment_p: float | None                     # None: trained without augmentation
     training_set_kwargs: dict[str, object]
+    notes: tuple[str, ...] = ()                 # what was done to the numbers
 
 
 def read_snapshot(path: Path) -> Snapshot:
@@ -105,6 +109,14 @@ def generator_config(record: NetworkRecord) -> GeneratorConfig:
     return config
 
 
+def passed_by(record: NetworkRecord) -> list[str]:
+    """A note on the arguments that were left aside because they matter to training alone."""
+    given = {**record.init_kwargs, **_nested(dict(record.init_kwargs), "mapping_kwargs"),
+             **_nested(dict(record.init_kwargs), "synthesis_kwargs")}
+    found = [f"{name}={shown(given[name])}" for name in sorted(TRAINING_ONLY & set(given))]
+    return [f"arguments that change nothing that is drawn: {', '.join(found)}"] if found else []
+
+
 def _snapshot(content: object, budget: int) -> Snapshot:
     if not isinstance(content, dict):
         reject(f"a snapshot must be a dict of networks, got {type(content).__name__}", "snapshot")
@@ -119,6 +131,7 @@ def _snapshot(content: object, budget: int) -> Snapshot:
         G_ema=networks["G_ema"],
         augment_p=_augment_p(content.get("augment_pipe"), reader),
         training_set_kwargs=_plain(content.get("training_set_kwargs")),
+        notes=tuple(converted(reader.tensors)),
     )
 
 
@@ -127,12 +140,14 @@ class _TensorReader:
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
+        self.tensors: list[StoredTensor] = []
 
     def read(self, tensor: StoredTensor) -> Tensor:
         self.budget -= tensor.nbytes
         if self.budget < 0:
             reject("the tensors are larger together than the file that holds them", "tensor bytes")
-        array: np.ndarray[Any, np.dtype[Any]] = tensor.array()
+        self.tensors.append(tensor)
+        array: np.ndarray[Any, np.dtype[Any]] = tensor.floats() if tensor.kind in FLOATS else tensor.array()
         return torch.from_numpy(array)
 
 
@@ -257,6 +272,8 @@ def _take(kwargs: dict[str, Any], name: str) -> Any:
 
 def _refuse_unknown(kwargs: dict[str, Any], fixed: Mapping[str, tuple[object, ...]]) -> None:
     for name, value in kwargs.items():
+        if name in TRAINING_ONLY and isinstance(value, bool | int | float | None):
+            continue
         if name not in fixed:
             reject(f"generator argument {shown(name)} is unknown", name)
         if not any(value is allowed or value == allowed for allowed in fixed[name]):

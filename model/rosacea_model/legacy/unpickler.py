@@ -14,7 +14,8 @@ import io
 import math
 import pickletools
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
@@ -28,6 +29,7 @@ MAX_OPCODES = 1_000_000          # a 1024x1024 snapshot has some 60,000
 MAX_STORAGE_OPCODES = 200        # in a storage's header, which has up to 40: headers can be told often
 MAX_DEPTH = 64                   # of containers in each other; a snapshot has about 20
 MAX_DIMENSIONS = 8
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 LEGACY_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_TORCH_PROTOCOL = 1001
 
@@ -85,6 +87,20 @@ class StoredTensor:
     stride: tuple[int, ...]
 
     @property
+    def kind(self) -> str:
+        """What its numbers are: float32, float16, bfloat16, int64, ..."""
+        return "bfloat16" if self.storage.dtype == BFLOAT16 else self.storage.dtype.name
+
+    def floats(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The numbers as float32, which holds every float16 and bfloat16 and rounds float64; only floats may ask."""
+        if self.kind not in FLOATS:
+            reject(f"weights must be one of {', '.join(FLOATS)}, got {self.kind}", "tensor type")
+        array = self.array()
+        if self.kind == "bfloat16":
+            return (array["bfloat16"].astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return array.astype(np.float32, copy=False)
+
+    @property
     def nbytes(self) -> int:
         return math.prod(self.size) * self.storage.dtype.itemsize
 
@@ -101,6 +117,12 @@ class StoredTensor:
             self.size, dtype, buffer=data, offset=self.offset * dtype.itemsize, strides=strides
         )
         return view.copy(order="C")
+
+
+def converted(tensors: Iterable[StoredTensor]) -> list[str]:
+    """What is worth a note: how many tensors are of a kind of float that has to be converted."""
+    kinds = Counter(tensor.kind for tensor in tensors if tensor.kind in FLOATS and tensor.kind != "float32")
+    return [f"{count} tensors were {kind}: they are float32 now" for kind, count in sorted(kinds.items())]
 
 
 def reject(message: str, offender: object = None) -> NoReturn:
@@ -434,11 +456,13 @@ def latin1_bytes(arguments: Arguments) -> bytes:
     return data
 
 
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])       # numpy has no such number: its 16 bits, under its name
 SCALAR_CODES = ("f4", "f8", "i4", "i8", "u1", "b1")
 STORAGE_DTYPES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"), "DoubleStorage": np.dtype("<f8"), "HalfStorage": np.dtype("<f2"),
     "LongStorage": np.dtype("<i8"), "IntStorage": np.dtype("<i4"), "ShortStorage": np.dtype("<i2"),
     "CharStorage": np.dtype("i1"), "ByteStorage": np.dtype("u1"), "BoolStorage": np.dtype("?"),
+    "BFloat16Storage": BFLOAT16,
 }
 STORAGE_READERS: Readers = {("torch", name): None for name in STORAGE_DTYPES}
 

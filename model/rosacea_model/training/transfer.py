@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -129,10 +130,8 @@ def load_source(path: Path, *, allow_partial: bool = False) -> Source:
     """A model folder, a run or one of its checkpoints, or a foreign snapshot (.pkl, .pt)."""
     if not path.exists():
         raise ValueError(f"--init-from must name a model folder, a run or a snapshot, got {path}")
-    if path.is_file() and path.suffix in (".pkl", ".pickle"):
-        parts = _from_snapshot(path)
-    elif path.is_file() and path.suffix in (".pt", ".pth"):
-        parts = _from_foreign_generator(path)
+    if path.is_file() and not path.with_name(MANIFEST_NAME).exists():
+        parts = _from_checkpoint(path)
     elif (path / checkpoint.MANIFEST_NAME).exists() or (path / "checkpoints").exists():
         parts = _from_run(path)
     elif path.is_file() or (path / MANIFEST_NAME).exists():
@@ -153,12 +152,7 @@ def _from_run(path: Path) -> dict[str, Any]:
         checkpoint.read_newest(path / "checkpoints", lambda text: print(f"warning: {text}"))
     if found is None:
         raise ValueError(f"{path}: there is no checkpoint in this run")
-    networks: dict[str, Any] = {
-        network: {
-            name.partition(":")[2]: tensor for name, tensor in found.tensors.items() if name.startswith(f"{network}:")
-        }
-        for network in ("G", "G_ema", "D")
-    }
+    networks = {network: _network(found.tensors, network) for network in ("G", "G_ema", "D")}
     try:
         config = TrainConfig.from_json(json.dumps(found.facts["config"])).generator()
     except ValueError as error:
@@ -166,24 +160,23 @@ def _from_run(path: Path) -> dict[str, Any]:
     return {"config": config, **networks}
 
 
-def _from_snapshot(path: Path) -> dict[str, Any]:
-    from ..legacy.snapshot import generator_config, read_snapshot
-
-    snapshot = read_snapshot(path)
-    return {
-        "config": generator_config(snapshot.G_ema),
-        "G": (snapshot.G or snapshot.G_ema).tensors,
-        "G_ema": snapshot.G_ema.tensors,
-        "D": snapshot.D.tensors if snapshot.D else None,
-    }
-
-
-def _from_foreign_generator(path: Path) -> dict[str, Any]:
+def _from_checkpoint(path: Path) -> dict[str, Any]:
+    """The networks of a foreign checkpoint, by the reader of `rosacea model import`."""
+    from ..legacy.formats import NETWORKS_NAME
     from ..legacy.importer import import_checkpoint
 
     with tempfile.TemporaryDirectory() as folder:
-        import_checkpoint(path, Path(folder) / "model", "source")
-        return _from_model(Path(folder) / "model")
+        report = import_checkpoint(path, Path(folder) / "model", "source", networks=True)
+        tensors = safetensors.torch.load_file(Path(folder) / "model" / NETWORKS_NAME)
+    print(*(f"{path}: {note}" for note in report.notes), sep="\n")
+    networks = {network: _network(tensors, network) or None for network in ("G", "G_ema", "D")}
+    return {"config": report.config, **networks}
+
+
+def _network(tensors: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
+    """The tensors of one network, from names like `G_ema:mapping.w_avg`."""
+    parted = ((*name.partition(":"), tensor) for name, tensor in tensors.items())
+    return {name: tensor for owner, _, name, tensor in parted if owner == network}
 
 
 def _differences(source: GeneratorConfig, config: TrainConfig) -> tuple[str, ...]:
