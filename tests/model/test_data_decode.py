@@ -269,6 +269,26 @@ def test_a_colour_profile_is_applied_and_a_broken_one_is_noted() -> None:
     assert (np.asarray(broken.image) == np.asarray(face(0))).all()
 
 
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "AVIF"])
+def test_the_limit_of_pixels_is_ours_alone(monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 40)
+    packed: dict[str, Any] = {"compression": "tiff_lzw"} if format_ == "TIFF" else {}
+    data = encoded(face(0, 64), format_, **packed)
+
+    assert decode(data, DecodeOptions(min_size=1, max_pixels=64 * 64)).image.size == (64, 64)
+    with pytest.raises(Unusable, match="at most 4095 pixels, got 64x64") as refused:
+        decode(data, DecodeOptions(min_size=1, max_pixels=64 * 64 - 1))
+    assert refused.value.reason is Reason.bomb and Image.MAX_IMAGE_PIXELS == 40 * 40
+
+
+def test_few_bytes_may_be_many_pixels_where_the_limit_is_stated() -> None:
+    data = flat_png(4100)
+
+    with pytest.raises(Unusable, match="cannot come from"):
+        decode(data, DecodeOptions())
+    assert decode(data, DecodeOptions(max_pixels=4100**2, max_ratio=None)).image.size == (4100, 4100)
+
+
 @pytest.mark.parametrize("fit", list(Fit))
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (64, 64), (65, 64), (1000, 1)])
 def test_every_shape_becomes_a_square(fit: Fit, size: tuple[int, int]) -> None:

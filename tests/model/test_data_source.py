@@ -398,6 +398,16 @@ def test_a_dataset_json_inside_that_folder_is_found(tmp_path: Path) -> None:
     assert (picture.label, picture.problem) == (7, "")
 
 
+def test_dicom_is_seen_without_a_suffix_and_other_files_are_counted(tmp_path: Path) -> None:
+    for name, content in (("IM001", bytes(128) + b"DICM"), ("notes", b"text"), ("a.txt", b"text"), ("x.DCM", b"")):
+        (tmp_path / name).write_bytes(content)
+
+    source = open_source(tmp_path)
+
+    assert [picture.name for picture in source.pictures] == ["IM001", "x.DCM"]
+    assert source.others_told == "; other files in it: 1 without a suffix, 1 .txt"
+
+
 def test_a_link_to_itself_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"a")
     (tmp_path / "one.png").symlink_to(tmp_path / "two.png")

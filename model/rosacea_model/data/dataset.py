@@ -53,7 +53,7 @@ class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
         self.path = Path(path)
         source = open_source(self.path, labels=labels)
         if not source.pictures:
-            raise DataRejected(f"{self.path}: no images in it")
+            raise DataRejected(f"{self.path}: no images in it{source.others_told}")
         self._all_labels = _label_matrix(self.path, source.pictures, source)
         self.label_dim = self._all_labels.shape[1]
         self.classes = source.classes
@@ -61,7 +61,10 @@ class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
         self._chosen = _chosen(self.path, len(source.pictures), subset, seed)
         self._pictures = source.pictures
         self._reader: tuple[int, Reader] | None = None           # process id, reader
-        first = self._decoded(int(self._chosen[0]))
+        try:
+            first = self._decoded(int(self._chosen[0]))
+        except DataRejected as error:
+            raise DataRejected(f"{self.path}: {error}. {REMEDY}") from error
         self.channels, self.resolution = channels or first.shape[0], resolution or first.shape[1]
         self._fitted(int(self._chosen[0]), first)
 

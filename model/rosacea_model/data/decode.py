@@ -13,6 +13,7 @@ import re
 import threading
 import warnings
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from .foreign import RAW_HINT, TIFF_STARTS, described, heif_opened, is_heif
 from .png import SIGNATURE, chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .colour import Layers
 
@@ -46,7 +47,6 @@ JPEG_NOTHING = b"\xff\x00" * 12
 JPEG_LEFT_OVER = 16                      # bytes of a scan's end without which a sound file cannot be complete
 STRIP = 256                              # rows compared at once
 MAX_PAGES = 32                           # of a TIFF that are looked at: a pyramid of smaller copies has fewer
-_PILLOW_LIMIT = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +86,11 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         check_webp(data)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _PILLOW_LIMIT.off(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)           # of odd metadata, which is dropped anyway
             return _decoded(data, options)
     except Unusable:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Unusable(Reason.bomb, str(error)) from error
     except UnidentifiedImageError as error:
         if data.startswith(TIFF_STARTS):
             raise Unusable(Reason.wrong_mode, "a TIFF whose kind of pixels cannot be read") from error
@@ -147,14 +144,35 @@ def _flat(layers: Layers, profile: bytes | None, options: DecodeOptions, notes: 
 
 
 def _opened(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
-    """Open without Pillow's own limit of pixels, which is one for the whole process: `check_header` has ours."""
     heif = ("HEIF",) if is_heif(data) and heif_opened() else ()
-    with _PILLOW_LIMIT:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    return Image.open(io.BytesIO(data), formats=(*formats, *heif))
+
+
+class _PillowLimit:
+    """Pillow's own limit of pixels, which is one for the whole process: off while anybody decodes here, where
+    `check_header` has ours."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._decoding = 0
+        self._before: int | None = None
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        with self._lock:
+            if not self._decoding:
+                self._before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._decoding += 1
         try:
-            return Image.open(io.BytesIO(data), formats=(*formats, *heif))
+            yield
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            with self._lock:
+                self._decoding -= 1
+                if not self._decoding:
+                    Image.MAX_IMAGE_PIXELS = self._before
+
+
+_PILLOW_LIMIT = _PillowLimit()
 
 
 def check_header(image: Image.Image, file_bytes: int, options: DecodeOptions) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 
+MAGIC_BYTES = 132
 HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 AVIF_BRANDS = frozenset((b"avif", b"avis"))
 HEIC_HINT = ("a HEIC picture, which needs one more package: pip install 'rosacea[heic]' (or pip install pillow-heif); "
@@ -31,7 +32,7 @@ DICOM_GROUPS = (b"\x02\0\0\0UL", *(b"\x08\0" + element + b"\0" for element in (b
 
 def described(data: bytes) -> str:
     """What such a file is and what to do about it; "" where nothing is known to be wrong with its kind."""
-    if data[128:132] == b"DICM" or data.startswith(DICOM_GROUPS):
+    if is_dicom(data):
         return DICOM_HINT
     if is_heif(data) and not heif_opened():
         return HEIC_HINT
@@ -41,6 +42,11 @@ def described(data: bytes) -> str:
     if start[:14].lower().startswith((b"<!doctype html", b"<html")):
         return "a web page, not a picture: download the picture again"
     return next((what for first, what in STARTS.items() if data.startswith(first) or start.startswith(first)), "")
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether a file is DICOM, by its first MAGIC_BYTES."""
+    return data[128:132] == b"DICM" or data.startswith(DICOM_GROUPS)
 
 
 def is_heif(data: bytes) -> bool:

@@ -404,9 +404,8 @@ def _why_unusable(result: Result) -> str:
     first = [f"{named(picture, problem.sha256, hashed=hashed)}: {problem}"
              for picture, problem in result.unusable[:NAMED]]
     told = "; ".join([told, *first])
-    if source.others and not source.pictures:
-        told += "; other files: " + ", ".join(f"{count} {suffix or 'without a suffix'}"
-                                              for suffix, count in list(source.others.items())[:NAMED])
+    if not source.pictures and not hashed:
+        told += source.others_told
     return told if hashed else told + astray_labels(source)
 
 

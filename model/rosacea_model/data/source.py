@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from .errors import DataRejected, Reason, Unusable
+from .foreign import MAGIC_BYTES, is_dicom
 from .names import decoded, matched, natural, plain
 from .writer import DATASHEET_NAME, FACTS_NAME, LABELS_NAME, MAX_FACTS_LINE_BYTES, OWN_NAMES, own_bytes
 from .zipread import MAX_ENTRIES, MAX_MEMBER_BYTES, Member, read_directory, read_member
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
 # What is looked at. Some of these are refused later, but a user should hear of a GIF, and need not of a README.
 PICTURE_SUFFIXES = frozenset((
     "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif", "jp2",
-    "jxl", "ppm", "pgm", "tga", "psd", "raw", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "dcm", "dicom",
+    "jxl", "ppm", "pgm", "tga", "psd", "raw", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "dcm",
+    "dicom", "dic", "ima",
 ))
 SHARD = re.compile(r"\d{5}")
 MAX_FLOAT32 = 3.4e38                     # training takes label vectors as 32-bit floats
+MAX_KINDS = 5                            # of other files that an error tells of
 MAX_FOLDERS = 100                        # one inside another
 MAX_DEPTH = 200                          # of JSON: writing it again takes a call for each level
 Label = int | tuple[float, ...]
@@ -77,6 +80,13 @@ class Source:
     def kind(self) -> str:
         return "folder" if self.path.is_dir() else "zip"
 
+    @property
+    def others_told(self) -> str:
+        """The kinds of other files, for one who finds no picture."""
+        kinds = list(self.others.items())[:MAX_KINDS]
+        told = ", ".join(f"{count} {f'.{suffix}' if suffix else 'without a suffix'}" for suffix, count in kinds)
+        return f"; other files in it: {told}" if told else ""
+
 
 @dataclass
 class Listing:
@@ -90,12 +100,13 @@ class Listing:
     links: int = 0
     others: Counter[str] = field(default_factory=Counter)
 
-    def add(self, name: str, member: Member | None = None) -> None:
+    def add(self, name: str, member: Member | None = None, *, picture: bool = False) -> None:
+        """Sort a name; `picture` says that it is one, whatever its suffix."""
         if _hidden(name):
             self.hidden += 1
         elif (inside := name.removeprefix(self.top)) in OWN_NAMES:
             self.own[inside] = member
-        elif (suffix := _suffix(name)) in PICTURE_SUFFIXES:
+        elif picture or (suffix := _suffix(name)) in PICTURE_SUFFIXES:
             self.pictures[name] = member
         else:
             self.others[suffix] += 1
@@ -183,10 +194,19 @@ def _list_folder(root: Path) -> Listing:
         if entry.is_symlink() and not _leads_inside(Path(entry.path), inside):
             listing.links += 1
             continue
-        listing.add(name)
+        listing.add(name, picture=not _suffix(name) and entry.is_file() and _holds_dicom(Path(entry.path)))
         if len(listing.pictures) > MAX_ENTRIES:
             raise DataRejected(f"{root}: at most {MAX_ENTRIES} pictures in one folder")
     return listing
+
+
+def _holds_dicom(path: Path) -> bool:
+    """Whether a file is DICOM: those are pictures that we do not read, and often have no suffix to be known by."""
+    try:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            return is_dicom(file.read(MAGIC_BYTES))
+    except OSError:
+        return False
 
 
 def _leads_inside(link: Path, folder: Path) -> bool:
