@@ -25,6 +25,7 @@ from rosacea_serving.encode import encode, jpeg, png
 from rosacea_serving.handler import FaceHandler
 from rosacea_serving.marking import LONGEST_LABEL, Maker, label_fields, mark_of
 from rosacea_serving.signing import MAX_SIGNATURE_BYTES
+from rosacea_serving.torchserve.proof import proof_item
 
 from .test_handler import handle, row
 from .test_handler import item as bare_item
@@ -93,6 +94,10 @@ def test_an_image_says_what_was_asked_for_and_what_drew_it(handler: FaceHandler,
     assert mark.label_vector == (0.1, 0.0, 0.9)
     assert mark.told()["style_mixes"] == [{"seed": 3, "first_row": 1, "end_row": 2}]
     assert (mark.format, mark.jpeg_quality) == (image_format, 90 if image_format == "jpeg" else None)
+
+
+def test_the_face_that_proves_a_worker_is_drawn_by_a_conditional_model(handler: FaceHandler) -> None:
+    assert CONFIG.c_dim and images(handler, proof_item(CONFIG))
 
 
 def test_an_image_names_its_class_where_the_model_has_names(folder: Path, tmp_path: Path) -> None:

@@ -11,25 +11,32 @@ from rosacea.render.v1 import render_pb2
 from .errors import BackendDown, BackendFailed
 
 if TYPE_CHECKING:
+    from rosacea_model.config import GeneratorConfig
     from rosacea_model.modelfile import ModelFile
 
     from .backend import TorchServeBackend
     from .options import TorchServeOptions
 
 RETRY_SECONDS = 0.2
+LABEL_BYTES = 4                     # of one weight, as float32
 LONGEST_WAIT_SECONDS = 3600.0       # the startup timeout is shorter
 
 
-async def prove(backend: TorchServeBackend, model: ModelFile) -> None:
-    """Wait until a worker has drawn a face with this very model; BackendFailed if it did so with another."""
-    item = render_pb2.RenderItem(
+def proof_item(config: GeneratorConfig) -> render_pb2.RenderItem:
+    """The face that proves a worker: of no class where the model is conditional."""
+    return render_pb2.RenderItem(
         seed=0,
         truncation_psi=1.0,
         noise=render_pb2.NOISE_CONST,
         encoding=render_pb2.ENCODING_JPEG,
         jpeg_quality=90,
+        label=bytes(LABEL_BYTES * config.c_dim),
     )
-    job = render_pb2.RenderJob(items=[item])
+
+
+async def prove(backend: TorchServeBackend, model: ModelFile) -> None:
+    """Wait until a worker has drawn a face with this very model; BackendFailed if it did so with another."""
+    job = render_pb2.RenderJob(items=[proof_item(model.config)])
     while True:
         try:
             result = await backend.render(model.name, job, LONGEST_WAIT_SECONDS)
