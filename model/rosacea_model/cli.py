@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .behind import model_behind
 from .fidelity.cli import check_phantoms
 from .modelfile import ModelFile, name_classes, read_header, verify
 from .tensors import is_buffer
@@ -48,7 +49,7 @@ class Preset(StrEnum):
     full = "full"
 
 
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or the weights file in it.")]
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, run or checkpoint.")]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Model folder to write.")]
 Name = Annotated[str | None, typer.Option(help="Name of the model; unset = the name of the folder.")]
 
@@ -86,8 +87,9 @@ def export_model(
 ) -> None:
     """Write a model as a TorchServe archive, into a TorchServe model store, or as ONNX."""
     kind = format or infer_format(out)
-    facts = _export_onnx(model, out, noise) if kind is Format.onnx else _export_archive(model, out, kind, workers)
-    _print_table(facts, title=f"exported {model}")
+    with model_behind(model) as (folder, taken):
+        facts = _export_onnx(folder, out, noise) if kind is Format.onnx else _export_archive(folder, out, kind, workers)
+    _print_table({**facts, **({"taken": taken} if taken else {})}, title=f"exported {model}")
 
 
 @app.command("info")
@@ -96,7 +98,8 @@ def show_info(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object, not a table.")] = False,
 ) -> None:
     """Verify a model and tell what it is."""
-    facts = model_facts(verify(model))
+    with model_behind(model) as (folder, taken):
+        facts = {**model_facts(verify(folder)), **({"taken": taken} if taken else {})}
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     models: Paths = Field(
-        (), description="Model folders, weights files or .mar archives; the first is the default. None: the demo model."
+        (), description="Models: folders, archives, runs, checkpoints; the first is the default. None: the demo model."
     )
     address: ServerAddress = Field(
         DEFAULT_ADDRESS, description="Where the gRPC API listens, HOST:PORT or unix:PATH; loopback unless asked."

@@ -7,11 +7,14 @@ service nor its restart after a crash sees anything of it until the models are r
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 from typing import TYPE_CHECKING
 
 from rosacea_model.archive import read_archive
+from rosacea_model.behind import model_behind
 from rosacea_model.errors import ModelRejected
+from rosacea_model.legacy.formats import is_archive
 from rosacea_model.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, check_numbers, locate, verify
 from rosacea_model.signing import check_signature
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rosacea_model.modelfile import ModelFile
+
+
+log = logging.getLogger(__name__)
 
 
 class Shelf:
@@ -48,7 +54,7 @@ class Shelf:
     def _take(self, path: Path) -> ModelFile:
         folder = self._folder / str(next(self._numbers))
         try:
-            file = read_archive(path, folder) if path.suffix == ".mar" else copied(path, folder)
+            file = self._read(path, folder)
             check_numbers(file)
             if self._public_key is not None:
                 check_signature(file, self._public_key)
@@ -65,10 +71,20 @@ class Shelf:
         return file
 
 
+    def _read(self, path: Path, folder: Path) -> ModelFile:
+        """A copy of the model behind a path, whatever that is: archive, model, run or checkpoint."""
+        if path.suffix == ".mar" or is_archive(path):
+            return read_archive(path, folder)
+        with model_behind(path) as (model, taken):
+            if taken:
+                log.info("%s", taken)
+            return copied(model, folder)
+
+
 def copied(path: Path, folder: Path) -> ModelFile:
     """A copy of a model folder (or of its weights file and what belongs to it beside it), verified."""
     if not path.exists():
-        raise ModelRejected(f"{path}: there is nothing of that name; a model is a folder, or an archive (.mar)")
+        raise ModelRejected(f"{path}: there is nothing of that name; a model is a folder, an archive, a run or a checkpoint")
     weights = locate(path)
     folder.mkdir(parents=True)
     sources = {WEIGHTS_NAME: weights} | {name: weights.with_name(name) for name in (MANIFEST_NAME, SIGNATURE_NAME)}

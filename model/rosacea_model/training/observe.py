@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import resource
 import shutil
 import time
@@ -21,6 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 from .. import weights
+from ..behind import model_name
 from ..classes import classes_fact
 from ..modelfile import write_atomically
 from . import grids
@@ -156,7 +156,7 @@ class Watch:
         name = f"kimg-{int(state.nimg) / 1000:010.3f}"
         folder = self.run / "snapshots" / name
         weights.save(
-            folder, state.G_ema.config, state.G_ema.state_dict(), name=_model_name(f"{self.run.resolve().name}-{name}"),
+            folder, state.G_ema.config, state.G_ema.state_dict(), name=model_name(f"{self.run.resolve().name}-{name}"),
             kimg=str(int(state.nimg) / 1000), seed=str(self.config.seed), distance=f"{distance:.6g}",
             **classes_fact(self.classes),
         )
@@ -274,10 +274,6 @@ def _sample_of(images: Mirrored) -> Tensor:                     # => uint8 [N, C
     """Reals spread evenly over the set, and over its flipped images where training shows them."""
     places = np.linspace(0, len(images) - 1, min(len(images), SHOWN_REALS)).astype(int)
     return torch.stack([images[int(place)][0] for place in places])
-
-
-def _model_name(text: str) -> str:
-    return re.sub(r"[^a-z0-9._-]", "-", text.lower()).lstrip("._-")[-63:].lstrip("._-") or "model"
 
 
 def _rounded(value: float) -> float | int:

@@ -1,0 +1,64 @@
+"""The model behind a path: itself, the best snapshot of a training run, or a foreign checkpoint. Needs no torch."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import ModelRejected
+from .legacy.formats import is_checkpoint
+from .modelfile import MANIFEST_NAME, WEIGHTS_NAME
+from .training.records import read_best
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SNAPSHOTS = "snapshots"
+
+
+@contextmanager
+def model_behind(path: Path) -> Iterator[tuple[Path, str]]:
+    """The model for a path, and what was taken for it ("" for a model); an imported one lasts as long as this."""
+    with tempfile.TemporaryDirectory(prefix="rosacea-import-") as scratch:
+        yield take_model(path, Path(scratch) / "model")
+
+
+def take_model(path: Path, scratch: Path) -> tuple[Path, str]:
+    """The model for a path, and what was taken for it ("" for a model). A checkpoint is imported into `scratch`."""
+    if is_run(path):
+        return best_snapshot(path)
+    if is_checkpoint(path):
+        return _imported(path, scratch)
+    return path, ""
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is the folder of a training run."""
+    return path.is_dir() and not (path / WEIGHTS_NAME).exists() and (path / SNAPSHOTS).is_dir()
+
+
+def best_snapshot(run: Path) -> tuple[Path, str]:
+    """The snapshot of a run that is nearest to the real images, else its newest, and a sentence that says which."""
+    whole = sorted(path.parent for path in (run / SNAPSHOTS).glob(f"kimg-*/{MANIFEST_NAME}"))
+    if not whole:
+        raise ModelRejected(f"{run}: this run has no snapshot yet; training writes them as it goes")
+    best = read_best(run)
+    folder = run / SNAPSHOTS / best.get("snapshot", "")
+    if folder in whole:
+        return folder, f"{run} is a run: its best snapshot is {folder.name} ({best['measure']} {best['distance']:.4g})"
+    return whole[-1], f"{run} is a run without a record of its best snapshot: its newest is {whole[-1].name}"
+
+
+def _imported(path: Path, scratch: Path) -> tuple[Path, str]:
+    from .legacy.importer import import_checkpoint
+
+    report = import_checkpoint(path, scratch, model_name(path.stem))
+    return scratch, "; ".join([f"{path} is a {report.kind}, imported for now", *report.notes])
+
+
+def model_name(text: str) -> str:
+    """A model's name from the end of any text: what it may not hold becomes a dash."""
+    return re.sub(r"[^a-z0-9._-]", "-", text.lower()).lstrip("._-")[-63:].lstrip("._-") or "model"
