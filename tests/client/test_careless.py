@@ -88,7 +88,7 @@ TYPED: dict[str, tuple[int, tuple[str, ...]]] = {
     "generate --seeds 0 --psi 0.7 --label 1 --format jpg --model demo --address ADDRESS": (0, ("1 faces",)),
     "generate --seeds 0 --label 1 --out face.png --address ADDRESS": (2, ("--out", "folder", "face.png")),
     "models --address localhost": (2, ("localhost:7433",)),
-    "serve no/such/model": (1, ("no/such/model", "folder", ".mar")),
+    "serve no/such/model": (1, ("no/such/model", "folder", "archive")),
     "train --data missing.zip --outdir run": (1, ("missing.zip",)),
     "train --data a.zip --outdir run --epochs 10": (2, ("--epochs", "--kimg")),
     "train --data a.zip --outdir run --lr 0.001": (2, ("--lr", "--glr", "--dlr")),

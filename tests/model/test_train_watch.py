@@ -89,6 +89,7 @@ def test_a_leak_is_told_before_and_after_a_restart(
     def watching() -> Watch:
         watch = Watch(tmp_path, smoke(1), Squares(), None)
         watch.begin(state)
+        watch.first_look()
         return watch
 
     see(1)
@@ -152,12 +153,13 @@ def test_a_stop_saves_and_does_not_wait_for_drawing_and_measuring(
 
     assert int(state.step) == 3
     assert [path.name for path in checkpoint.existing(tmp_path / "checkpoints")] == ["step-00000003"]
-    assert not list((tmp_path / "snapshots").glob("*"))
-    assert len(list((tmp_path / "grids").glob("fakes-*"))) == 1, "that of the beginning"
+    assert [path.name for path in (tmp_path / "snapshots").glob("*")] == ["kimg-000000.012"], "kept, and not measured"
+    assert [path.name for path in (tmp_path / "grids").glob("*")] == ["reals.png"]
 
     training_loop(smoke(4), Run(path=tmp_path, images=Squares(), resume=True))
 
-    assert [path.name for path in (tmp_path / "snapshots").glob("kimg-*")] == ["kimg-000000.016"]
+    names = sorted(path.name for path in (tmp_path / "snapshots").glob("kimg-*"))
+    assert names == ["kimg-000000.012", "kimg-000000.016"]
 
 
 def test_a_checkpoint_is_saved_before_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

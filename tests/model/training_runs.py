@@ -131,7 +131,7 @@ def main() -> None:
 
     snapshot = Watch.snapshot
 
-    def slow_snapshot(watch: Watch, state: TrainState) -> Snapshot:
+    def slow_snapshot(watch: Watch, state: TrainState) -> Snapshot | None:
         time.sleep(task.get("slow_snapshot_s", 0))
         return snapshot(watch, state)
 

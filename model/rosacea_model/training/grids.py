@@ -19,6 +19,7 @@ from ..sample import latents
 from .feed import to_unit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,12 +35,16 @@ PROJECTIONS = 128
 
 @torch.no_grad()
 def draw(
-    generator: Generator, seeds: range, labels: Tensor | None, psi: float = 1.0
+    generator: Generator, seeds: range, labels: Tensor | None, psi: float = 1.0, heed: Callable[[], None] = lambda: None
 ) -> Tensor:                                                    # => [N, C, H, W] on the CPU
-    """Images of seeds, with constant noise; labels [M, c_dim] go round where there are fewer."""
+    """Images of seeds, with constant noise; labels [M, c_dim] go round where there are fewer.
+
+    `heed` is called now and then, and ends it by an exception.
+    """
     device = generator.mapping.w_avg.device
     images = []
     for first in range(seeds.start, seeds.stop, CHUNK):
+        heed()
         chunk = range(first, min(first + CHUNK, seeds.stop))
         z = torch.from_numpy(latents(chunk, generator.config.z_dim)).to(device)
         c = None if labels is None else labels[[seed % len(labels) for seed in chunk]].to(device)
@@ -49,9 +54,11 @@ def draw(
     return torch.cat(images)
 
 
-def draw_truncations(generator: Generator, rows: int, labels: Tensor | None) -> Tensor:
+def draw_truncations(
+    generator: Generator, rows: int, labels: Tensor | None, heed: Callable[[], None] = lambda: None
+) -> Tensor:
     """A row for each of the first seeds, a column for each of PSIS."""
-    columns = [draw(generator, range(rows), labels, psi) for psi in PSIS]
+    columns = [draw(generator, range(rows), labels, psi, heed) for psi in PSIS]
     return torch.stack(columns, dim=1).flatten(0, 1)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
-import signal
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,11 +17,13 @@ from . import checkpoint
 from .config import CONFIG_NAME, TrainConfig, read_config
 from .distributed import Ranks
 from .errors import NotFinite
+from .facts import facts
 from .feed import Share, dead_loaders_told, feed
 from .observe import Watch
 from .records import read_best
 from .state import TrainState, differences, environment
 from .step import Passes
+from .stop import stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -67,7 +68,8 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
             _write_config(config, run)
         ranks.wait()
 
-        # Build what must survive a restart, and take up the thread.
+        # Build what must survive a restart, and take up the thread. From here on a stop keeps what there is.
+        stop = stack.enter_context(stop_on_signals())
         state = TrainState(config, ranks.device)
         if run.source is not None:
             transferred = run.source.apply(state)
@@ -78,21 +80,27 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
 
         # Open the data and the eyes.
         labels = label_table(run.images) if config.label_width else None
-        watch = Watch(run.path, config, run.images, labels, run.classes) if ranks.leads else None
+        watch = Watch(run.path, config, run.images, labels, run.classes, stop) if ranks.leads else None
         if watch is not None:
             stack.callback(watch.close)
+            for line in facts(config, state, len(run.images), run.classes, ranks.world):
+                watch.display.say(line)
             watch.begin(state)
+            if ranks.world > 1:
+                watch.first_look()      # while the others wait
         ranks.wait()
         passes = Passes(state, ranks, labels)
         batches = feed(
             run.images, seed=config.seed, mirror=config.mirror, position=int(state.position), workers=config.workers,
             share=Share(batch=config.batch, rank=ranks.rank, world=ranks.world),
         )
-        stop = stack.enter_context(stop_on_signals())
 
-        ended = int(state.nimg) >= config.total_kimg * 1000
+        stopped = ranks.any(stop.wanted)
+        ended = stopped or int(state.nimg) >= config.total_kimg * 1000
         while not ended:
             # Fetch real images.
+            if watch is not None:
+                watch.pace.begin()
             reals, labels_of_reals = next(batches)
             real_c = labels_of_reals if config.label_width else None
             step = int(state.step)
@@ -121,6 +129,8 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
                 state.ada.adjust(int(state.step))
 
             # Report status.
+            if watch is not None:
+                watch.step(state)
             stopped = ranks.any(stop.wanted)
             ended = stopped or int(state.nimg) >= config.total_kimg * 1000
             due = ranks.any(watch is not None and watch.snapshot_is_due())
@@ -139,38 +149,17 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
                     watch.tick(state)
             if saves:
                 ranks.wait()
+                stopped = ranks.any(stop.wanted)      # while all this was drawn and saved
+                ended = ended or stopped
             if run.after_step is not None:
                 run.after_step(state)
 
+        # Leave what can be served, wherever the run was stopped.
+        if watch is not None and stopped:
+            folder = watch.keep(state).path.parent
+            watch.display.say(f"stopped: `rosacea serve {folder}` serves what there is, --resume goes on")
         ranks.wait()
     return state
-
-
-@dataclass
-class Stop:
-    """Whether somebody asked to stop."""
-
-    wanted: bool = False
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """The first SIGTERM or Ctrl-C asks to stop after the current step; the second does what it always does."""
-    stop = Stop()
-    before: dict[int, Any] = {}
-
-    def ask(number: int, frame: object) -> None:
-        stop.wanted = True
-        signal.signal(number, before[number])
-
-    numbers: tuple[int, ...] = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        before[number] = signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

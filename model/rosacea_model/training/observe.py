@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -9,12 +10,13 @@ import resource
 import shutil
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from torch import Tensor
@@ -22,17 +24,23 @@ from torch import Tensor
 from .. import weights
 from ..behind import model_name
 from ..classes import classes_fact
-from ..modelfile import write_atomically
+from ..modelfile import write_atomically, write_manifest
 from . import grids
 from .ada import ALARM_RATIO, Leak, leak
 from .events import Events
 from .feed import Mirrored, to_unit
+from .pace import LINE_S, LIVE_S, Pace
 from .records import BEST_NAME, STATS_NAME, read_best, read_stats
+from .stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from rich.console import RenderableType
+
+    from ..modelfile import ModelFile
+    from ..networks import Generator
     from .config import TrainConfig
     from .feed import TrainingSet
     from .state import TrainState
@@ -66,6 +74,10 @@ class Tally:
         return means
 
 
+class Stopped(Exception):
+    """A stop was asked for in the midst of drawing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """What was written of one moment."""
@@ -79,9 +91,11 @@ class Watch:
     """Writes and shows what goes on in a run. The leading rank has one, the others have none."""
 
     def __init__(
-        self, run: Path, config: TrainConfig, images: TrainingSet, labels: Tensor | None, classes: Sequence[str] = ()
+        self, run: Path, config: TrainConfig, images: TrainingSet, labels: Tensor | None, classes: Sequence[str] = (),
+        stop: Stop | None = None,
     ) -> None:
         self.run = run
+        self.stop = stop or Stop()
         self.config = config
         self.classes = classes
         # Shuffled, so that the first few seeds are not all of the first class.
@@ -89,10 +103,13 @@ class Watch:
         self.tally = Tally()
         self.reals = _sample_of(Mirrored(images, mirror=config.mirror))     # uint8 [N, C, H, W]
         self.display = Display(config)
+        self.pace = Pace(config)
         self.events: Events | None = None
         self.started = self.ticked = self.snapped = time.monotonic()
         self.nimg_at_tick = 0
         self.last: dict[str, float] = {}
+        self.untrained: Generator | None = None     # what the run began from, until it has been looked at
+        self.untrained_p = 0.0
         self.settled = False     # whether fakes have ever varied no more than reals; an alarm needs a before
 
     def begin(self, state: TrainState) -> None:
@@ -101,14 +118,11 @@ class Watch:
         if self.config.tensorboard:
             self.events = Events(self.run, int(state.nimg))
         _keep_stats_until(self.run / STATS_NAME, int(state.nimg))
+        shown = to_unit(self.reals[: self.config.grid_images])
+        grids.save_sheet(self.run / "grids" / "reals.png", shown, self._columns)
         if not state.nimg:
-            shown = to_unit(self.reals[: self.config.grid_images])
-            grids.save_sheet(self.run / "grids" / "reals.png", shown, self._columns)
-            self.sheets(state)
-            # What every later snapshot is compared with: how far the run began from the reals.
-            _, found = self._compare(self._draw(state))
-            self.settled = not found.alarm
-            self._write({"kimg": 0, "step": 0, "p": state.p, **self.last})
+            self.untrained = copy.deepcopy(state.G_ema)
+            self.untrained_p = state.p
             return
         self.settled = any(
             max(record["leak_orientation"], record["leak_color"]) <= ALARM_RATIO
@@ -117,8 +131,34 @@ class Watch:
         # A checkpoint is saved before its own snapshot is measured.
         state.best.fill_(min(float(state.best), read_best(self.run).get("distance", math.inf)))
 
+    def first_look(self) -> None:
+        """Draw and measure what the run began from, unless that is done. Every later snapshot is compared with it.
+
+        It takes a while, and so it comes after the first estimate.
+        """
+        generator, self.untrained = self.untrained, None
+        if generator is None:
+            return
+        with suppress(Stopped):
+            self._sheets(generator, 0)
+            _, found = self._compare(self._draw(generator))
+            self.settled = not found.alarm
+            self._write({"kimg": 0, "step": 0, "p": self.untrained_p, **self.last})
+
+    def step(self, state: TrainState) -> None:
+        """Say how fast it goes, where it is time to."""
+        self.pace.end()
+        kimg = int(state.nimg) / 1000
+        for line in self.pace.estimate(kimg):
+            (self.display.warn if line.startswith("warning: ") else self.display.say)(line.removeprefix("warning: "))
+        if self.pace.told:
+            self.first_look()
+        if now := self.pace.line(kimg, LIVE_S if self.display.live else LINE_S):
+            self.display.progress(now)
+
     def tick(self, state: TrainState) -> dict[str, float]:
         """Write and show the figures since the last tick."""
+        self.first_look()
         now = time.monotonic()
         shown = int(state.nimg) - self.nimg_at_tick
         speed = shown / max(now - self.ticked, 1e-9)
@@ -148,24 +188,36 @@ class Watch:
         minutes = self.config.snap_minutes
         return minutes is not None and time.monotonic() - self.snapped >= minutes * 60
 
-    def snapshot(self, state: TrainState) -> Snapshot:
-        """Write the averaged generator as a model folder, sheets of it, and how near it is to the reals."""
-        self.snapped = time.monotonic()
-        fakes = self._draw(state)
-        distance, found = self._compare(fakes)
-        name = f"kimg-{int(state.nimg) / 1000:010.3f}"
-        folder = self.run / "snapshots" / name
-        weights.save(
-            folder, state.G_ema.config, state.G_ema.state_dict(), name=model_name(f"{self.run.resolve().name}-{name}"),
-            kimg=str(int(state.nimg) / 1000), seed=str(self.config.seed), distance=f"{distance:.6g}",
-            **classes_fact(self.classes),
+    def keep(self, state: TrainState) -> ModelFile:
+        """Write the averaged generator as a model folder, whatever it is like."""
+        name = self._name(state)
+        return weights.save(
+            self.run / "snapshots" / name, state.G_ema.config, state.G_ema.state_dict(), **self._told(state)
         )
+
+    def snapshot(self, state: TrainState) -> Snapshot | None:
+        """Keep the averaged generator, draw sheets of it, and measure how near it is to the reals.
+
+        None where a stop was asked for meanwhile: the model is kept, and not measured.
+        """
+        self.first_look()
+        self.snapped = time.monotonic()
+        file = self.keep(state)
+        try:
+            return self._measure(state, file)
+        except Stopped:
+            return None
+
+    def _measure(self, state: TrainState, file: ModelFile) -> Snapshot:
+        distance, found = self._compare(self._draw(state.G_ema))
+        name, folder = self._name(state), file.path.parent
+        write_manifest(folder, digest=file.digest, **self._told(state), distance=f"{distance:.6g}")
         if distance < float(state.best):
             state.best.fill_(distance)
             best = {"snapshot": name, "step": int(state.step), "distance": distance, "measure": MEASURE}
             write_atomically(self.run / "snapshots" / BEST_NAME, (json.dumps(best, indent=2) + "\n").encode())
         self._prune()
-        self.sheets(state)
+        self._sheets(state.G_ema, int(state.nimg))
         self.settled |= not found.alarm
         if found.alarm and self.settled and state.p > 0:
             self.display.warn(
@@ -174,12 +226,12 @@ class Watch:
             )
         return Snapshot(folder=folder, distance=distance, leak=found)
 
-    def sheets(self, state: TrainState) -> None:
+    def _sheets(self, generator: Generator, nimg: int) -> None:
         """The same seeds as ever, and what truncation does to the first of them."""
-        stem = f"{int(state.nimg) / 1000:010.3f}"
-        fakes = grids.draw(state.G_ema, range(self.config.grid_images), self.labels)
+        stem = f"{nimg / 1000:010.3f}"
+        fakes = grids.draw(generator, range(self.config.grid_images), self.labels, heed=self._heed)
         grids.save_sheet(self.run / "grids" / f"fakes-{stem}.png", fakes, self._columns)
-        truncated = grids.draw_truncations(state.G_ema, TRUNCATION_ROWS, self.labels)
+        truncated = grids.draw_truncations(generator, TRUNCATION_ROWS, self.labels, self._heed)
         grids.save_sheet(self.run / "grids" / f"truncation-{stem}.png", truncated, len(grids.PSIS))
 
     def close(self) -> None:
@@ -187,8 +239,23 @@ class Watch:
         if self.events is not None:
             self.events.close()
 
-    def _draw(self, state: TrainState) -> Tensor:
-        return grids.draw(state.G_ema, range(min(len(self.reals), 4 * self.config.grid_images)), self.labels)
+    def _draw(self, generator: Generator) -> Tensor:
+        count = min(len(self.reals), 4 * self.config.grid_images)
+        return grids.draw(generator, range(count), self.labels, heed=self._heed)
+
+    def _heed(self) -> None:
+        if self.stop.wanted:
+            raise Stopped
+
+    def _name(self, state: TrainState) -> str:
+        return f"kimg-{int(state.nimg) / 1000:010.3f}"
+
+    def _told(self, state: TrainState) -> dict[str, str]:
+        """What the manifest of a snapshot says."""
+        return {
+            "name": model_name(f"{self.run.resolve().name}-{self._name(state)}"),
+            "kimg": str(int(state.nimg) / 1000), "seed": str(self.config.seed), **classes_fact(self.classes),
+        }
 
     def _compare(self, fakes: Tensor) -> tuple[float, Leak]:
         distance, found = grids.distance(self.reals, fakes), leak(self.reals, fakes)
@@ -229,8 +296,8 @@ class Display:
         self.console = Console(highlight=False, soft_wrap=True)
         self.live: Live | None = None
         if self.console.is_terminal:
-            first = f"training: first figures after {config.tick_kimg:g} kimg"
-            self.live = Live(first, console=self.console, auto_refresh=False)
+            self.shown: list[RenderableType] = [f"training: first figures after {config.tick_kimg:g} kimg", ""]
+            self.live = Live(Group(*self.shown), console=self.console, auto_refresh=False)
             self.live.start(refresh=True)
 
     def show(self, record: dict[str, float]) -> None:
@@ -244,7 +311,19 @@ class Display:
             if name in record:
                 value = _clock(record[name]) if name == "eta_s" else f"{record[name]:.5g}"
                 table.add_row("time left" if name == "eta_s" else name, value)
-        self.live.update(table, refresh=True)
+        self._update(0, table)
+
+    def progress(self, line: str) -> None:
+        """One line: it takes the place of the one before on a terminal, and is one more elsewhere."""
+        if self.live is None:
+            self.say(line)
+        else:
+            self._update(1, line)
+
+    def _update(self, place: int, shown: RenderableType) -> None:
+        assert self.live is not None
+        self.shown[place] = shown
+        self.live.update(Group(*self.shown), refresh=True)
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
