@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rosacea_model.archive import read_archive
@@ -65,11 +66,10 @@ class Shelf:
             shutil.rmtree(folder)
             raise
         if kept := self._kept.get((file.name, file.digest)):
+            file = _retold(kept, file)
             shutil.rmtree(folder)
-            return kept
         self._kept[file.name, file.digest] = file
         return file
-
 
     def _read(self, path: Path, folder: Path) -> ModelFile:
         """A copy of the model behind a path, whatever that is: archive, model, run or checkpoint."""
@@ -81,10 +81,21 @@ class Shelf:
             return copied(model, folder)
 
 
+def _retold(kept: ModelFile, file: ModelFile) -> ModelFile:
+    """The copy that is kept of a model, with what people are told of it now; workers read that when they start."""
+    if (kept.note, kept.classes) == (file.note, file.classes):
+        return kept
+    for name in (MANIFEST_NAME, SIGNATURE_NAME):
+        if (new := file.path.with_name(name)).exists():
+            new.replace(kept.path.with_name(name))
+    return replace(kept, note=file.note, classes=file.classes)
+
+
 def copied(path: Path, folder: Path) -> ModelFile:
     """A copy of a model folder (or of its weights file and what belongs to it beside it), verified."""
     if not path.exists():
-        raise ModelRejected(f"{path}: there is nothing of that name; a model is a folder, an archive, a run or a checkpoint")
+        rule = "a model is a folder, an archive, a run or a checkpoint"
+        raise ModelRejected(f"{path}: there is nothing of that name; {rule}")
     weights = locate(path)
     folder.mkdir(parents=True)
     sources = {WEIGHTS_NAME: weights} | {name: weights.with_name(name) for name in (MANIFEST_NAME, SIGNATURE_NAME)}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rosacea_client import inspect_image
 from rosacea_model import Engine, Sample, demo
 from rosacea_model.sample import one_hot
 
@@ -31,6 +32,8 @@ def test_the_demo_draws_each_seed_at_each_severity(tmp_path: Path) -> None:
     for seed in range(4):
         for severity, name in enumerate(demo.SEVERITIES):
             sample = Sample(seed=seed, label=one_hot(severity, 4), truncation_psi=0.7)
-            image = Image.open(tmp_path / "demo" / f"face_{seed:06d}_{severity}_{name}.png")
+            file = tmp_path / "demo" / f"face_{seed:06d}_{severity}_{name}.png"
+            image, mark = Image.open(file), inspect_image(file.read_bytes()).mark
+            assert mark and (mark.class_index, mark.class_name) == (severity, name)
             # Other numbers of threads round differently.
             np.testing.assert_allclose(np.asarray(image).astype(int), engine.render([sample])[0], atol=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,15 @@ from rosacea_model import GeneratorConfig
 from rosacea_model.archive import WorkerOptions, write_archive
 from rosacea_model.errors import ModelRejected
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, sha256, verify, write_manifest
+from rosacea_model.modelfile import (
+    MANIFEST_NAME,
+    SIGNATURE_NAME,
+    WEIGHTS_NAME,
+    name_classes,
+    sha256,
+    verify,
+    write_manifest,
+)
 from rosacea_model.signing import sign
 from rosacea_serving.shelf import Shelf
 
@@ -71,6 +80,17 @@ def test_folder_weights_file_and_archive_are_the_same_model_and_one_copy(
 
     assert first is second is third
     assert len(list((tmp_path / "shelf").iterdir())) == 1
+
+
+def test_classes_that_got_names_are_told_of_the_copy_that_is_kept(shelf: Shelf, tmp_path: Path) -> None:
+    model = fresh_model(tmp_path / "two", dataclasses.replace(CONFIG, c_dim=2), seed=1, name="demo").path.parent
+    (old,) = shelf.take([model])
+    name_classes(model, ["none", "mild"])
+
+    (new,) = shelf.take([model], in_use=[old])
+
+    assert (old.classes, new.classes, new.path) == ((), ("none", "mild"), old.path)
+    assert verify(new.path).classes == new.classes and len(list((tmp_path / "shelf").iterdir())) == 1
 
 
 def test_copies_are_kept_while_they_are_in_use_and_no_longer(shelf: Shelf, model: Path, tmp_path: Path) -> None:
