@@ -6,7 +6,9 @@ The manifest is beside the weights, so that a model whose classes get names keep
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from .errors import ModelRejected
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FACT = "classes"                         # the entry of the manifest: a JSON list as text, for entries are texts
+MAX_SHOWN = 20                           # names that an error lists
 MAX_NAME_CHARS = 64
 MAX_NAMES_BYTES = 2**18                  # of them all: they travel with every description of the model
 
@@ -46,6 +49,16 @@ def check_classes(names: Sequence[str], width: int) -> tuple[str, ...]:
     if (size := sum(len(name.encode()) for name in names)) > MAX_NAMES_BYTES:
         raise ValueError(f"class names must have at most {MAX_NAMES_BYTES} bytes together, got {size}")
     return tuple(names)
+
+
+def class_number(name: str, names: Sequence[str]) -> int:
+    """The number of the class of this name, whatever its Unicode form; ValueError, with the names, where it is none."""
+    forms = [unicodedata.normalize("NFC", each) for each in names]
+    if (form := unicodedata.normalize("NFC", name)) in forms:
+        return forms.index(form)
+    known = f"must be one of {', '.join(names[:MAX_SHOWN])}" if names else "must be a number: the classes have no names"
+    near = get_close_matches(form, forms, 1)
+    raise ValueError(f"label {known}, got {name[:80]!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def usable_classes(names: Sequence[str], width: int) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import weights
+from .classes import class_number
 from .errors import ModelRejected
 from .modelfile import ModelFile, verify
 from .networks import Generator, NoiseMode, truncate
@@ -72,14 +73,15 @@ class Model:
     def map(
         self,
         z: ArrayLike | Tensor,
-        label: int | ArrayLike | Tensor | None = None,
+        label: int | str | ArrayLike | Tensor | None = None,
         truncation_psi: float = 1,
         truncation_cutoff: int | None = None,
     ) -> Tensor:
         """Input latents z [N, z_dim] => intermediate latents ws [N, num_ws, w_dim].
 
-        `label` is a class index or a vector [c_dim] for all rows, or vectors [N, c_dim]. A conditional model must have
-        one; zeros stand for no class. Raises ValueError for wrong shapes, and for a label of an unconditional model.
+        `label` is a class index, the name of a class or a vector [c_dim] for all rows, or vectors [N, c_dim]. A
+        conditional model must have one; zeros stand for no class. Raises ValueError for wrong shapes, for a name that
+        is none, and for a label of an unconditional model.
         """
         z = self._tensor(z)
         if z.ndim != 2 or z.shape[1] != self.config.z_dim:
@@ -107,7 +109,7 @@ class Model:
             values = torch.from_numpy(np.array(values, np.float32))
         return values.to(self.device, torch.float32)
 
-    def _label(self, label: int | ArrayLike | Tensor | None, batch: int) -> Tensor | None:
+    def _label(self, label: int | str | ArrayLike | Tensor | None, batch: int) -> Tensor | None:
         width = self.config.c_dim
         if width == 0:
             if label is not None:
@@ -115,6 +117,8 @@ class Model:
             return None
         if label is None:
             raise ValueError(label_rule(width))
+        if isinstance(label, str):
+            label = class_number(label, self.file.classes)
         if isinstance(label, int | np.integer):
             label = one_hot(int(label), width)
         vectors = self._tensor(label)

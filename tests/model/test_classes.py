@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from rosacea_model import demo
+from rosacea_model import demo, latents, load
 from rosacea_model.archive import WorkerOptions, read_archive, write_archive, write_store_folder
-from rosacea_model.classes import MAX_NAME_CHARS, check_classes, usable_classes
+from rosacea_model.classes import MAX_NAME_CHARS, check_classes, class_number, usable_classes
 from rosacea_model.cli import app
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import ModelRejected
@@ -90,6 +92,18 @@ def test_folder_names_become_class_names_where_they_can(
 
 def test_the_demo_model_s_classes_have_names() -> None:
     assert verify(demo.folder()).classes == demo.SEVERITIES
+
+
+def test_a_class_is_known_by_its_name_in_process_too() -> None:
+    model = load(demo.folder())
+    z = latents([1], model.config.z_dim)
+
+    assert torch.equal(model.map(z, "severe"), model.map(z, 3))
+    with pytest.raises(ValueError, match="one of none, mild, moderate, severe, got 'sever'; did you mean 'severe'"):
+        model.map(z, "sever")
+    with pytest.raises(ValueError, match="the classes have no names"):
+        class_number("severe", ())
+    assert class_number(unicodedata.normalize("NFD", NAMES[2]), NAMES) == 2
 
 
 def test_classes_are_named_from_a_list_or_from_a_data_set(model: Path, tmp_path: Path) -> None:
