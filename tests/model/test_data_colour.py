@@ -316,6 +316,12 @@ def test_grey_with_a_profile_stays_grey(mode: str) -> None:
     assert decoded.image.mode == "L" and furthest(decoded.image, by_hand(grey.convert("L"), WIDE)) <= 1
 
 
+def test_sixteen_bits_a_colour_are_noted() -> None:
+    decoded = decode(sixteen_bit_png(np.asarray(face(4, 48))), SMALL)
+
+    assert decoded.notes == ("16 bits to 8",) and furthest(decoded.image, face(4, 48)) <= 1
+
+
 @pytest.mark.parametrize("byte_order", ["<u2", ">u2"])
 @pytest.mark.parametrize("format_", ["PNG", "TIFF"])
 def test_sixteen_bit_grey_keeps_its_levels(format_: str, byte_order: str) -> None:

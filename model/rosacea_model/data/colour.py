@@ -27,6 +27,8 @@ ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 PLAIN_MODES = ("RGB", "L", "P", "1", "CMYK", "LAB", "YCbCr")
 MODES = (*PLAIN_MODES, *ALPHA_MODES, *DEEP_MODES)
+DEEP_NOTE = "16 bits to 8"
+PNG_DEPTH, TIFF_DEPTHS = 24, 258         # a byte of the header, and a tag
 PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 STEPS = 17                               # of each channel, when a profile is compared with sRGB
 
@@ -60,7 +62,6 @@ class Layers:
 def split(image: Image.Image, notes: list[str]) -> Layers:
     """Colours and transparency of a loaded picture of any accepted mode; what was changed is noted."""
     if image.mode in DEEP_MODES:
-        notes.append("16 bits to 8")
         return Layers(_eight_bits(image))
     if image.mode in ALPHA_MODES or "transparency" in image.info:
         grey = image.mode in GREY_MODES
@@ -76,6 +77,13 @@ def split(image: Image.Image, notes: list[str]) -> Layers:
     if image.mode in ("P", "YCbCr"):
         return Layers(image.convert("RGB"))
     return Layers(image.copy() if image.readonly else image)
+
+
+def is_deep(image: Image.Image, data: bytes) -> bool:
+    """Whether a channel has 16 bits in the file; Pillow reads those of colours as 8."""
+    depths = getattr(image, "tag_v2", {}).get(TIFF_DEPTHS, ())
+    deep_png = data.startswith(SIGNATURE) and data[PNG_DEPTH] == 16
+    return image.mode in DEEP_MODES or deep_png or (isinstance(depths, tuple) and 16 in depths)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .colour import MODES, profile_of, split, to_srgb
+from .colour import DEEP_NOTE, MODES, is_deep, profile_of, split, to_srgb
 from .errors import Reason, Unusable
 from .foreign import RAW_HINT, TIFF_STARTS, described, heif_opened, is_heif
 from .png import SIGNATURE, chunks
@@ -116,6 +116,7 @@ def _decoded(data: bytes, options: DecodeOptions) -> Decoded:
         image.load()
         if noisy is not None and noisy != _strip_sums(image):
             raise Unusable(Reason.truncated, "its scans end before the picture does")
+        notes += [DEEP_NOTE] * is_deep(image, data)
         profile = profile_of(image, data, notes)
         layers = split(_upright(image, notes), notes)
     return Decoded(image=_flat(layers, profile, options, notes), format=form, notes=tuple(notes))

@@ -26,8 +26,10 @@ STARTS = {
 CR2_START = b"II*\x00\x10\x00\x00\x00CR"
 TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 RAW_HINT = "a camera's raw file, whose first picture is a preview: develop it to TIFF or JPEG"
-# DICOM without its preamble begins with group 2 or 8, in little-endian order.
-DICOM_GROUPS = (b"\x02\0\0\0UL", *(b"\x08\0" + element + b"\0" for element in (b"\0", b"\1", b"\5", b"\10")))
+# DICOM without its preamble begins with group 2 or 8, in little-endian order or, where it is old, in the other.
+DICOM_GROUPS = (
+    b"\x02\0\0\0UL", b"\0\x08\0\5", *(b"\x08\0" + element + b"\0" for element in (b"\0", b"\1", b"\5", b"\10")),
+)
 
 
 def described(data: bytes) -> str:

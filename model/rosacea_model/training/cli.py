@@ -23,6 +23,7 @@ SETTINGS = {
     "kimg": "total_kimg", "map_depth": "mapping_layers", "cbase": "channel_base", "cmax": "channel_max",
     "target": "ada_target", "freezed": "freeze_d",
 }
+MANY_IMAGES = 2000           # reading them takes seconds
 UNSTEPPED_IN_FLOAT16 = 3     # float16 overflows now and then where float32 does not
 
 
@@ -151,7 +152,10 @@ def check_images(images: FaceDataset) -> None:
     """Find what cannot be learnt from before there is a run; each process that torchrun started reads its share."""
     from .distributed import processes
 
-    images.check(rank=int(os.environ.get("RANK", "0")), world=processes())
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == 0 and len(images) > MANY_IMAGES:
+        typer.echo(f"reads each of {len(images)} images once, before the first step")
+    images.check(rank=rank, world=processes())
 
 
 def config_for(
