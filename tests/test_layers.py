@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from .conftest import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 TORCH_FREE = [
@@ -29,7 +31,7 @@ TORCH_FREE = [
     "rosacea_model.training.cli",
     "rosacea_serving.cli",
     "rosacea_serving.gateway",
-    "rosacea_serving.handler",
+    "rosacea_serving.worker.handler",
 ]
 # Package to the packages of ours that it may import. Generated code is everyone's.
 ARROWS = {
@@ -37,6 +39,22 @@ ARROWS = {
     "model/rosacea_model": set(),
     "serving/rosacea_serving": {"rosacea", "rosacea_client", "rosacea_model"},
 }
+# Each room of the service and the rooms that it may import, type-only imports included. Beside the rooms lie modules
+# that every room may use (FOUNDATION) and those that put the rooms together: gateway, commands.
+ROOMS = {
+    "access": {"calls", "connections"},
+    "api": {"access", "calls", "connections", "scheduling", "worker"},
+    "calls": {"connections", "observe"},
+    "connections": set(),
+    "models": {"calls", "observe", "scheduling", "torchserve", "worker"},
+    "observe": set(),
+    "scheduling": {"calls", "observe", "torchserve", "worker"},
+    "torchserve": {"observe", "worker"},
+    "worker": set(),
+}
+FOUNDATION = {"background", "bounded", "catalog", "errors", "lane", "scratch", "settings"}
+MOST_MODULES = 15       # of a folder
+CYCLE_FREE = ["serving/rosacea_serving"]
 OURS = {"rosacea_client", "rosacea_model", "rosacea_serving", "rosacea"}
 
 
@@ -74,6 +92,86 @@ def test_the_model_package_knows_no_protobuf() -> None:
 
 def test_every_package_has_types_for_its_users() -> None:
     assert [package for package in ARROWS if not (ROOT / package / "py.typed").exists()] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_of_the_service_imports_only_what_it_may(room: str) -> None:
+    package = "rosacea_serving"
+    prefix = f"{package}.{room}."
+    found = {
+        target
+        for module, targets in module_imports(ROOT / "serving", package).items()
+        if module.startswith(prefix)
+        for target in targets
+        if not target.startswith(prefix)
+    }
+    rooms = {target.split(".")[1] for target in found}
+
+    assert rooms - FOUNDATION <= ROOMS[room], {each for each in found if each.split(".")[1] not in ROOMS[room]}
+
+
+def test_every_room_of_the_service_is_in_the_table() -> None:
+    folders = {file.parent.name for file in (ROOT / "serving/rosacea_serving").glob("*/__init__.py")}
+
+    assert folders == set(ROOMS)
+
+
+@pytest.mark.parametrize("package", CYCLE_FREE)
+def test_no_modules_import_one_another_in_a_circle(package: str) -> None:
+    root, _, name = package.rpartition("/")
+
+    assert circles(module_imports(ROOT / root, name)) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+@pytest.mark.parametrize("package", CYCLE_FREE)
+def test_no_folder_holds_more_modules_than_a_reader_can_see(package: str) -> None:
+    folders = Counter(file.parent for file in (ROOT / package).rglob("*.py"))
+
+    assert {str(folder): count for folder, count in folders.items() if count > MOST_MODULES} == {}
+
+
+def module_imports(root: Path, package: str) -> dict[str, set[str]]:
+    """For each module of a package the modules of the same package that it imports, wherever in the file."""
+    files = {name_of(file, root): file for file in (root / package).rglob("*.py")}
+    return {module: set(targets(module, file, files)) - {module} for module, file in files.items()}
+
+
+def name_of(file: Path, root: Path) -> str:
+    return ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def targets(module: str, file: Path, modules: Collection[str]) -> Iterator[str]:
+    parts = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            above = parts[: len(parts) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            yield from (name if name in modules else base for name in names if name in modules or base in modules)
+
+
+def circles(imports: Mapping[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that can reach one another."""
+    reach = {module: reachable(module, imports) for module in imports}
+    groups = {tuple(sorted(other for other in reach[each] if each in reach.get(other, ()))) for each in imports}
+    return [list(group) for group in sorted(groups) if len(group) > 1]
+
+
+def reachable(module: str, imports: Mapping[str, set[str]]) -> set[str]:
+    seen: set[str] = set()
+    left = [module]
+    while left:
+        for each in imports.get(left.pop(), ()):
+            if each not in seen:
+                seen.add(each)
+                left.append(each)
+    return seen
 
 
 def imported(file: Path) -> set[str]:

@@ -42,7 +42,7 @@ LOCATOR_BYTES = 20
 # TorchServe refuses a handler module that defines more than one class; an imported one does not count.
 HANDLER = '''"""TorchServe's way in: the handler is part of the installed rosacea package."""
 
-from rosacea_serving.handler import FaceHandler
+from rosacea_serving.worker.handler import FaceHandler
 
 
 class Handler(FaceHandler):

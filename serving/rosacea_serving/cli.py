@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .models.shelf import Shelf
+from .observe.logs import start_logging
 from .scratch import Scratch, sweep
 from .settings import CONFIG_VARIABLE, Settings, changed, unknown_variables
-from .shelf import Shelf
-from .watch.logs import start_logging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,12 +125,12 @@ def report(settings: Settings, files: Sequence[ModelFile]) -> str:
     from prometheus_client import CollectorRegistry
 
     from .access.access import Access
+    from .api.signing import signer_of
     from .catalog import Catalog
-    from .deployment import torchserve_options
     from .gateway import devices_of
-    from .signing import signer_of
+    from .models.deployment import torchserve_options
+    from .observe.record import tracing_of
     from .torchserve.java import find_java
-    from .watch.record import tracing_of
 
     Access(settings, CollectorRegistry())
     if tracing := tracing_of(settings):

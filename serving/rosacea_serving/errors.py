@@ -22,7 +22,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from rosacea_client.errors import InvalidSpec
 from rosacea_client.reasons import DOMAIN, Quota, Reason
 
-from .watch.record import current_call
+from .observe.record import current_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from rosacea_client.reasons import Violation
-
-    from .caller import Caller
 
 
 class ServiceError(Exception):
@@ -81,10 +79,10 @@ class Overloaded(ServiceError):
 
     @classmethod
     def by_share(
-        cls, caller: Caller, message: str, *, limits: Mapping[str, str], retry_after_seconds: float
+        cls, caller_kind: str, message: str, *, limits: Mapping[str, str], retry_after_seconds: float
     ) -> Overloaded:
         """There would be room, but this caller has its share: others may still be let in."""
-        quota = Quota(caller.kind, message)
+        quota = Quota(caller_kind, message)
         return cls(
             Reason.QUOTA_EXCEEDED, message, limits=limits, retry_after_seconds=retry_after_seconds, quotas=[quota]
         )

@@ -26,29 +26,30 @@ from rosacea_client.convert import MAX_MESSAGE_BYTES
 from rosacea_model.errors import ModelError
 
 from .access.access import Access
+from .access.rules import OPEN_PATHS
+from .api.faces import Faces
+from .api.health import Health
+from .api.reflection import add_reflection, reflection_services
+from .api.servicer import FaceServicer
+from .api.signing import signer_of
 from .background import Task
-from .bounds import bounds
-from .calls import Calls
-from .deployment import Deployment, Workers
-from .faces import Faces
-from .fleet import Fleet
-from .health import Health
-from .interceptor import CallInterceptor
-from .metrics import Metrics
-from .ports import port_options
-from .receiving import OPEN_BYTES, ReceivingInterceptor
-from .reflection import add_reflection, reflection_services
-from .servicer import FaceServicer
-from .signing import signer_of
+from .calls.interceptor import CallInterceptor
+from .calls.observing import WatchInterceptor
+from .calls.receiving import OPEN_BYTES, ReceivingInterceptor
+from .calls.under_way import Calls
+from .connections.bounds import bounds
+from .connections.ports import port_options
+from .models.deployment import Deployment, Workers
+from .models.fleet import Fleet
+from .observe.backends import BackendCollector
+from .observe.exposition import serve_metrics
+from .observe.grpc_metrics import GrpcMetrics
+from .observe.metrics import Metrics
+from .observe.record import tracing_of
 from .torchserve.devices import ON_CPU, Devices, find_devices
 from .torchserve.errors import BackendError
 from .torchserve.process import scrubbed
 from .torchserve.supervisor import Supervisor
-from .watch.backends import BackendCollector
-from .watch.exposition import serve_metrics
-from .watch.grpc_metrics import GrpcMetrics
-from .watch.interceptor import WatchInterceptor
-from .watch.record import tracing_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -56,10 +57,10 @@ if TYPE_CHECKING:
 
     from rosacea_model.modelfile import ModelFile
 
+    from .observe.logs import QueuedHandler
+    from .observe.tracing import Tracing
     from .settings import Settings
     from .torchserve.options import TorchServeOptions
-    from .watch.logs import QueuedHandler
-    from .watch.tracing import Tracing
 
 SERVICES = [faces_pb2.DESCRIPTOR.services_by_name["FaceService"], health_pb2.DESCRIPTOR.services_by_name["Health"]]
 SERVICE = faces_pb2.DESCRIPTOR.services_by_name["FaceService"].full_name
@@ -180,7 +181,7 @@ class Gateway:
 
     def _interceptors(self, max_request_bytes: int, *watch: WatchInterceptor) -> list[grpc.aio.ServerInterceptor]:
         calls = CallInterceptor(self._calls, self.metrics.rejected)
-        return [ReceivingInterceptor(max_request_bytes), *watch, calls, self._access.interceptor]
+        return [ReceivingInterceptor(max_request_bytes, OPEN_PATHS), *watch, calls, self._access.interceptor]
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the services; each of their methods has a rule in `access.rules`."""

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
@@ -26,7 +26,8 @@ from pydantic_settings import (
 from rosacea_client.address import DEFAULT_ADDRESS, is_loopback
 
 from .torchserve.devices import Device
-from .watch.logs import LogFormat
+
+LogFormat = Literal["text", "json"]
 
 
 def _is_address(value: str) -> str:

@@ -32,13 +32,13 @@ import typer
 from rosacea.render.v1 import render_pb2
 from rosacea.v1 import faces_pb2, faces_pb2_grpc
 from rosacea_client import FaceClient
-from rosacea_serving.deployment import jobs_in_flight
+from rosacea_serving.api.wire import ENCODINGS
 from rosacea_serving.gateway import Gateway
-from rosacea_serving.segments import SegmentPool
+from rosacea_serving.models.deployment import jobs_in_flight
 from rosacea_serving.settings import Settings
 from rosacea_serving.torchserve.devices import ON_CPU
 from rosacea_serving.torchserve.supervisor import Supervisor
-from rosacea_serving.wire import ENCODINGS
+from rosacea_serving.worker.segments import SegmentPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,8 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
+from rosacea_serving.access.api_keys.keys import Keys, make_key
 from rosacea_serving.access.identity import Refused
-from rosacea_serving.access.keys import Keys, make_key
 
 ROUNDS = 20_000
 NOW = 1_800_000_000.0

@@ -28,9 +28,9 @@ from rosacea_model.training import checkpoint
 from rosacea_model.training.config import CONFIG_NAME, read_config, resolve
 from rosacea_model.training.records import BEST_NAME, STATS_NAME
 from rosacea_model.training.report import write_report
-from rosacea_serving.access.jwks import read_jwks
-from rosacea_serving.access.keyfile import read_records
-from rosacea_serving.access.keys import make_key, to_line
+from rosacea_serving.access.api_keys.file import read_records
+from rosacea_serving.access.api_keys.keys import make_key, to_line
+from rosacea_serving.access.issuer.jwks import read_jwks
 from rosacea_serving.settings import Settings
 
 from ..client.images import MARK, coded

@@ -15,7 +15,7 @@ import yaml
 from kubernetes_validate.utils import validate as validate_for_kubernetes
 
 from rosacea_serving.gateway import LAST_WORDS_SECONDS, LIVE, SERVICE
-from rosacea_serving.metrics import Metrics
+from rosacea_serving.observe.metrics import Metrics
 from rosacea_serving.settings import Settings
 
 from ..conftest import ROOT

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rosacea.render.v1 import render_pb2
 from rosacea_model import Sample
 from rosacea_model.engine import Engine
-from rosacea_serving.handler import maker_of, to_bytes
+from rosacea_serving.worker.handler import maker_of, to_bytes
 from tests.integration.threads import torch_threads
 
 from .history import digest

@@ -13,8 +13,8 @@ from rosacea.render.v1 import render_pb2
 from rosacea_model import GeneratorConfig
 from rosacea_model.engine import Engine
 from rosacea_model.fresh import fresh_model
-from rosacea_serving import handler
-from rosacea_serving.contract import INPUT_NAME
+from rosacea_serving.worker import handler
+from rosacea_serving.worker.contract import INPUT_NAME
 from tests.integration.threads import torch_threads
 
 from .history import History, digest, violations

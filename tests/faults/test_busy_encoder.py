@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rosacea.v1 import faces_pb2 as pb
-from rosacea_serving import wire
+from rosacea_serving.api import wire
 from tests.serving.hosted import MAX_IMAGES, hosted
 
 from .history import percentile

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rosacea.render.v1 import render_pb2
-from rosacea_serving.caller import Caller
+from rosacea_serving.api.window import gather
+from rosacea_serving.calls.caller import Caller
 from rosacea_serving.errors import Overloaded, ServiceError, TooLate
-from rosacea_serving.policy import Lane
-from rosacea_serving.scheduler import Scheduler
+from rosacea_serving.lane import Lane
+from rosacea_serving.scheduling.scheduler import Scheduler
 from rosacea_serving.torchserve.errors import WorkerDied
-from rosacea_serving.window import gather
 from tests.serving.test_scheduler import Bench
 
 from .history import History, digest, percentile, violations

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-CLOCKS = ("rosacea_serving.scheduler.time", "rosacea_serving.caller.time")
+CLOCKS = ("rosacea_serving.scheduling.scheduler.time", "rosacea_serving.calls.caller.time")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

@@ -28,13 +28,13 @@ from google.rpc import error_details_pb2, status_pb2
 from rosacea.v1 import faces_pb2_grpc
 from rosacea_client.reasons import Reason
 from rosacea_serving.access.access import Access
-from rosacea_serving.calls import Calls
+from rosacea_serving.api.faces import Faces
+from rosacea_serving.api.servicer import FaceServicer
+from rosacea_serving.calls.interceptor import CallInterceptor
+from rosacea_serving.calls.under_way import Calls
 from rosacea_serving.catalog import Catalog
-from rosacea_serving.faces import Faces
-from rosacea_serving.interceptor import CallInterceptor
-from rosacea_serving.metrics import Metrics
-from rosacea_serving.scheduler import Limits, Scheduler
-from rosacea_serving.servicer import FaceServicer
+from rosacea_serving.observe.metrics import Metrics
+from rosacea_serving.scheduling.scheduler import Limits, Scheduler
 from tests.serving.fakes import FakeWorkers
 from tests.serving.hosted import CONDITIONAL, PRIVATE, SETTINGS, demo_file
 from tests.serving.samples import SAMPLES

@@ -10,7 +10,7 @@ import pytest
 
 from rosacea_model import archive, demo
 from rosacea_model.modelfile import verify
-from rosacea_serving.deployment import torchserve_options
+from rosacea_serving.models.deployment import torchserve_options
 from rosacea_serving.settings import Settings
 from rosacea_serving.torchserve import Supervisor
 from rosacea_serving.torchserve.devices import Devices
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 HANDLER = '''
 import os
 from types import SimpleNamespace
-from rosacea_serving.handler import FaceHandler
+from rosacea_serving.worker.handler import FaceHandler
 
 class Handler(FaceHandler):
     def initialize(self, context):

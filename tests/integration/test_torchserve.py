@@ -30,7 +30,6 @@ from rosacea_model.config import GeneratorConfig
 from rosacea_model.engine import Engine
 from rosacea_model.networks import Generator
 from rosacea_model.sample import Sample
-from rosacea_serving.segments import SegmentPool
 from rosacea_serving.torchserve import (
     BackendDown,
     StartFailed,
@@ -40,6 +39,7 @@ from rosacea_serving.torchserve import (
     WorkerDied,
 )
 from rosacea_serving.torchserve.layout import free_ports
+from rosacea_serving.worker.segments import SegmentPool
 
 from .threads import torch_threads
 

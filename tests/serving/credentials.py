@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from rosacea_client.secrets import write_secret
-from rosacea_serving.access.keyfile import changing
-from rosacea_serving.access.keys import make_key
+from rosacea_serving.access.api_keys.file import changing
+from rosacea_serving.access.api_keys.keys import make_key
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,15 +9,15 @@ import numpy as np
 
 from rosacea.render.v1 import render_pb2
 from rosacea_serving.background import Background
-from rosacea_serving.segments import SegmentWriter
+from rosacea_serving.worker.segments import SegmentWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rosacea_model.config import GeneratorConfig
+    from rosacea_serving.observe.backends import Report
     from rosacea_serving.torchserve import TorchServeOptions
     from rosacea_serving.torchserve.supervisor import Event
-    from rosacea_serving.watch.backends import Report
 
 
 class FakeWorkers:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from rosacea_serving.access.access import Access
 from rosacea_serving.access.rules import FACES
-from rosacea_serving.caller import CALLER
+from rosacea_serving.calls.caller import CALLER
 
 from .hosted import SETTINGS
 

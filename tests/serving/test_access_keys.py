@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from rosacea_client import commands
 from rosacea_client.secrets import check_mode, read_secret
-from rosacea_serving.access import keys as keys_module
-from rosacea_serving.access.cli import app
+from rosacea_serving.access.api_keys import keys as keys_module
+from rosacea_serving.access.api_keys.cli import app
+from rosacea_serving.access.api_keys.file import changing, read_records
+from rosacea_serving.access.api_keys.keys import FORM, Keys, from_lines, make_key, to_line
 from rosacea_serving.access.identity import Cause, Refused
-from rosacea_serving.access.keyfile import changing, read_records
-from rosacea_serving.access.keys import FORM, Keys, from_lines, make_key, to_line
 from rosacea_serving.cli import serve
 
 from ..conftest import ROOT

@@ -13,11 +13,11 @@ from rosacea_client import FaceClient, Overloaded
 from rosacea_client.reasons import Reason
 from rosacea_serving.access.accounts import Accounts
 from rosacea_serving.access.attempts import Attempts, network
-from rosacea_serving.access.bounded import Bounded
 from rosacea_serving.access.buckets import Bucket
 from rosacea_serving.access.door import bearer, certificate_of
 from rosacea_serving.access.identity import Identity, Refused
-from rosacea_serving.caller import Caller
+from rosacea_serving.bounded import Bounded
+from rosacea_serving.calls.caller import Caller
 from rosacea_serving.settings import Settings
 
 from .credentials import add_key, as_bearer

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from rosacea_serving.access.identity import Cause, Identity, Refused
-from rosacea_serving.access.jwks import KEEP_SECONDS, MAX_BYTES, FetchedKeys, fetch, read_jwks
+from rosacea_serving.access.issuer.jwks import KEEP_SECONDS, MAX_BYTES, FetchedKeys, fetch, read_jwks
+from rosacea_serving.access.issuer.tokens import Tokens
 from rosacea_serving.access.metrics import AccessMetrics
-from rosacea_serving.access.tokens import Tokens
 
 from .credentials import AUDIENCE, Issuer, JwksServer, jwk
 

@@ -16,7 +16,7 @@ from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import ModelRejected
 from rosacea_model.modelfile import MANIFEST_NAME, WEIGHTS_NAME, ModelFile, sha256, verify, write_manifest
 from rosacea_model.tensors import expected_tensors
-from rosacea_serving.handler import FaceHandler
+from rosacea_serving.worker.handler import FaceHandler
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,13 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from rosacea.render.v1 import render_pb2
-from rosacea_serving.contract import SELF_TEST_FAILED
-from rosacea_serving.handler import FaceHandler
-from rosacea_serving.selftest import NotDeterministic
+from rosacea_serving.observe import backends
+from rosacea_serving.observe.backends import Backend, BackendCollector, Report
+from rosacea_serving.observe.torchserve import NUMBERS, ask, parse
 from rosacea_serving.torchserve import Supervisor, TorchServeOptions
-from rosacea_serving.watch import backends
-from rosacea_serving.watch.backends import Backend, BackendCollector, Report
-from rosacea_serving.watch.torchserve import NUMBERS, ask, parse
+from rosacea_serving.worker.contract import SELF_TEST_FAILED
+from rosacea_serving.worker.handler import FaceHandler
+from rosacea_serving.worker.selftest import NotDeterministic
 
 from .hosted import demo_file, hosted
 from .test_handler import FakeEngine, handle, item, row

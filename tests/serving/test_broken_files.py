@@ -18,17 +18,17 @@ from prometheus_client import CollectorRegistry, Counter
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client.secrets import read_bounded
 from rosacea_serving import background as background_module
-from rosacea_serving.access import watch
+from rosacea_serving.access import reload
+from rosacea_serving.access.api_keys.file import changing, read_records
+from rosacea_serving.access.api_keys.keys import Keys
 from rosacea_serving.access.identity import Refused
-from rosacea_serving.access.jwks import read_jwks
-from rosacea_serving.access.keyfile import changing, read_records
-from rosacea_serving.access.keys import Keys
+from rosacea_serving.access.issuer.jwks import read_jwks
 from rosacea_serving.access.metrics import AccessMetrics
-from rosacea_serving.access.transport import Tls
+from rosacea_serving.access.tls.port import Tls
 from rosacea_serving.background import Background, Task
-from rosacea_serving.metrics import Metrics
+from rosacea_serving.observe.logs import JsonFormatter
+from rosacea_serving.observe.metrics import Metrics
 from rosacea_serving.settings import Settings
-from rosacea_serving.watch.logs import JsonFormatter
 
 from .broken import CERTIFICATES, ISSUERS, KEYS, put
 from .credentials import AUDIENCE, ISSUER, Authority, Issuer, add_key, as_bearer, client_credentials
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rosacea_serving.access.watch import Watched
+    from rosacea_serving.access.reload import Watched
 
 
 def read_jwks_file(file: Path) -> Any:
@@ -125,7 +125,7 @@ class Panic(BaseException):
 async def test_an_error_that_nobody_foresaw_is_logged_with_its_trace_and_counted_and_the_watching_goes_on(
     error: type[BaseException], tmp_path: Path, monkeypatch: Any, caplog: Any
 ) -> None:
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(reload, "LOOK_SECONDS", 0.01)
     file = tmp_path / "number"
     file.write_text("1")
     registry = CollectorRegistry()

@@ -15,8 +15,8 @@ from rosacea_model.fresh import fresh_model
 from rosacea_model.modelfile import WEIGHTS_NAME, verify
 from rosacea_model.signing import sign
 from rosacea_serving.cli import reader
+from rosacea_serving.models.shelf import Shelf
 from rosacea_serving.settings import Settings
-from rosacea_serving.shelf import Shelf
 
 from ..model.test_signing import write_keys
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rosacea_serving.cli import report
-from rosacea_serving.deployment import jobs_in_flight, limits, torchserve_options
+from rosacea_serving.models.deployment import jobs_in_flight, limits, torchserve_options
 from rosacea_serving.settings import Settings
 from rosacea_serving.torchserve import StartFailed, probe
 from rosacea_serving.torchserve.devices import ON_CPU, Devices, ask_torch, find_devices

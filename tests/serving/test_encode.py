@@ -11,7 +11,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from rosacea.render.v1 import render_pb2
 from rosacea_client import Mark
-from rosacea_serving import encode as coding
+from rosacea_serving.worker import encode as coding
 
 PNG, JPEG, RAW = render_pb2.ENCODING_PNG, render_pb2.ENCODING_JPEG, render_pb2.ENCODING_RAW
 SHAPES = [(16, 16, 3), (16, 16, 1), (1, 1, 3), (1, 1, 1), (7, 13, 3), (13, 7, 1), (1, 300, 3), (300, 1, 3)]

@@ -25,7 +25,7 @@ from rosacea_client.convert import MAX_MESSAGE_BYTES
 from rosacea_client.reasons import Reason
 from rosacea_model import GeneratorConfig
 from rosacea_model.modelfile import ModelFile
-from rosacea_serving import faces
+from rosacea_serving.api import faces
 from rosacea_serving.errors import STATUS, Overloaded, ServiceError, to_status
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings

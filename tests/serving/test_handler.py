@@ -16,8 +16,8 @@ from PIL import Image
 from rosacea.render.v1 import render_pb2
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import OutputNotFinite, RenderError
-from rosacea_serving.handler import PICTURE, FaceHandler, is_sticky, to_sample
-from rosacea_serving.segments import Segment
+from rosacea_serving.worker.handler import PICTURE, FaceHandler, is_sticky, to_sample
+from rosacea_serving.worker.segments import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -303,7 +303,7 @@ def test_only_a_lost_cuda_context_ends_the_worker(error: Exception, sticky: bool
 def test_a_lost_cuda_context_does_end_the_worker() -> None:
     script = """
 from rosacea_model.sample import Sample
-from rosacea_serving.handler import FaceHandler
+from rosacea_serving.worker.handler import FaceHandler
 class Lost:
     def render_each(self, samples): raise RuntimeError("CUDA error: unspecified launch failure")
 handler = FaceHandler()
@@ -317,7 +317,7 @@ print("still here")
 
 
 def test_importing_the_handler_does_not_import_torch() -> None:
-    probe = "import sys, rosacea_serving.handler; sys.exit('torch' in sys.modules)"
+    probe = "import sys, rosacea_serving.worker.handler; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
 
 

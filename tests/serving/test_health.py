@@ -16,10 +16,10 @@ import h2.settings
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from rosacea_serving.calls import Calls
-from rosacea_serving.health import Health
-from rosacea_serving.interceptor import CallInterceptor
-from rosacea_serving.metrics import Metrics
+from rosacea_serving.api.health import Health
+from rosacea_serving.calls.interceptor import CallInterceptor
+from rosacea_serving.calls.under_way import Calls
+from rosacea_serving.observe.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

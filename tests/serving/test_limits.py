@@ -11,10 +11,10 @@ from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import FaceClient, Overloaded
 from rosacea_client.reasons import Reason
 from rosacea_serving import errors
-from rosacea_serving.caller import Caller
+from rosacea_serving.api.faces import Faces
+from rosacea_serving.calls.caller import Caller
 from rosacea_serving.catalog import Catalog
-from rosacea_serving.faces import Faces
-from rosacea_serving.policy import Lane
+from rosacea_serving.lane import Lane
 from rosacea_serving.settings import RequestLimits
 
 from ..conftest import ROOT

@@ -18,9 +18,9 @@ import pytest
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client.client import FaceClient
 from rosacea_client.errors import NotFound
-from rosacea_serving.watch import logs
-from rosacea_serving.watch.logs import JsonFormatter, QueuedHandler, TextFormatter, safe
-from rosacea_serving.watch.record import request_id
+from rosacea_serving.observe import logs
+from rosacea_serving.observe.logs import JsonFormatter, QueuedHandler, TextFormatter, safe
+from rosacea_serving.observe.record import request_id
 
 from ..conftest import ROOT
 from .hosted import hosted, read_error
@@ -235,7 +235,7 @@ def test_probes_are_not_told() -> None:
 
 
 def test_text_on_a_terminal_and_json_elsewhere() -> None:
-    program = "import logging; from rosacea_serving.watch.logs import start_logging; start_logging({}); "
+    program = "import logging; from rosacea_serving.observe.logs import start_logging; start_logging({}); "
     program += "logging.getLogger('a').info('hello')"
 
     def output(arguments: str, *command: str) -> str:
@@ -259,7 +259,7 @@ def test_nobody_is_named_in_the_line_of_a_job_that_serves_several(caplog: pytest
     with hosted() as service:
 
         def look(job: object) -> None:
-            from rosacea_serving.watch.record import current_call
+            from rosacea_serving.observe.record import current_call
 
             seen.append(current_call())
 
@@ -273,7 +273,7 @@ def test_nobody_is_named_in_the_line_of_a_job_that_serves_several(caplog: pytest
 
 PROGRAM = """
 import threading
-from rosacea_serving.watch.logs import start_logging
+from rosacea_serving.observe.logs import start_logging
 
 class Odd:
     def __del__(self):

@@ -20,12 +20,12 @@ from rosacea_model import GeneratorConfig, Sample
 from rosacea_model.engine import Engine
 from rosacea_model.fresh import fresh_model
 from rosacea_model.modelfile import ModelFile, name_classes
+from rosacea_serving.api.signing import MAX_SIGNATURE_BYTES
 from rosacea_serving.catalog import CODING_HEADER_BYTES, ServedModel
-from rosacea_serving.encode import encode, jpeg, png
-from rosacea_serving.handler import FaceHandler
-from rosacea_serving.marking import LONGEST_LABEL, Maker, label_fields, mark_of
-from rosacea_serving.signing import MAX_SIGNATURE_BYTES
 from rosacea_serving.torchserve.proof import proof_item
+from rosacea_serving.worker.encode import encode, jpeg, png
+from rosacea_serving.worker.handler import FaceHandler
+from rosacea_serving.worker.marking import LONGEST_LABEL, Maker, label_fields, mark_of
 
 from .test_handler import handle, row
 from .test_handler import item as bare_item

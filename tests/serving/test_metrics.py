@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client.reasons import Reason
-from rosacea_serving.watch.exposition import BURST_PAGES, PAGES_PER_SECOND, Exposed, Form, Pages
-from rosacea_serving.watch.grpc_metrics import CODES
+from rosacea_serving.observe.exposition import BURST_PAGES, PAGES_PER_SECOND, Exposed, Form, Pages
+from rosacea_serving.observe.grpc_metrics import CODES
 
 from ..integration.service import free_port
 from .hosted import SETTINGS, Hosted, hosted

@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from rosacea_serving.background import Background
-from rosacea_serving.metrics import Metrics
-from rosacea_serving.watch import exposition
-from rosacea_serving.watch.exposition import MOST_CONNECTIONS, Pages, Server, serve_metrics
-from rosacea_serving.watch.logs import JsonFormatter
+from rosacea_serving.observe import exposition
+from rosacea_serving.observe.exposition import MOST_CONNECTIONS, Pages, Server, serve_metrics
+from rosacea_serving.observe.logs import JsonFormatter
+from rosacea_serving.observe.metrics import Metrics
 from tests.faults.garbage import garbage
 
 from ..integration.service import free_port

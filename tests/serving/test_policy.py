@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosacea_serving.pace import FORGET_SECONDS, Pace
-from rosacea_serving.policy import Lane, Queue, Share, Ticket
+from rosacea_serving.lane import Lane
+from rosacea_serving.scheduling.pace import FORGET_SECONDS, Pace
+from rosacea_serving.scheduling.policy import Queue, Share, Ticket
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 

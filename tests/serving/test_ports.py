@@ -16,7 +16,7 @@ import pytest
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import FaceClient
-from rosacea_serving.ports import port_options
+from rosacea_serving.connections.ports import port_options
 from rosacea_serving.settings import Settings
 
 from .hosted import SETTINGS, Hosted, hosted

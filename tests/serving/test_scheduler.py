@@ -15,17 +15,17 @@ from rosacea.render.v1 import render_pb2
 from rosacea_client.reasons import Reason
 from rosacea_model import GeneratorConfig
 from rosacea_model.modelfile import ModelFile
-from rosacea_serving.caller import Caller
+from rosacea_serving.calls.caller import Caller
 from rosacea_serving.catalog import ServedModel
 from rosacea_serving.errors import FaceFailed, Overloaded, TooLate, Unavailable
-from rosacea_serving.metrics import Metrics
-from rosacea_serving.pace import FORGET_SECONDS
-from rosacea_serving.policy import Lane
-from rosacea_serving.scheduler import Drawn, Limits, Scheduler
-from rosacea_serving.segments import Segment, SegmentPool
+from rosacea_serving.lane import Lane
+from rosacea_serving.observe.metrics import Metrics
+from rosacea_serving.scheduling.metrics import ModelMetrics
+from rosacea_serving.scheduling.pace import FORGET_SECONDS
+from rosacea_serving.scheduling.scheduler import Drawn, Limits, Scheduler
 from rosacea_serving.torchserve import TorchServeOptions
 from rosacea_serving.torchserve.errors import BackendDown, WorkerDied
-from rosacea_serving.watch.model_metrics import ModelMetrics
+from rosacea_serving.worker.segments import Segment, SegmentPool
 
 from .fakes import FakeWorkers
 
@@ -439,7 +439,7 @@ async def test_a_service_that_was_slow_is_tried_again() -> None:
 
 async def test_how_long_jobs_take_is_not_forgotten_while_one_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    for module in ("scheduler", "caller"):
+    for module in ("scheduling.scheduler", "calls.caller"):
         monkeypatch.setattr(f"rosacea_serving.{module}.time", SimpleNamespace(monotonic=lambda: now))
     bench = Bench(max_batch=1)
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rosacea_serving.segments import MAX_TOMBSTONES, Segment, SegmentPool, SegmentWriter
+from rosacea_serving.worker.segments import MAX_TOMBSTONES, Segment, SegmentPool, SegmentWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WRITE_FROM_OUTSIDE = """
 import sys
-from rosacea_serving.segments import SegmentWriter
+from rosacea_serving.worker.segments import SegmentWriter
 print(SegmentWriter().write(sys.argv[1], int(sys.argv[2]), 100, sys.argv[3].encode()))
 """
 

@@ -12,8 +12,8 @@ from rosacea_model import GeneratorConfig
 from rosacea_model.engine import Engine
 from rosacea_model.errors import OutputNotFinite
 from rosacea_model.fresh import fresh_model
-from rosacea_serving.handler import FaceHandler
-from rosacea_serving.selftest import NotDeterministic, self_test
+from rosacea_serving.worker.handler import FaceHandler
+from rosacea_serving.worker.selftest import NotDeterministic, self_test
 
 from .test_handler import FakeEngine
 

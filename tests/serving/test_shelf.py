@@ -21,7 +21,7 @@ from rosacea_model.modelfile import (
     write_manifest,
 )
 from rosacea_model.signing import sign
-from rosacea_serving.shelf import Shelf
+from rosacea_serving.models.shelf import Shelf
 
 from ..model.test_signing import write_keys
 

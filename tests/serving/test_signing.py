@@ -27,11 +27,11 @@ from rosacea.render.v1 import render_pb2
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import inspect_image
 from rosacea_client.marks import TRAINED
-from rosacea_serving.encode import encode
+from rosacea_serving.api.signing import GENERATION, MAX_SIGNATURE_BYTES, Signer, signer_of
 from rosacea_serving.gateway import Gateway
-from rosacea_serving.marking import Maker, mark_of
 from rosacea_serving.settings import Settings
-from rosacea_serving.signing import GENERATION, MAX_SIGNATURE_BYTES, Signer, signer_of
+from rosacea_serving.worker.encode import encode
+from rosacea_serving.worker.marking import Maker, mark_of
 
 from .certificates import Credentials, credentials, write_key
 from .fakes import FakeWorkers

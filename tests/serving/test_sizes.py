@@ -12,11 +12,11 @@ from rosacea.v1 import faces_pb2 as pb
 from rosacea_client.errors import InvalidSpec
 from rosacea_client.reasons import Reason
 from rosacea_client.spec import FaceSpec, LatentSpec, ModelLimits
-from rosacea_serving.caller import Caller
+from rosacea_serving.api.faces import Faces
+from rosacea_serving.api.sizes import check_sizes
+from rosacea_serving.calls.caller import Caller
 from rosacea_serving.catalog import Catalog
 from rosacea_serving.errors import ModelNotFound
-from rosacea_serving.faces import Faces
-from rosacea_serving.sizes import check_sizes
 
 from .hosted import CONDITIONAL, CONFIG, SETTINGS, demo_file
 

@@ -42,7 +42,7 @@ class Traced:
 
 
 def serving_tracing(traced: Traced) -> Any:
-    from rosacea_serving.watch.tracing import Tracing
+    from rosacea_serving.observe.tracing import Tracing
 
     return Tracing(traced.provider)
 
@@ -173,7 +173,7 @@ def test_spans_go_to_a_collector_on_this_machine_past_any_proxy(monkeypatch: pyt
     pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="needs rosacea[otel]")
     from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-    from rosacea_serving.watch.tracing import export_to
+    from rosacea_serving.observe.tracing import export_to
 
     names: list[str] = []
 

@@ -19,7 +19,7 @@ from rosacea_model import GeneratorConfig, ModelRejected
 from rosacea_model.archive import WorkerOptions, write_archive, write_store_folder
 from rosacea_model.fresh import fresh_model
 from rosacea_model.modelfile import MANIFEST_NAME, verify
-from rosacea_serving.shelf import Shelf
+from rosacea_serving.models.shelf import Shelf
 
 from .hosted import hosted
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # A service that forgets two tasks, a socket, a slot of shared memory and a thread when it is told to.
 FORGETFUL = """
 import asyncio, socket, sys, threading
-from rosacea_serving.segments import Segment
+from rosacea_serving.worker.segments import Segment
 
 async def forgotten():
     await asyncio.sleep(600)

@@ -12,13 +12,13 @@ from rosacea_client.secrets import read_bounded
 
 from ..background import Background, Task
 from .accounts import Accounts
+from .api_keys.file import read_records
+from .api_keys.keys import Keys
 from .attempts import Attempts
 from .door import Door
 from .interceptor import AccessInterceptor
-from .keyfile import read_records
-from .keys import Keys
 from .metrics import AccessMetrics
-from .transport import Tls, listen
+from .tls.port import Tls, listen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from ..settings import Settings
-    from .tokens import IssuerKeySource, Tokens
+    from .issuer.tokens import IssuerKeySource, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Access:
         if not (settings.oidc_issuer and settings.oidc_audience and settings.oidc_jwks):
             return None
         try:
-            from .tokens import Tokens
+            from .issuer.tokens import Tokens
         except ModuleNotFoundError as error:
             raise ValueError(f"oidc_issuer needs {error.name}: pip install 'rosacea[oidc]'") from None
         keys = self._issuer_keys(settings.oidc_jwks)
@@ -101,8 +101,8 @@ class Access:
         return Tokens(settings.oidc_issuer, settings.oidc_audience, keys)
 
     def _issuer_keys(self, where: str) -> IssuerKeySource:
-        from .jwks import FetchedKeys, read_jwks
-        from .tokens import FiledKeys
+        from .issuer.jwks import FetchedKeys, read_jwks
+        from .issuer.tokens import FiledKeys
 
         if "://" in where:
             return FetchedKeys(where, self._metrics.reloads, background=self._background)

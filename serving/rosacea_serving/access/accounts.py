@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from ..bounded import Bounded
 from ..errors import Overloaded
-from .bounded import Bounded
 from .buckets import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..caller import Caller
+    from ..calls.caller import Caller
     from ..settings import RequestLimits
 
 MOST_ACCOUNTS = 10_000
@@ -69,7 +69,7 @@ class Account:
         if most and held >= most:
             message = f"this caller has {held} of at most {most} {what} under way"
             limits = {"held": str(held), f"max_{what}": str(most)}
-            raise Overloaded.by_share(caller, message, limits=limits, retry_after_seconds=1.0)
+            raise Overloaded.by_share(caller.kind, message, limits=limits, retry_after_seconds=1.0)
 
 
 class Accounts:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from .bounded import Bounded
+from ..bounded import Bounded
 from .buckets import Bucket
 
 if TYPE_CHECKING:

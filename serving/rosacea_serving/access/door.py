@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 from rosacea_client.reasons import Reason
 
-from ..caller import ADDRESS, caller_of, peer_host
+from ..calls.caller import ADDRESS, caller_of, peer_host
 from ..errors import Forbidden, Overloaded, unauthenticated
+from .api_keys.keys import PREFIX
 from .attempts import network
 from .identity import Cause, Identity, Refused, is_name
-from .keys import PREFIX
 from .rules import RULES, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..caller import Caller, Context
+    from ..calls.caller import Caller, Context
     from .accounts import Accounts
+    from .api_keys.keys import Keys
     from .attempts import Attempts
-    from .keys import Keys
+    from .issuer.tokens import Tokens
     from .metrics import AccessMetrics
-    from .tokens import Tokens
 
 CERTIFICATE = "certificate"
 BEARER = "bearer"
@@ -126,4 +126,4 @@ def bearer(context: Context) -> str:
 
 def _too_many_failures(context: Context, wait_seconds: float) -> Overloaded:
     message = "too many credentials from this address were refused"
-    return Overloaded.by_share(caller_of(context), message, limits={}, retry_after_seconds=round(wait_seconds, 3))
+    return Overloaded.by_share(ADDRESS, message, limits={}, retry_after_seconds=round(wait_seconds, 3))

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from ..caller import ADDRESS, CALLER
+from ..calls.caller import ADDRESS, CALLER
+from ..calls.interceptor import parse, parse_all
+from ..calls.receiving import all_received, received
+from ..connections.strangers import MOST_CALLS, Refusals, Shares
 from ..errors import Unauthenticated
-from ..interceptor import parse, parse_all
-from ..receiving import all_received, received
-from ..strangers import MOST_CALLS, Refusals, Shares
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from ..caller import Context
-    from ..receiving import Incoming
+    from ..calls.caller import Context
+    from ..calls.receiving import Incoming
     from .door import Door
 
     Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind

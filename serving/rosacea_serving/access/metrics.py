@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from prometheus_client import Counter, Gauge
 
 from .identity import Cause
-from .watch import Watched
+from .reload import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

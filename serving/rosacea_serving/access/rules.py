@@ -38,3 +38,4 @@ RULES: dict[str, Rule] = {
     f"{CHANNELZ}/GetSubchannel": Rule.IDENTIFIED,
     f"{CHANNELZ}/GetSocket": Rule.IDENTIFIED,
 }
+OPEN_PATHS = frozenset(path for path, rule in RULES.items() if rule is Rule.OPEN)

@@ -13,7 +13,7 @@ from rosacea.render.v1 import render_pb2
 from rosacea.torchserve.v1 import inference_pb2
 from rosacea_client.channels import channel_options
 
-from ..contract import INPUT_NAME
+from ..worker.contract import INPUT_NAME
 from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, WorkerDied
 from .layout import MAX_MESSAGE_BYTES
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from ..contract import THREADS_VARIABLE
-from ..watch.backends import Report
-from ..watch.torchserve import ask
+from ..observe.backends import Report
+from ..observe.torchserve import ask
+from ..worker.contract import THREADS_VARIABLE
 from . import guard
 from .errors import StartFailed
 from .java import find_java

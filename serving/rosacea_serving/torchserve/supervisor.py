@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rosacea.render.v1 import render_pb2
 
 from ..background import Background, Task
-from ..contract import SELF_TEST_FAILED
+from ..worker.contract import SELF_TEST_FAILED
 from .backend import TorchServeBackend
 from .census import Census, kill_hung
 from .circuit import Circuit
@@ -35,7 +35,7 @@ from .proof import prove, warm_up
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from ..watch.backends import Report
+    from ..observe.backends import Report
     from .options import TorchServeOptions
 
 log = logging.getLogger("rosacea.torchserve")

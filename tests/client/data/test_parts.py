@@ -14,7 +14,7 @@ from PIL import Image, JpegImagePlugin
 
 from rosacea_client import FaceClient
 from rosacea_client.data import FaceCache, Look, match_codec, mix
-from rosacea_serving import encode
+from rosacea_serving.worker import encode
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,7 +25,7 @@ def tell(*_: object) -> None:
 
 def leak(size: int) -> None:
     """Keep something of every call."""
-    from rosacea_serving.servicer import FaceServicer
+    from rosacea_serving.api.servicer import FaceServicer
 
     kept: list[bytes] = []
     generate = FaceServicer.GenerateFaces

@@ -1,0 +1,1 @@
+"""API keys: their file, their check, and `rosacea keys`."""

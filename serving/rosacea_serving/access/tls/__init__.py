@@ -1,0 +1,1 @@
+"""The port, in plain text or with TLS, and its certificate."""

@@ -1,0 +1,64 @@
+"""The port, in plain text or with TLS. New connections get the certificate in use; old ones go on."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+
+from .certificate import Certificate, read_certificate
+
+if TYPE_CHECKING:
+    from ..metrics import AccessMetrics
+
+
+class Tls:
+    """A server's side of TLS, with files that may be exchanged at any time."""
+
+    def __init__(self, chain: Path, key: Path, client_ca: Path | None, metrics: AccessMetrics) -> None:
+        self._wants_clients = client_ca is not None
+        paths = [path for path in (chain, key, client_ca) if path]
+        self.files = metrics.watched("certificate", paths, lambda: read_certificate(chain, key, client_ca))
+        self._given: Certificate = self.files.value
+        metrics.certificate_expiry().set_function(lambda: self.files.value.expires)
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For a port. grpc asks before each handshake, on a thread of its own, so asking reads no file."""
+        configuration = self._given.configuration
+        # The stub does not know that None stands for no change.
+        return grpc.dynamic_ssl_server_credentials(configuration, self._changed, self._wants_clients)  # type: ignore[arg-type]
+
+    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
+        now = self.files.value
+        if now is self._given:
+            return None
+        self._given = now
+        return now.configuration
+
+
+def listen(server: grpc.aio.Server, address: str, tls: Tls | None = None, name: str = "address") -> int:
+    """Take the port, or the socket; ValueError, which begins with `name`, where that is not possible."""
+    try:
+        if is_in_use(address):
+            raise RuntimeError
+        if tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, tls.credentials())
+    except RuntimeError as error:
+        raise ValueError(f"{name} must be free and of this machine, got {address}") from error
+
+
+def is_in_use(address: str) -> bool:
+    """Whether something answers at a Unix socket, or a file that is no socket is in its place.
+
+    gRPC would take the socket's place without asking, and remove whatever a service that ended left there.
+    """
+    path = Path(address.removeprefix("unix:"))
+    if not address.startswith("unix:") or not path.exists():
+        return False
+    if not path.is_socket():
+        return True
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0

@@ -1,0 +1,174 @@
+"""C2PA signatures on coded images, with the operator's key: what is changed later shows.
+
+Signing happens in the gateway, so that the key is in one process only and never with the workers, and on a thread of
+its own. A signature is random: the pixels and the mark of a signed image are what they always are, its bytes are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rosacea.render.v1 import render_pb2
+from rosacea_client.containers import metadata
+from rosacea_client.inspection import OFFLINE, inspect_image
+from rosacea_client.marks import TRAINED, read_mark, software
+from rosacea_client.reasons import Reason
+from rosacea_client.secrets import read_bounded, read_secret
+
+from ..errors import FaceFailed
+from ..worker.encode import encode
+from ..worker.marking import Maker, mark_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from rosacea_client.resolved import FaceItem
+
+    from ..scheduling.scheduler import Drawn
+    from ..settings import Settings
+
+GENERATION = "org.rosacea.generation"
+MAX_SIGNATURE_BYTES = 24 * 1024         # that a signature and its certificates may add to an image
+CURVES = {"secp256r1": b"es256", "secp384r1": b"es384", "secp521r1": b"es512"}
+# The defaults put a thumbnail of 57 kB into every file and read each one again, which takes 40 times as long.
+SETTINGS = {
+    "builder": {"thumbnail": {"enabled": False}},
+    "verify": {**OFFLINE["verify"], "verify_after_sign": False},
+}
+MISSING = "signing needs the C2PA library: pip install 'rosacea[c2pa]'"
+
+log = logging.getLogger(__name__)
+
+
+def signer_of(settings: Settings) -> Signer | None:
+    """The signer that the settings ask for, if they do; ValueError where it cannot sign."""
+    if settings.c2pa_certificates is None or settings.c2pa_key is None:
+        return None
+    return Signer(settings.c2pa_certificates, settings.c2pa_key)
+
+
+class Signer:
+    """Signs images. `certificates` is a PEM file with the signer's own first, `key` the PEM file of its private key.
+
+    Proven before it is used: it signs one image of each format, and they must verify.
+    """
+
+    def __init__(self, certificates: Path, key: Path) -> None:
+        algorithm, private_key = read_key(key)
+        chain = read(certificates, read_bounded)
+        try:
+            import c2pa
+        except ImportError as error:
+            raise ValueError(MISSING) from error
+        self._c2pa = c2pa
+        self._thread = ThreadPoolExecutor(1, "sign")
+        try:
+            info = c2pa.C2paSignerInfo(algorithm, chain, private_key, None)
+            self._context = c2pa.Context.from_dict(SETTINGS, signer=c2pa.Signer.from_info(info))
+            self.added_bytes = max(self._prove(encoding) for encoding in PROBES)
+        except (c2pa.C2paError, ValueError) as error:
+            raise ValueError(f"{certificates} and {key} cannot sign: {error}") from None
+
+    async def sign_all(self, faces: Sequence[FaceItem], drawn: Sequence[Drawn]) -> list[Drawn]:
+        """The same faces, signed; bare pixels stay bare. Raises FaceFailed: nothing leaves that should be signed."""
+        places = [place for place, face in enumerate(faces) if face.format != "raw"]
+        if not places:
+            return list(drawn)
+        images = [drawn[place].image for place in places]
+        try:
+            loop = asyncio.get_running_loop()
+            signed = await loop.run_in_executor(self._thread, lambda: [self.sign(image) for image in images])
+        except (self._c2pa.C2paError, ValueError) as error:
+            log.error("images cannot be signed: %s", error)
+            raise FaceFailed(Reason.RENDER_FAILED, "the image could not be signed") from None
+        result = list(drawn)
+        for place, image in zip(places, signed, strict=True):
+            result[place] = replace(drawn[place], image=image, signed=True)
+        return result
+
+    def sign(self, image: bytes) -> bytes:
+        """A marked PNG or JPEG with a signature over all of it, mark included. For any thread."""
+        found = metadata(image)
+        mark = read_mark(found)
+        if mark is None:
+            raise ValueError("an image must be marked to be signed")
+        signed = io.BytesIO()
+        with self._c2pa.Builder(manifest(mark.told()), context=self._context) as builder:
+            builder.sign(f"image/{found.format}", io.BytesIO(image), signed)
+        return signed.getvalue()
+
+    def _prove(self, encoding: render_pb2.Encoding.ValueType) -> int:
+        """Bytes that a signature adds to a small image; ValueError where it does not verify, or where they are many."""
+        image = probe(encoding)
+        signed = self.sign(image)
+        signature = inspect_image(signed).signature
+        if signature is None or not signature.holds:
+            problems = ", ".join(signature.problems) if signature else "there is none"
+            raise ValueError(f"a signature must verify, got {problems}")
+        added = len(signed) - len(image)
+        if added > MAX_SIGNATURE_BYTES:
+            raise ValueError(f"a signature must take at most {MAX_SIGNATURE_BYTES} bytes, got {added}")
+        return added
+
+
+PROBES = (render_pb2.ENCODING_PNG, render_pb2.ENCODING_JPEG)
+
+
+def probe(encoding: render_pb2.Encoding.ValueType) -> bytes:
+    """A grey image that nobody gets."""
+    item = render_pb2.RenderItem(seed=0, noise=render_pb2.NOISE_CONST, encoding=encoding)
+    maker = Maker(name="probe", digest="0" * 64, fingerprint="0" * 64)
+    return encode(np.full((8, 8, 3), 128, np.uint8), encoding, 90, mark_of(item, maker))
+
+
+def manifest(generation: dict[str, Any]) -> dict[str, Any]:
+    """What is signed beside the file itself: that a trained model created it, and how."""
+    name, _, version = software().partition(" ")
+    created = {"action": "c2pa.created", "digitalSourceType": TRAINED}
+    return {
+        "claim_generator_info": [{"name": name, "version": version}],
+        "assertions": [
+            {"label": "c2pa.actions", "data": {"actions": [created]}},
+            {"label": GENERATION, "data": generation},
+        ],
+    }
+
+
+def read_key(path: Path) -> tuple[bytes, bytes]:
+    """C2PA's name for the key's algorithm, and the key as the library wants it (PKCS 8); ValueError for any other."""
+    data = read(path, read_secret)
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+    except ImportError as error:
+        raise ValueError(MISSING) from error
+    try:
+        key = serialization.load_pem_private_key(data, password=None)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: must be a private key in PEM, not encrypted: {error}") from None
+    plain = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in CURVES:
+        return CURVES[key.curve.name], plain
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return b"ed25519", plain
+    if isinstance(key, rsa.RSAPrivateKey):
+        return b"ps256", plain
+    raise ValueError(f"{path}: must be a key for P-256, P-384, P-521, Ed25519 or RSA")
+
+
+def read(path: Path, reader: Callable[[Path], bytes]) -> bytes:
+    """A file of an operator's; ValueError says why it cannot be had."""
+    try:
+        return reader(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None

@@ -1,0 +1,105 @@
+"""Images that somebody waits for: all of a call's, or those of a stream that are under way."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..lane import Lane
+from . import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rosacea_client.resolved import FaceItem, ResolvedSpec
+
+    from ..calls.caller import Caller
+    from ..scheduling.scheduler import Drawn, Scheduler
+
+PACE_SECONDS = 0.05         # between looks at an allowance that is used up
+
+class Window:
+    """The part of a stream that is under way: some images drawn ahead of the reader, no more."""
+
+    def __init__(
+        self, faces: ResolvedSpec, scheduler: Scheduler, lookahead: int, start: int, caller: Caller
+    ) -> None:
+        self._faces = faces
+        self._scheduler = scheduler
+        self._lookahead = lookahead
+        self._start = start
+        self._next = start
+        self._caller = caller
+        self._ahead: deque[tuple[FaceItem, asyncio.Future[Drawn]]] = deque()
+
+    async def next(self, most_bytes: int) -> list[tuple[FaceItem, Drawn]]:
+        """The next faces in order: one, and those that are drawn and fit into so many bytes with it.
+
+        None at the end of the stream.
+        """
+        await self._fill()
+        ready: list[tuple[FaceItem, Drawn]] = []
+        free = most_bytes
+        # A face that failed waits for its turn: those before it go out first.
+        while self._ahead and (not ready or self._next_fits(free)):
+            item, future = self._ahead[0]
+            drawn = await future
+            ready.append((item, drawn))
+            free -= len(drawn.image)
+            self._ahead.popleft()
+        return ready
+
+    def _next_fits(self, free_bytes: int) -> bool:
+        _, future = self._ahead[0]
+        return is_drawn(future) and len(future.result().image) <= free_bytes
+
+    async def _fill(self) -> None:
+        wanted = min(self._lookahead - len(self._ahead), len(self._faces) - self._next)
+        # What may not be drawn yet waits, and what is under way keeps the reader busy; a stream that has not begun is
+        # refused.
+        while wanted and not self._free() and self._next > self._start and not self._ahead:
+            await self._wait()
+        count = min(wanted, self._free() or (0 if self._ahead else 1))
+        items = [self._faces.item(index) for index in range(self._next, self._next + count)]
+        futures = self._scheduler.submit([wire.render_item(item) for item in items], Lane.BULK, self._caller)
+        self._ahead.extend(zip(items, futures, strict=True))
+        self._next += count
+
+    def _free(self) -> int:
+        """How many more images may be asked for: half of the room, so that a stream that begins now finds some as well,
+        and no more than the caller's allowance holds."""
+        return min(math.ceil(self._room() / 2), self._caller.allowance.left())
+
+    async def _wait(self) -> None:
+        if self._room():
+            await asyncio.sleep(PACE_SECONDS)
+        else:
+            await self._scheduler.wait_for_room()
+
+    def _room(self) -> int:
+        return self._scheduler.room(Lane.BULK, self._caller)
+
+    def cancel(self) -> None:
+        """Drop what has not been sent to a worker yet."""
+        forget(future for _, future in self._ahead)
+
+
+async def gather(futures: Sequence[asyncio.Future[Drawn]]) -> list[Drawn]:
+    """Wait for all; where one fails or the caller goes away, take the others out of the queue."""
+    try:
+        return await asyncio.gather(*futures)
+    finally:
+        forget(futures)
+
+
+def is_drawn(future: asyncio.Future[Drawn]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def forget(futures: Iterable[asyncio.Future[Drawn]]) -> None:
+    """Nobody waits for these any more: cancel what is open, and look at what failed so that asyncio stays quiet."""
+    for future in futures:
+        if not future.cancel() and not future.cancelled():
+            future.exception()

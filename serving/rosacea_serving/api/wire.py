@@ -1,0 +1,160 @@
+"""From a validated face to the worker's message, and from what the worker made to the answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from rosacea_client.resolved import FaceItem, ResolvedSpec
+    from rosacea_client.spec import LatentSpace
+
+    from ..catalog import ServedModel
+    from ..scheduling.scheduler import Drawn
+
+ENCODINGS = {
+    "png": (render_pb2.ENCODING_PNG, faces_pb2.IMAGE_FORMAT_PNG),
+    "jpeg": (render_pb2.ENCODING_JPEG, faces_pb2.IMAGE_FORMAT_JPEG),
+    "raw": (render_pb2.ENCODING_RAW, faces_pb2.IMAGE_FORMAT_RAW),
+}
+NOISES = {
+    "const": render_pb2.NOISE_CONST,
+    "none": render_pb2.NOISE_NONE,
+    "random": render_pb2.NOISE_RANDOM,
+}
+SPACES = {
+    "w": (render_pb2.OUTPUT_W, faces_pb2.LATENT_SPACE_W),
+    "ws": (render_pb2.OUTPUT_WS, faces_pb2.LATENT_SPACE_WS),
+}
+
+
+def render_item(face: FaceItem, space: LatentSpace | None = None) -> render_pb2.RenderItem:
+    """What the worker is told of one face, or of one latent of that space."""
+    item = render_pb2.RenderItem(
+        output=SPACES[space][0] if space else render_pb2.OUTPUT_UNSPECIFIED,
+        truncation_psi=face.truncation_psi,
+        truncation_cutoff=face.truncation_cutoff,
+        noise=NOISES[face.noise_mode],
+        noise_seed=face.noise_seed,
+        label=_bytes(face.label),
+        mixes=[
+            render_pb2.Mix(seed=mix.seed, first_row=mix.first_row, end_row=mix.end_row) for mix in face.style_mixes
+        ],
+        encoding=ENCODINGS[face.format][0],
+        jpeg_quality=face.jpeg_quality,
+    )
+    if face.z is not None:
+        item.z = _bytes(face.z)
+    elif face.w is not None:
+        item.w = _bytes(face.w)
+    elif face.ws is not None:
+        item.ws = _bytes(face.ws)
+    else:
+        assert face.seed is not None
+        item.seed = face.seed
+    return item
+
+
+def face_message(face: FaceItem, drawn: Drawn, model: ServedModel) -> faces_pb2.Face:
+    """One finished face."""
+    size = model.config.img_resolution
+    return faces_pb2.Face(
+        index=face.index,
+        seed=face.seed,
+        image=drawn.image,
+        format=ENCODINGS[face.format][1],
+        width=size,
+        height=size,
+        channels=model.config.img_channels,
+        finish_reason=faces_pb2.FINISH_REASON_COMPLETE,
+    )
+
+
+def latents_message(
+    faces: ResolvedSpec, space: LatentSpace, drawn: Sequence[Drawn], model: ServedModel
+) -> faces_pb2.MapLatentsResponse:
+    """All the latents of a request."""
+    config = model.config
+    seeds = faces.spec.seed_list
+    return faces_pb2.MapLatentsResponse(
+        latents=faces_pb2.Latents(data=b"".join(each.image for each in drawn)),
+        space=SPACES[space][1],
+        shape=[len(faces), config.w_dim] if space == "w" else [len(faces), config.num_ws, config.w_dim],
+        seeds=() if seeds is None else seeds,
+        provenance=provenance(model, drawn),
+        timings=timings(drawn),
+    )
+
+
+def answer(items: Sequence[FaceItem], drawn: Sequence[Drawn], model: ServedModel) -> faces_pb2.GenerateFacesResponse:
+    """All faces of a request."""
+    return faces_pb2.GenerateFacesResponse(
+        faces=[face_message(item, each, model) for item, each in zip(items, drawn, strict=True)],
+        provenance=provenance(model, drawn),
+        timings=timings(drawn),
+    )
+
+
+def coded_answer(items: Sequence[FaceItem], drawn: Sequence[Drawn], model: ServedModel) -> bytes:
+    """`answer`, serialised face by face: protobuf messages are joined by joining their bytes.
+
+    For threads: no single step holds the interpreter's lock for longer than one face takes.
+    """
+    parts = [
+        faces_pb2.GenerateFacesResponse(faces=[face_message(item, each, model)]).SerializeToString()
+        for item, each in zip(items, drawn, strict=True)
+    ]
+    rest = faces_pb2.GenerateFacesResponse(provenance=provenance(model, drawn), timings=timings(drawn))
+    return b"".join([*parts, rest.SerializeToString()])
+
+
+def provenance(model: ServedModel, drawn: Sequence[Drawn]) -> faces_pb2.Provenance:
+    """What made these faces."""
+    return faces_pb2.Provenance(
+        model=model.revision,
+        digest=model.file.digest,
+        seed_scheme=faces_pb2.SEED_SCHEME_NUMPY_RANDOMSTATE,
+        fingerprint=drawn[0].fingerprint,
+    )
+
+
+def timings(drawn: Sequence[Drawn]) -> faces_pb2.Timings:
+    """Where the time of these faces went."""
+    jobs = {id(each.job): each.job for each in drawn}.values()
+    return faces_pb2.Timings(
+        queue_seconds=max(each.queue_seconds for each in drawn),
+        render_seconds=sum(job.render_seconds for job in jobs),
+        encode_seconds=sum(job.encode_seconds for job in jobs),
+    )
+
+
+def model_message(model: ServedModel, limits: faces_pb2.Limits, ready: bool) -> faces_pb2.Model:
+    """What people are told of a model."""
+    config = model.config
+    return faces_pb2.Model(
+        name=model.name,
+        revision=model.revision,
+        digest=model.file.digest,
+        resolution=config.img_resolution,
+        channels=config.img_channels,
+        z_dim=config.z_dim,
+        w_dim=config.w_dim,
+        num_ws=config.num_ws,
+        label_dim=config.c_dim,
+        limits=limits,
+        ready=ready,
+        note=model.file.note,
+        class_names=model.file.classes,
+    )
+
+
+def _bytes(array: NDArray[np.float32] | None) -> bytes:
+    return b"" if array is None else np.ascontiguousarray(array, "<f4").tobytes()

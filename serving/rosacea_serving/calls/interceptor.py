@@ -1,0 +1,140 @@
+"""Around every call: requests are parsed here, and exceptions become statuses here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_status import rpc_status
+
+from rosacea_client.errors import InvalidSpec
+from rosacea_client.reasons import Reason
+
+from ..errors import InvalidRequest, ServiceError, to_status
+from ..observe.record import REQUEST_ID, current_call
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractContextManager
+
+    from prometheus_client import Counter
+
+    from .receiving import Incoming
+    from .under_way import Calls
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Door = Callable[[], AbstractContextManager[None]]
+    Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
+
+OURS = "/rosacea."
+
+log = logging.getLogger(__name__)
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Counts calls, and turns what a servicer raises into a status with google.rpc details.
+
+    It also parses requests itself, because grpc answers a malformed message with UNKNOWN and the name of a class. So it
+    does for the services that are not ours, whose calls it does not count: probes are answered while the door closes.
+    """
+
+    def __init__(self, calls: Calls, rejected: Counter) -> None:
+        self._calls = calls
+        self._rejected = rejected
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        door = self._calls.one if str(details.method).startswith(OURS) else nullcontext
+        if handler.request_streaming:
+            assert handler.response_streaming, details.method
+            return grpc.stream_stream_rpc_method_handler(
+                self._both_streaming(handler), response_serializer=handler.response_serializer
+            )
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(handler, door), response_serializer=handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(self._unary(handler, door), response_serializer=serializer(handler))
+
+    def _unary(self, handler: Handler, door: Door) -> Callable[[bytes, Context], Awaitable[Any]]:
+        async def answer(data: bytes, context: Context) -> Any:
+            try:
+                with door():
+                    return await handler.unary_unary(parse(handler, data), context)
+            except Exception as error:
+                data = b""      # the frame that holds it stays with the error's traceback
+                await self._abort(context, error)
+
+        return answer
+
+    def _streaming(self, handler: Handler, door: Door) -> Callable[[bytes, Context], AsyncIterator[Any]]:
+        async def answer(data: bytes, context: Context) -> AsyncIterator[Any]:
+            try:
+                with door():
+                    async for message in handler.unary_stream(parse(handler, data), context):
+                        yield message
+            except Exception as error:
+                data = b""      # the frame that holds it stays with the error's traceback
+                await self._abort(context, error)
+
+        return answer
+
+    def _both_streaming(self, handler: Handler) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
+        async def answer(requests: Incoming, context: Context) -> AsyncIterator[Any]:
+            try:
+                async for message in handler.stream_stream(requests, context):     # the door receives and parses them
+                    yield message
+            except Exception as error:
+                await self._abort(context, error)
+
+        return answer
+
+    async def _abort(self, context: Context, error: Exception) -> NoReturn:
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        status = to_status(error)
+        if not isinstance(error, ServiceError | InvalidSpec):
+            log.error("a call failed", exc_info=error)
+        self._rejected.labels(reason_of(error)).inc()
+        # grpc holds on to the error until the garbage collector comes; a large request must not stay with it.
+        traceback.clear_frames(error.__traceback__)
+        told: Any = rpc_status.to_status(status)
+        call = current_call()
+        ids = ((REQUEST_ID, call.id),) if call else ()
+        await context.abort_with_status(told._replace(trailing_metadata=(*told.trailing_metadata, *ids)))
+        raise AssertionError("abort always raises")
+
+
+def parse(handler: Handler, data: bytes) -> Any:
+    """The request message, or InvalidRequest where the bytes are none."""
+    try:
+        return handler.request_deserializer(data)
+    except DecodeError as error:
+        raise InvalidRequest(Reason.MALFORMED_REQUEST, "the request is not a valid protobuf message") from error
+
+
+async def parse_all(handler: Handler, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    """The request messages. Nothing is taken from `requests` before it is asked for: some calls are refused first."""
+    async for data in requests:
+        yield parse(handler, data)
+
+
+def serializer(handler: Handler) -> Callable[[Any], bytes]:
+    """Serialises answers; a large one comes as bytes, serialised off the event loop."""
+    return lambda answer: answer if isinstance(answer, bytes) else handler.response_serializer(answer)
+
+
+def reason_of(error: Exception) -> str:
+    """The reason to count an error under; from a closed set."""
+    reason = getattr(error, "reason", None)
+    return reason if isinstance(reason, Reason) else Reason.INTERNAL

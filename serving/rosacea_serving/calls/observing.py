@@ -1,0 +1,182 @@
+"""Around every call, outside of everything else: counts it, times it, gives it an id, writes its line, traces it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from ..observe.grpc_metrics import UNKNOWN
+from ..observe.record import REQUEST_ID, CallRecord, begin_call, request_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from prometheus_client import Gauge
+
+    from ..observe.grpc_metrics import GrpcMetrics, Method
+    from ..observe.tracing import Tracing
+    from .receiving import Incoming
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
+
+OURS = "rosacea."
+STATUS = {int(code.value[0]): code for code in grpc.StatusCode}
+
+log = logging.getLogger("rosacea.access")
+
+
+class WatchInterceptor(grpc.aio.ServerInterceptor):
+    """Outside of all that refuse calls, so that those are seen here as well."""
+
+    def __init__(self, calls: GrpcMetrics, streams: Gauge, tracing: Tracing | None = None) -> None:
+        self._calls = calls
+        self._streams = streams
+        self._tracing = tracing
+        self._handlers: dict[str, Handler] = {}     # by path: the same for every call
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        path = str(details.method)
+        if path not in self._handlers:
+            handler = await continuation(details)
+            if handler is None:
+                self._not_there(details)
+                return None
+            self._handlers[path] = self._around(handler, self._calls.find(path))
+        return self._handlers[path]
+
+    def _around(self, handler: Handler, method: Method) -> Handler:
+        if handler.request_streaming:
+            assert handler.response_streaming, method
+            return grpc.stream_stream_rpc_method_handler(
+                self._both_streaming(handler, method), handler.request_deserializer, handler.response_serializer
+            )
+        wrap, make = (
+            (self._streaming, grpc.unary_stream_rpc_method_handler)
+            if handler.response_streaming
+            else (self._unary, grpc.unary_unary_rpc_method_handler)
+        )
+        return make(wrap(handler, method), handler.request_deserializer, handler.response_serializer)
+
+    def _unary(self, handler: Handler, method: Method) -> Callable[[Incoming, Context], Awaitable[Any]]:
+        async def answer(request: Incoming, context: Context) -> Any:
+            with self._watched(method, context):
+                self._count(request, method)
+                answering = handler.unary_unary(request, context)
+                response = await answering
+                self._calls.sent(method)
+                return response
+
+        return answer
+
+    def _streaming(self, handler: Handler, method: Method) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
+        async def answer(request: Incoming, context: Context) -> AsyncIterator[Any]:
+            with self._watched(method, context):
+                self._count(request, method)
+                answering = handler.unary_stream(request, context)
+                async with aclosing(answering) as messages:
+                    async for message in messages:
+                        self._calls.sent(method)
+                        yield message
+
+        return answer
+
+    def _both_streaming(
+        self, handler: Handler, method: Method
+    ) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
+        async def answer(requests: Incoming, context: Context) -> AsyncIterator[Any]:
+            with self._watched(method, context):
+                self._count(requests, method)
+                async with aclosing(handler.stream_stream(requests, context)) as messages:
+                    async for message in messages:
+                        self._calls.sent(method)
+                        yield message
+
+        return answer
+
+    def _count(self, requests: Incoming, method: Method) -> None:
+        requests.on_received = lambda: self._calls.received(method)
+
+    @contextmanager
+    def _watched(self, method: Method, context: Context) -> Iterator[None]:
+        """One call, from its arrival to its status, whatever that is."""
+        metadata = context.invocation_metadata() or ()
+        record = CallRecord(id=request_id(metadata), method=method.path)
+        begin_call(record)
+        if self._tracing:
+            record.trace = self._tracing.begin(record.method, record.id, metadata)
+        context.set_trailing_metadata(((REQUEST_ID, record.id),))
+        self._calls.started(method)
+        started = time.perf_counter()
+        code = grpc.StatusCode.UNKNOWN
+        try:
+            with self._streams.track_inprogress() if is_stream(method) else nullcontext():
+                yield
+            code = status_of(context)
+        except (asyncio.CancelledError, GeneratorExit):
+            code = why_cancelled(context)
+            raise
+        except grpc.aio.AbortError:
+            code = status_of(context)
+            raise
+        finally:
+            self._ended(method, record, code, time.perf_counter() - started)
+
+    def _ended(self, method: Method, record: CallRecord, code: grpc.StatusCode, seconds: float) -> None:
+        self._calls.handled(method, code, seconds)
+        if record.trace:
+            record.trace.end(code)
+        # Probes come every few seconds and say nothing.
+        log.log(
+            logging.INFO if method.service.startswith(OURS) else logging.DEBUG,
+            "call",
+            extra={"fields": access_fields(record, code, seconds)},
+        )
+
+    def _not_there(self, details: grpc.HandlerCallDetails) -> None:
+        """grpc answers UNIMPLEMENTED by itself. The name that was asked for is the caller's, and stays out of here."""
+        self._calls.started(UNKNOWN)
+        self._calls.handled(UNKNOWN, grpc.StatusCode.UNIMPLEMENTED, 0.0)
+        record = CallRecord(id=request_id(details.invocation_metadata or ()), method=UNKNOWN.path)
+        log.info("call", extra={"fields": access_fields(record, grpc.StatusCode.UNIMPLEMENTED, 0.0)})
+
+
+def is_stream(method: Method) -> bool:
+    """Whether it is one of our own that answer in many messages."""
+    return method.service.startswith(OURS) and method.type != "unary"
+
+
+def access_fields(record: CallRecord, code: grpc.StatusCode, seconds: float) -> dict[str, object]:
+    """What the log tells of a call."""
+    fields: dict[str, object] = {
+        "method": record.method,
+        "code": code.name,
+        "images": record.images,
+        "seconds": round(seconds, 6),
+        "principal": record.principal_kind,
+        "id": record.id,
+    }
+    return fields | {"trace": record.trace.id} if record.trace else fields
+
+
+def status_of(context: Context) -> grpc.StatusCode:
+    """The status that a call has been given; OK unless somebody set another."""
+    code: Any = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return STATUS.get(code or 0, grpc.StatusCode.UNKNOWN)
+
+
+def why_cancelled(context: Context) -> grpc.StatusCode:
+    """grpc cancels the handler alike when the caller goes away and when its deadline comes."""
+    left = context.time_remaining()
+    return grpc.StatusCode.CANCELLED if left is None or left > 0 else grpc.StatusCode.DEADLINE_EXCEEDED

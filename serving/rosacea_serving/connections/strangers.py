@@ -1,0 +1,162 @@
+"""What callers whom nobody knows may make the service hold, and how they share it: a connection each, not a call each.
+
+Whoever opens most gets least: one attacker with a thousand calls waits for itself, and a probe on a connection of its
+own comes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from rosacea_client.reasons import Reason
+
+from ..bounded import Bounded
+from ..errors import Overloaded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    Turn = asyncio.Future[None]
+
+MOST_CALLS = 2048               # of strangers, at one time
+MOST_WAITING = 512              # of them whose request waits for its turn
+MOST_HELD = 1024                # calls whose refusal waits until it is due
+TURN_SECONDS = 0.5              # of those where others wait
+RETRY_SECONDS = 1.0
+REFUSALS_PER_SECOND = 50.0      # of one connection
+REFUSALS_AT_ONCE = 50.0         # after a while without
+
+
+class Shares:
+    """So many at one time in all, and of one connection. The first of a connection is always let in."""
+
+    def __init__(self, what: str, most: int, most_each: int | None = None) -> None:
+        self._what = what
+        self._most = most
+        self._most_each = most_each or most
+        self._held: Counter[str] = Counter()
+        self._all = 0
+
+    @contextmanager
+    def one(self, peer: str) -> Iterator[None]:
+        """One of them, while it lasts; Overloaded where it is one too many."""
+        held = self._held[peer]
+        if held and (self._all >= self._most or held >= self._most_each):
+            raise self._refusal()
+        self._all += 1
+        self._held[peer] += 1
+        try:
+            yield
+        finally:
+            self._all -= 1
+            self._held[peer] -= 1
+            if not self._held[peer]:
+                del self._held[peer]
+
+    def _refusal(self) -> Overloaded:
+        message = f"there may be {self._most_each} {self._what} on a connection and {self._most} in all"
+        return Overloaded(Reason.QUEUE_FULL, message, retry_after_seconds=RETRY_SECONDS)
+
+
+class Refusals:
+    """Refusals of one connection come at a pace: its next call has to wait for a stream that is still open."""
+
+    def __init__(self) -> None:
+        self._next: Bounded[str, list[float]] = Bounded(MOST_CALLS, lambda: [0.0])
+        self._held = 0
+
+    async def hold(self, peer: str) -> None:
+        """Wait until the next refusal of this connection is due; the first ones are due at once."""
+        now = asyncio.get_running_loop().time()
+        due = self._next.get(peer)
+        due[0] = max(due[0], now - REFUSALS_AT_ONCE / REFUSALS_PER_SECOND) + 1 / REFUSALS_PER_SECOND
+        if due[0] <= now or self._held >= MOST_HELD:
+            return
+        self._held += 1
+        try:
+            await asyncio.sleep(due[0] - now)
+        finally:
+            self._held -= 1
+
+
+class Turns:
+    """So many at one time, each for as long as nobody waits. In turn by connection, however many calls one has."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._taken: dict[asyncio.Timeout, float] = {}          # by when they end at the latest if somebody waits
+        self._waiting: OrderedDict[str, deque[Turn]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiting.values()))
+
+    @asynccontextmanager
+    async def one(self, peer: str) -> AsyncIterator[None]:
+        """A turn. TimeoutError where it is over before the work is; Overloaded where too many wait."""
+        await self._begin(peer)
+        clock = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._taken[limit] = clock() + TURN_SECONDS
+                if self._waiting:
+                    limit.reschedule(self._taken[limit])
+                try:
+                    yield
+                finally:
+                    del self._taken[limit]
+        finally:
+            self._end()
+
+    async def _begin(self, peer: str) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn: Turn = asyncio.get_running_loop().create_future()
+        self._make_room()
+        self._waiting.setdefault(peer, deque()).append(turn)
+        for limit, end in self._taken.items():
+            if not limit.expired():
+                limit.reschedule(end)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():    # it had just come
+                self._end()
+            raise
+        finally:
+            self._forget(peer, turn)
+
+    def _end(self) -> None:
+        """The next connection's turn."""
+        while self._waiting:
+            peer, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[peer] = turns
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def _make_room(self) -> None:
+        """Where too many wait, the connection that waits most gives up what it asked for first."""
+        if len(self) >= MOST_WAITING:
+            turn = max(self._waiting.values(), key=len).popleft()
+            if not turn.done():
+                turn.set_exception(too_many())
+
+    def _forget(self, peer: str, turn: Turn) -> None:
+        turns = self._waiting.get(peer)
+        if turns is not None and turn in turns:
+            turns.remove(turn)
+        if turns is not None and not turns:
+            self._waiting.pop(peer, None)
+
+
+def too_many() -> Overloaded:
+    message = f"{MOST_WAITING} calls of callers without credentials wait to send their request, more are too many"
+    return Overloaded(Reason.QUEUE_FULL, message, retry_after_seconds=RETRY_SECONDS)

@@ -1,0 +1,1 @@
+"""The models in service: found, copied, started, and exchanged while calls go on."""

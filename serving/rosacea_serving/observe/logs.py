@@ -1,0 +1,158 @@
+"""Log lines that nothing a caller sends can forge or blow up, written without ever holding up a call.
+
+JSON for machines, one object a line; text for people. Control characters are escaped in both, values are cut. Lines
+wait for the writer in a queue of bounded length: where nobody reads standard error, lines are lost and counted, and
+calls go on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import queue
+import re
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from datetime import UTC, datetime
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from .record import current_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+    from ..settings import LogFormat
+
+MAX_VALUE = 256         # characters of a field
+MAX_MESSAGE = 2048      # of our own sentences, which may quote the last words of a worker
+MAX_TRACE = 8192        # of a traceback
+MAX_CAUSES = 4          # of an exception
+MAX_LINES = 10_000      # that wait for the writer
+CLOSE_SECONDS = 2.0
+# Whatever a terminal obeys or a reader of lines takes for an end: C0, DEL, C1, the two Unicode ends of lines, the marks
+# that turn the direction of writing, and halves of surrogate pairs.
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, then the fields; `id` where it belongs to a call."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": safe(record.getMessage(), MAX_MESSAGE),
+        }
+        if call := current_call():
+            entry["id"] = call.id
+        entry |= fields_of(record)
+        if record.exc_info:
+            entry["trace"] = trace_of(record.exc_info)
+        return json.dumps(entry)
+
+
+class TextFormatter(logging.Formatter):
+    """A line as people read it, its fields behind the message. A traceback takes lines of its own, indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")[:23]
+        parts = [when, f"{record.levelname:7}", f"{record.name}:", safe(record.getMessage(), MAX_MESSAGE)]
+        parts += [f"{name}={value}" for name, value in fields_of(record).items()]
+        line = " ".join(parts)
+        if record.exc_info:
+            line += "\n    " + trace_of(record.exc_info).replace("\n", "\n    ")
+        return line
+
+
+class QueuedHandler(logging.Handler):
+    """Formats at once, writes from a thread of its own. `on_drop` is called for every line that found no room."""
+
+    def __init__(self, stream: TextIO, on_drop: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.on_drop = on_drop
+        self._stream = stream
+        self._lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)
+        self._writer = Thread(target=self._write, name="log", daemon=True)
+        self._writer.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self.on_drop()
+
+    def close(self) -> None:
+        """Write what is there, if that does not take long."""
+        super().close()
+        with suppress(queue.Full):
+            self._lines.put(None, timeout=CLOSE_SECONDS)
+        self._writer.join(CLOSE_SECONDS)
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                self.on_drop()      # there is nobody to tell
+
+
+def safe(text: str, most: int) -> str:
+    """The text without anything that a terminal or a reader of lines would obey, and not longer than that."""
+    if len(text) > most:
+        text = f"{text[:most]}... ({len(text)} characters)"
+    return UNSAFE.sub(lambda match: rf"\u{ord(match[0]):04x}", text)
+
+
+def trace_of(exc_info: Any) -> str:
+    """Where an exception comes from, and its causes. Texts are cut: they may quote what a caller sent."""
+    parts = ["Traceback (most recent call last):"]
+    error = exc_info[1]
+    while error is not None and len(parts) < MAX_CAUSES + 1:
+        frames = "".join(traceback.format_tb(error.__traceback__)).splitlines()
+        told = f"{type(error).__module__}.{type(error).__qualname__}: {safe(str(error), MAX_VALUE)}"
+        parts.append("\n".join([*(safe(line, MAX_VALUE) for line in frames), told]))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n".join(parts)[:MAX_TRACE]
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """What was logged with `extra={"fields": {...}}`, ready to be written."""
+    fields: dict[str, object] = getattr(record, "fields", {})
+    return {name: value if is_number(value) else safe(str(value), MAX_VALUE) for name, value in fields.items()}
+
+
+def is_number(value: object) -> bool:
+    """Whether JSON has it; it has no NaN and no infinities."""
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def start_logging(log_format: LogFormat | None = None) -> QueuedHandler:
+    """Send every logger's lines to standard error: as text on a terminal, else as JSON, unless one is asked for."""
+    handler = QueuedHandler(sys.stderr)
+    text = sys.stderr.isatty() if log_format is None else log_format == "text"
+    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.captureWarnings(True)
+    threading.excepthook = lambda told: _lost("a thread", told)
+    sys.unraisablehook = lambda told: _lost("something that was thrown away", told)
+    return handler
+
+
+def _lost(where: str, told: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
+    """Log an exception that nobody is left to handle."""
+    if told.exc_value is not None:
+        logging.getLogger(__name__).error(
+            "%s ended with an error", where, exc_info=(told.exc_type, told.exc_value, told.exc_traceback)
+        )

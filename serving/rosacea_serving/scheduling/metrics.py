@@ -1,0 +1,102 @@
+"""One model's part of the metrics, in the words of the scheduler that draws it.
+
+Gauges go up and down by differences: while a revision takes another's place, both have the same label.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+from rosacea.render.v1 import render_pb2
+
+from ..lane import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..observe.metrics import Metrics
+    from .facts import JobFacts
+
+FORMATS = {render_pb2.ENCODING_PNG: "png", render_pb2.ENCODING_JPEG: "jpeg", render_pb2.ENCODING_RAW: "raw"}
+
+
+class ModelMetrics:
+    """Counts for one scheduler, from its start to `close`."""
+
+    def __init__(self, metrics: Metrics, model: str, *, max_batch: int, jobs: int, places: Mapping[Lane, int]) -> None:
+        metrics.add_model(model)
+        self._metrics = metrics
+        self._model = model
+        self._max_batch = max_batch
+        # Every image looks these up, which costs several times what the counting does.
+        self._images = cache(partial(metrics.images.labels, model))
+        self._generated = cache(partial(metrics.generated.labels, model))
+        self._image_bytes = cache(partial(metrics.image_bytes.labels, model))
+        self._queue_wait = cache(partial(metrics.queue_wait.labels, model))
+        self._queue_depth = cache(partial(metrics.queue_depth.labels, model))
+        self._wasted = metrics.wasted.labels(model)
+        self._depths = dict.fromkeys(Lane, 0)       # as shown
+        self._jobs, self._places = jobs, places
+        self._show_capacity(1)
+
+    def close(self) -> None:
+        """There is no room for anything any more."""
+        self._show_capacity(-1)
+
+    def waiting(self, depth: Callable[[Lane], int]) -> None:
+        """So many images of each lane wait now."""
+        for lane, shown in self._depths.items():
+            self._depths[lane] = now = depth(lane)
+            if now != shown:
+                self._queue_depth(lane).inc(now - shown)
+
+    def left(self, outcome: str) -> None:
+        """An image has left the queue; `outcome` is one of OUTCOMES."""
+        self._images(outcome).inc()
+
+    def late(self, stage: str, images: int) -> None:
+        """So many images are not drawn because they would be late; `stage` is one of DROPS."""
+        self._metrics.deadline_dropped.labels(self._model, stage).inc(images)
+
+    def job_began(self, waits: Sequence[tuple[Lane, float]]) -> None:
+        """A job goes to a worker; for each of its images its lane and how many seconds it waited."""
+        self._metrics.jobs.labels(self._model).inc()
+        self._metrics.batch_size.labels(self._model).observe(len(waits))
+        self._metrics.batch_fill.labels(self._model).observe(len(waits) / self._max_batch)
+        self._stage("queue", max(seconds for _, seconds in waits))
+
+    def job_ended(self) -> None:
+        """It came back, or is given up."""
+        self._metrics.jobs.labels(self._model).dec()
+
+    def answered(self, facts: JobFacts, seconds: float) -> None:
+        """A job was answered, so many seconds after it was sent."""
+        self._stage("mapping", facts.mapping_seconds)
+        self._stage("synthesis", facts.render_seconds - facts.mapping_seconds)
+        self._stage("encode", facts.encode_seconds - facts.copy_seconds)
+        self._stage("copy", facts.copy_seconds)
+        self._stage("transport", seconds - facts.render_seconds - facts.encode_seconds)
+
+    def drawn(
+        self, item: render_pb2.RenderItem, size_bytes: int, lane: Lane, waited_seconds: float, *, wanted: bool
+    ) -> None:
+        """An image is there, which waited so long for its worker. `wanted` is whether anybody still waits for it."""
+        self._queue_wait(lane).observe(waited_seconds)
+        what = FORMATS.get(item.encoding, "raw") if item.output == render_pb2.OUTPUT_UNSPECIFIED else "latent"
+        self.left("ok")
+        self._generated(what).inc()
+        self._image_bytes(what).inc(size_bytes)
+        self._wasted.inc(not wanted)
+
+    def came_inline(self) -> None:
+        """An image came in TorchServe's answer."""
+        self._metrics.inline.labels(self._model).inc()
+
+    def _stage(self, stage: str, seconds: float) -> None:
+        self._metrics.stage.labels(self._model, stage).observe(max(0.0, seconds))
+
+    def _show_capacity(self, sign: int) -> None:
+        self._metrics.jobs_capacity.labels(self._model).inc(sign * self._jobs)
+        for lane, places in self._places.items():
+            self._metrics.queue_capacity.labels(self._model, lane).inc(sign * places)
