@@ -47,6 +47,8 @@ TOLD: dict[str, tuple[str, ...]] = {
     "limits.max_images": ("max_images_per_request", "max_images_per_stream", "max_latents_per_request"),
     "limits.num_ws": ("max_rows",),
     "limits.label_dim": ("label_dim",),
+    "model.label_dim": ("label_dim",),
+    "names": ("class_names",),
     "expected": ("z_dim", "w_dim", "num_ws"),
     "most": ("max_queued_images", "max_queued_stream_images", "quota_calls", "quota_streams"),
     "rate": ("quota_images_per_second",),
