@@ -18,7 +18,7 @@ from rosacea_model.errors import ModelRejected
 from rosacea_model.fresh import fresh_model
 from rosacea_model.modelfile import verify
 from rosacea_model.networks import Generator
-from rosacea_serving.shelf import Shelf
+from rosacea_serving.models.shelf import Shelf
 
 if TYPE_CHECKING:
     from pathlib import Path

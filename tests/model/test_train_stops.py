@@ -18,7 +18,7 @@ from rosacea_model.training.loop import Run, training_loop
 from rosacea_model.training.observe import Watch
 from rosacea_model.training.pace import Pace, duration
 from rosacea_model.training.step import Passes
-from rosacea_serving.shelf import Shelf
+from rosacea_serving.models.shelf import Shelf
 
 from .training_runs import Squares, smoke
 from .training_runs import one_thread as one_thread  # for every test here
