@@ -107,23 +107,24 @@ def test_an_image_unlike_the_first_is_named(tmp_path: Path) -> None:
     for index, told in enumerate(expected, 1):
         with pytest.raises(DataRejected, match=told):
             dataset[index]
-    with pytest.raises(DataRejected, match=r"3 of 4 images .*b\.png: r.*c\.png: m.*d\.png: w") as refused:
+    with pytest.raises(DataRejected, match=r"3 of 4 images .*c\.png: must .*d\.png: wrong .*a\.png: it is") as refused:
         dataset.check()
     assert "rosacea data prepare" in str(refused.value)
 
 
 def write_mixed(folder: Path, modes: str) -> None:
-    """Sixteen pixels a side each, grey (L) or in colour (C)."""
+    """Sixteen pixels a side, grey (L) or in colour (C); or larger (B)."""
     for number, mode in enumerate(modes):
-        image = Image.new("RGB", (16, 16), (7, 7, 7))
+        image = Image.new("RGB", (32, 32) if mode == "B" else (16, 16), (7, 7, 7))
         (image.convert("L") if mode == "L" else image).save(folder / f"{number}.png")
 
 
 @pytest.mark.parametrize(
     ("modes", "told"),
-    [("CCCCCLCC", r"1 of 8 images .*: 5\.png: it is grey, and 7 others are in colour"),
-     ("LCCCCLCC", r"0\.png: it is grey, and 6 others are in colour; 5\.png"),
-     ("LLLCLLLL", r"1 of 8 .*3\.png: it is in colour, and 7 others are grey")],
+    [("CCCCCLCC", r"1 of 8 images .*: 5\.png: it is 16x16 and grey, and 7 others are 16x16 and in colour"),
+     ("LCCCCLCC", r"2 of 8 .*0\.png: it is 16x16 and grey, and 6 others are .* in colour; 5\.png"),
+     ("LLLCLLLL", r"1 of 8 .*3\.png: it is 16x16 and in colour, and 7 others are 16x16 and grey"),
+     ("BCCCCCCC", r"1 of 8 .*0\.png: it is 32x32 and in colour, and 7 others are 16x16 and in colour")],
 )
 def test_grey_among_colour_is_told_before_a_run(tmp_path: Path, modes: str, told: str) -> None:
     write_mixed(tmp_path, modes)

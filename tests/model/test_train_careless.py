@@ -102,7 +102,7 @@ def test_a_picture_that_cannot_be_learnt_from_is_named_before_there_is_a_run(dat
 
     error = invoke("--data", data, "--outdir", tmp_path / "run", "--preset", "smoke-16", "--kimg", "0.01").exception
 
-    assert isinstance(error, DataRejected) and f"{odd.name}: it is grey" in str(error)
+    assert isinstance(error, DataRejected) and f"{odd.name}: it is 16x16 and grey" in str(error)
     assert "Put the file back" not in str(error)
     assert not (tmp_path / "run").exists()
 

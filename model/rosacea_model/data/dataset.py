@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,19 +123,14 @@ class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
 
     def _fitted(self, number: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image with the channels of the data set; DataRejected where it does not fit."""
-        if problem := self._misshapen(image) or self._discoloured(image):
+        if problem := _misshapen(image) or self._unlike(image):
             raise DataRejected(f"{self._pictures[number].name}: {problem}")
         return np.repeat(image, self.channels, axis=0) if image.shape[0] < self.channels else image
 
-    def _misshapen(self, image: NDArray[np.uint8]) -> str:
-        _, height, width = image.shape
-        if height != width or height & (height - 1):
-            return (f"must be square with a power of two on each side, got {width}x{height}; "
-                    "`rosacea data prepare` makes it so")
-        return f"resolution must be {self.resolution}, got {height}" if height != self.resolution else ""
-
-    def _discoloured(self, image: NDArray[np.uint8]) -> str:
-        found = image.shape[0]
+    def _unlike(self, image: NDArray[np.uint8]) -> str:
+        found, height, _ = image.shape
+        if height != self.resolution:
+            return f"resolution must be {self.resolution}, got {height}"
         return f"must have {self.channels} channels, got {found}" if found > self.channels else ""
 
     def check(self, *, rank: int = 0, world: int = 1) -> None:
@@ -142,8 +138,9 @@ class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
 
         With several processes each takes its share.
         """
-        problems: dict[str, str] = {}
-        kinds: dict[int, list[str]] = {1: [], 3: []}
+        problems: dict[str, str] = {}        # what cannot be used whatever the others are
+        unlike: dict[str, str] = {}          # what only does not fit what this data set is read as
+        shapes: dict[str, tuple[int, ...]] = {}
         chosen = [int(number) for number in self._chosen[rank::world]]
         for number in chosen:
             name = self._pictures[number].name
@@ -152,21 +149,38 @@ class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
             except DataRejected as error:
                 problems[name] = str(error).removeprefix(f"{name}: ")
                 continue
-            kinds[image.shape[0]].append(name)
-            mixed = all(kinds.values())
-            if problem := self._misshapen(image) or ("" if mixed else self._discoloured(image)):
+            if problem := _misshapen(image):
                 problems[name] = problem
-        if all(kinds.values()):
-            problems |= _odd_ones(grey=kinds[1], coloured=kinds[3])
+                continue
+            shapes[name] = image.shape
+            if problem := self._unlike(image):
+                unlike[name] = problem
+        problems |= _odd_ones(shapes) or unlike
         if problems:
             raise DataRejected(f"{self.path}: {_told(problems, len(chosen))}. {REMEDY}")
 
 
-def _odd_ones(*, grey: Sequence[str], coloured: Sequence[str]) -> dict[str, str]:
-    """Of grey and coloured images together, those that are fewer."""
-    if len(grey) <= len(coloured):
-        return {name: f"it is grey, and {len(coloured)} others are in colour" for name in grey}
-    return {name: f"it is in colour, and {len(grey)} others are grey" for name in coloured}
+def _misshapen(image: NDArray[np.uint8]) -> str:
+    _, height, width = image.shape
+    if height == width and not height & (height - 1):
+        return ""
+    return (f"must be square with a power of two on each side, got {width}x{height}; "
+            "`rosacea data prepare` makes it so")
+
+
+def _odd_ones(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Images of another size or kind than most, which need not be what the first one is."""
+    if len(set(shapes.values())) < 2:
+        return {}
+    counts = Counter(shapes.values())
+    usual = max(counts, key=lambda shape: (counts[shape], shape))
+    return {name: f"it is {_kind(shape)}, and {counts[usual]} others are {_kind(usual)}"
+            for name, shape in shapes.items() if shape != usual}
+
+
+def _kind(shape: tuple[int, ...]) -> str:
+    channels, height, width = shape
+    return f"{width}x{height} and {'grey' if channels == 1 else 'in colour'}"
 
 
 def _told(problems: Mapping[str, str], total: int) -> str:
