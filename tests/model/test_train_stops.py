@@ -17,10 +17,12 @@ from rosacea_model.training import checkpoint, grids
 from rosacea_model.training.loop import Run, training_loop
 from rosacea_model.training.observe import Watch
 from rosacea_model.training.pace import Pace, duration
+from rosacea_model.training.probe import s_per_kimg
+from rosacea_model.training.state import TrainState
 from rosacea_model.training.step import Passes
 from rosacea_serving.models.shelf import Shelf
 
-from .training_runs import Squares, smoke
+from .training_runs import Squares, equal, smoke
 from .training_runs import one_thread as one_thread  # for every test here
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rosacea_model.training.state import TrainState
 
 
 def interrupt() -> None:
@@ -120,6 +121,7 @@ def test_before_the_first_step_the_run_says_what_it_is(
         r"networks: generator \d\.\d\d M, discriminator \d\.\d\d M parameters, 2 mapping layers$",
         r"steps: 1 of 4 images, in 1 micro batches of 4$",
         r"memory: about \d\.\d GB expected$",
+        r"roughly: \S+ s a kimg, \S+ \w+ for 0\.004 kimg; better after ten steps$",
     ):
         assert re.search("^" + line, told[0], re.MULTILINE), told[0]
 
@@ -184,3 +186,13 @@ def test_from_the_estimate_on_there_is_a_line_at_intervals() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(41, "41 s"), (720, "12 min"), (12240, "3.4 h"), (1.08e6, "12.5 days")])
 def test_durations_have_the_unit_that_reads_best(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_the_rough_estimate_changes_nothing_that_training_uses() -> None:
+    state, other = TrainState(smoke(1, freeze_d=2)), TrainState(smoke(1, freeze_d=2))
+
+    assert s_per_kimg(state.config, state) > 0
+
+    assert equal(state.save(), other.save()) == []
+    for one, two in zip(state.D.parameters(), other.D.parameters(), strict=True):
+        assert one.requires_grad == two.requires_grad and one.grad is None

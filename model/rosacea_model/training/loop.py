@@ -20,6 +20,8 @@ from .errors import NotFinite
 from .facts import facts
 from .feed import Share, dead_loaders_told, feed
 from .observe import Watch
+from .pace import rough
+from .probe import s_per_kimg
 from .records import read_best
 from .state import TrainState, differences, environment
 from .step import Passes
@@ -85,6 +87,9 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
             stack.callback(watch.close)
             for line in facts(config, state, len(run.images), run.classes, ranks.world):
                 watch.display.say(line)
+            if ranks.device.type == "cpu" and not stop.wanted:
+                for line in rough(config, int(state.nimg) / 1000, s_per_kimg(config, state) / ranks.world):
+                    watch.display.say(line)
             watch.begin(state)
             if ranks.world > 1:
                 watch.first_look()      # while the others wait

@@ -150,7 +150,7 @@ class Watch:
         self.pace.end()
         kimg = int(state.nimg) / 1000
         for line in self.pace.estimate(kimg):
-            (self.display.warn if line.startswith("warning: ") else self.display.say)(line.removeprefix("warning: "))
+            self.display.say(line)
         if self.pace.told:
             self.first_look()
         if now := self.pace.line(kimg, LIVE_S if self.display.live else LINE_S):
@@ -326,10 +326,11 @@ class Display:
         self.live.update(Group(*self.shown), refresh=True)
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        """A line; one that warns in the colour of warnings."""
+        self.console.print(text, style="bold red" if text.startswith("warning: ") else None, markup=False)
 
     def warn(self, text: str) -> None:
-        self.console.print(f"warning: {text}", style="bold red", markup=False)
+        self.say(f"warning: {text}")
 
     def close(self) -> None:
         if self.live is not None:

@@ -61,13 +61,11 @@ class Pace:
         left = self.left_s(kimg)
         until = (self.now() + timedelta(seconds=left)).strftime("%Y-%m-%d %H:%M")
         count = f"{self.steps} step{'s' if self.steps > 1 else ''}"
-        lines = [
+        line = (
             f"estimate after {count}: {self.s_per_kimg:.3g} s a kimg, {duration(left)} for what is left of "
             f"{self.config.total_kimg:g} kimg, until {until}"
-        ]
-        if left > LONG_S:
-            lines.append(f"warning: that is {left / 86400:.1f} days on this machine: {REMEDY}")
-        return lines
+        )
+        return [line, *_warning(left)]
 
     def line(self, kimg: float, every_s: float) -> str | None:
         """Where the run stands, where it is time to say so."""
@@ -81,9 +79,22 @@ class Pace:
         )
 
 
+def rough(config: TrainConfig, kimg: float, s_per_kimg: float) -> list[str]:
+    """What can be told before the first step."""
+    left = max(config.total_kimg - kimg, 0) * s_per_kimg
+    total = f"{config.total_kimg:g} kimg"
+    line = f"roughly: {s_per_kimg:.2g} s a kimg, {duration(left)} for {total}; better after ten steps"
+    return [line, *_warning(left)]
+
+
+def _warning(left_s: float) -> list[str]:
+    """A plain word where a run takes days."""
+    return [f"warning: that is {left_s / 86400:.1f} days on this machine: {REMEDY}"] if left_s > LONG_S else []
+
+
 def duration(seconds: float) -> str:
     """Such as `41 s`, `12 min`, `3.4 h` or `12.5 days`."""
     for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
+            return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds / size:.0f} {unit}"
     return f"{seconds:.3g} s"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from rosacea_client.data.plan import Sample
 from rosacea_client.errors import Cancelled, DeadlineExceeded, FaceError, IntegrityError, Overloaded, Unavailable
 from rosacea_client.face import Face
+from rosacea_client.fields import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -63,7 +64,7 @@ class Feed:
         with self.service.connect(in_helper=True) as client:
             while True:
                 try:
-                    return client.model(name)
+                    return client.model(full_name(name))
                 except MAY_PASS as error:
                     patience.wait(error)
 

@@ -1,6 +1,7 @@
 """The service as torch data sets: `FaceDataset` by index, `FaceStream` in order, and `FaceLoader`, which can resume.
 
     data = FaceDataset("127.0.0.1:7433", count=10_000)              # map-style: any sampler, any DataLoader
+    data = FaceDataset(model="models/mine", count=10_000)           # the same without a service: a folder or a run
     stream = FaceStream("127.0.0.1:7433", count=10_000)             # iterable: fewer, longer requests
     loader = FaceLoader(stream, batch_size=32, num_workers=4)       # a DataLoader with state_dict()
 
@@ -21,6 +22,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from rosacea_client.data.feed import Feed, WrongModel
+from rosacea_client.data.local import LocalFeed, is_local
 from rosacea_client.data.plan import MAX_INDEX, Plan, blocks_of
 from rosacea_client.data.request import Look
 from rosacea_client.data.service import Service
@@ -40,7 +42,8 @@ class Options(TypedDict, total=False):
 
     plan: Plan
     look: Look
-    model: str                      # as in a request; the revision that it names now is the one for good
+    # As in a request; the revision that it names now is the one for good. Without a service, a folder or a run.
+    model: str
     cache: FaceCache | None
     transform: Callable[[torch.Tensor], Any] | None
     look_ahead: int                 # faces, for each worker
@@ -52,7 +55,7 @@ class _Faces:
 
     def __init__(
         self,
-        service: Service | str,
+        service: Service | str | None = None,
         *,
         count: int,
         plan: Plan = Plan(),  # noqa: B008  # frozen
@@ -65,8 +68,13 @@ class _Faces:
     ) -> None:
         if not 1 <= count <= MAX_INDEX + 1:
             raise ValueError(f"count must be from 1 to 2**32, got {count}")
-        self.service = Service(service) if isinstance(service, str) else service
-        self.feed = Feed(self.service, look, cache=cache, look_ahead=look_ahead, patience_seconds=patience_seconds)
+        self.feed: Feed | LocalFeed
+        if service is None and is_local(model):
+            self.feed = LocalFeed(model, look)
+        else:
+            place = Service() if service is None else service
+            self.service = Service(place) if isinstance(place, str) else place
+            self.feed = Feed(self.service, look, cache=cache, look_ahead=look_ahead, patience_seconds=patience_seconds)
         self.count = count
         self.look = look
         self.transform = transform
@@ -150,7 +158,8 @@ class FaceStream(_Faces, IterableDataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, service: Service | str, *, count: int, rank: int = 0, ranks: int = 1, block: int = 1, **options: Any
+        self, service: Service | str | None = None, *, count: int, rank: int = 0, ranks: int = 1, block: int = 1,
+        **options: Any,
     ) -> None:
         if not 0 <= rank < ranks:
             raise ValueError(f"rank must be from 0 to ranks - 1 = {ranks - 1}, got {rank}")

@@ -1,0 +1,70 @@
+"""Faces of a model file, drawn in the process that asks: what a `Feed` is for a service. Needs `rosacea[model]`."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rosacea_client.face import Face
+from rosacea_client.provenance import Timings
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+    from rosacea_client.data.feed import Drawn
+    from rosacea_client.data.plan import Sample
+    from rosacea_client.data.request import Look
+
+DRAWING = "rosacea_model.inprocess"     # by name: this package knows the API alone, and works without that one
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalInfo:
+    """What a data set must know of a model."""
+
+    revision: str
+    label_dim: int
+
+
+class LocalFeed:
+    """Faces of one model file. A forked worker draws with a model of its own."""
+
+    def __init__(self, path: str, look: Look) -> None:
+        if look.format == "jpeg":
+            raise ValueError("format must be raw or png where no service codes the images, got jpeg")
+        self.look = look
+        self._model: Any = importlib.import_module(DRAWING).InProcess(path)
+
+    def model(self, name: str = "") -> LocalInfo:
+        """What the file holds."""
+        file = self._model.file
+        return LocalInfo(revision=f"models/{file.name}/revisions/{file.digest}", label_dim=file.config.c_dim)
+
+    def faces(self, revision: str, samples: Iterable[Sample]) -> Generator[Drawn, None, None]:
+        """The samples with their faces, in order."""
+        for sample in samples:
+            yield sample, self._face(revision, sample)
+
+    def fetch(self, revision: str, samples: list[Sample]) -> list[Drawn]:
+        """All of them at once."""
+        return list(self.faces(revision, samples))
+
+    def _face(self, revision: str, sample: Sample) -> Face:
+        look, config = self.look, self._model.file.config
+        pixels = self._model.draw(
+            sample.seed, sample.class_index, truncation_psi=1.0 if look.truncation_psi is None else look.truncation_psi,
+            truncation_cutoff=look.truncation_cutoff, noise_mode=look.noise_mode, noise_seed=look.noise_seed or 0,
+        )
+        return Face(
+            index=sample.index, seed=sample.seed, image=pixels.tobytes(), format="raw", width=config.img_resolution,
+            height=config.img_resolution, channels=config.img_channels, finish_reason="complete", model=revision,
+            digest=self._model.file.digest, fingerprint=self._model.engine.fingerprint, seed_scheme="numpy-randomstate",
+            timings=Timings(queue_seconds=0.0, render_seconds=0.0, encode_seconds=0.0),
+        )
+
+
+def is_local(model: str) -> bool:
+    """Whether a model is one on the disk, and not the name of one that a service has."""
+    return bool(model) and Path(model).exists()

@@ -1,0 +1,59 @@
+"""A model that draws in the process that asks, for data sets without a service.
+
+    model = InProcess("models/mine")                        # or a training run: its best snapshot
+    pixels = model.draw(seed=7, class_index=2, truncation_psi=0.7)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from .behind import best_snapshot, is_run
+from .modelfile import ModelFile, verify
+from .sample import Sample, one_hot
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .engine import Engine
+
+
+@dataclass
+class InProcess:
+    """The model is verified now and loaded where it first draws, so that processes which fork later load their own."""
+
+    path: str
+    file: ModelFile = field(init=False)
+    _engine: Engine | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        place = Path(self.path)
+        self.file = verify(best_snapshot(place)[0] if is_run(place) else place)
+
+    def draw(
+        self, seed: int, class_index: int | None, *, truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
+        noise_mode: Literal["const", "none", "random"] = "const", noise_seed: int = 0,
+    ) -> NDArray[np.uint8]:                                     # => [H, W, C]
+        """One face, as the service draws it on this machine."""
+        label = None if class_index is None else one_hot(class_index, self.file.config.c_dim)
+        sample = Sample(
+            seed=seed, label=label, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff,
+            noise_mode=noise_mode, noise_seed=noise_seed,
+        )
+        pixels: NDArray[np.uint8] = self.engine.render([sample])[0]
+        return pixels
+
+    @property
+    def engine(self) -> Engine:
+        """What draws in this process."""
+        if self._engine is None:
+            from .engine import Engine
+
+            self._engine = Engine.load(self.file.path)
+        return self._engine
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_engine": None}
