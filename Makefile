@@ -127,8 +127,11 @@ FACES ?=
 bench-bars: setup  ## count the bars over eyes that are found on phantoms, and in FACES=FOLDER with a bars.csv
 	$(BIN)/python -m tests.bench.bench_bars $(FACES)
 
+bench-people: setup  ## whether pictures of one person are grouped, on phantoms; needs the extra faces
+	$(BIN)/python -m tests.bench.bench_people
+
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto .venv-lock build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup tools demo serve demo-model test test-fast lint lint-protos typecheck proto proto-freeze train-smoke settings \
-	dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars clean
+	dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars bench-people clean

@@ -16,6 +16,7 @@ from ..phantom.command import phantom
 from . import show as showing
 from .decode import DecodeOptions
 from .errors import DataRejected, Unusable, printable
+from .faces_command import faces
 from .prepare import (
     Finding,
     NothingLeft,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 
 app.command("phantom")(phantom)
+app.command("faces")(faces)
 
 STRICT_EXIT = 2
 DEFAULT_MIN_SIZE = 250
