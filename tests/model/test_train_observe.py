@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 import json
 import re
 import subprocess
@@ -208,32 +208,47 @@ def test_a_dry_run_prints_the_config_and_makes_nothing(data: Path, tmp_path: Pat
     assert not out.exists()
 
 
-# How the run begins and where it works; every other option is a setting.
-NO_SETTINGS = {
-    "data", "outdir", "preset", "cond", "precision", "subset", "resume", "init_from", "allow_partial", "dry_run",
-}    # fmt: skip
-STATED: dict[str, tuple[object, object]] = {
-    "mirror": ("--mirror", True), "kimg": (0.5, 0.5), "batch": (8, 8), "batch_gpu": (4, 4), "gamma": (3, 3),
-    "glr": (0.01, 0.01), "dlr": (0.02, 0.02), "map_depth": (3, 3), "cbase": (512, 512), "cmax": (16, 16),
-    "aug": ("fixed", "fixed"), "augpipe": ("bg", "bg"), "p": (0.25, 0.25), "target": (0.5, 0.5), "p_max": (0.75, 0.75),
-    "freezed": (1, 1), "seed": (7, 7), "tf32": ("--tf32", True), "tick_kimg": (0.125, 0.125),
-    "snap_kimg": (0.25, 0.25), "snap_minutes": (5, 5), "keep_last": (9, 9), "tensorboard": ("--tensorboard", True),
-    "device": ("cpu", "cpu"), "threads": (1, 1), "workers": (2, 2),
-}    # fmt: skip
+# What follows the data, and so is no option.
+OF_THE_DATA = {"resolution", "img_channels", "label_width"}
+SHORT: dict[str, tuple[str, object]] = {
+    "--kimg": ("total_kimg", 0.5), "--map-depth": ("mapping_layers", 3), "--cbase": ("channel_base", 512),
+    "--cmax": ("channel_max", 16), "--target": ("ada_target", 0.5), "--freezed": ("freeze_d", 1),
+}
+STATED: dict[str, object] = {
+    "mirror": True, "total_kimg": 0.5, "batch": 8, "batch_gpu": 4, "seed": 7, "z_dim": 24, "w_dim": 40,
+    "mapping_layers": 3, "channel_base": 512, "channel_max": 16, "num_fp16_res": 1, "conv_clamp": None,
+    "d_architecture": "skip", "mbstd_group": 2, "freeze_d": 1, "glr": 0.01, "dlr": 0.02, "beta1": 0.5, "beta2": 0.9,
+    "adam_eps": 1e-7, "gamma": 3, "r1_interval": 5, "pl_weight": 1, "pl_interval": 6, "pl_batch_shrink": 1,
+    "pl_decay": 0.1, "style_mixing": 0.5, "ema_kimg": 7, "ema_rampup": None, "aug": "fixed", "augpipe": "bg",
+    "ada_target": 0.5, "ada_interval": 7, "ada_kimg": 8, "p": 0.25, "p_max": 0.75, "tick_kimg": 0.125,
+    "snap_kimg": 0.25, "snap_minutes": None, "keep_last": 9, "grid_images": 5, "tensorboard": True, "device": "cpu",
+    "threads": 1, "workers": 2, "tf32": True, "bad_steps": 4,
+}
 
 
-def test_every_option_reaches_its_setting(data: Path, tmp_path: Path) -> None:
+def test_every_setting_is_an_option(data: Path, tmp_path: Path) -> None:
     flags: list[object] = []
-    for option, (told, _) in STATED.items():
-        flags += [told] if str(told).startswith("--") else [f"--{option.replace('_', '-')}", told]
+    for name, value in STATED.items():
+        flag = f"--{name.replace('_', '-')}"
+        flags += [flag] if value is True else [flag, "none" if value is None else value]
 
     result = invoke("--data", data, "--outdir", tmp_path / "run", "--preset", "smoke-16", *flags, "--dry-run")
 
     assert result.exit_code == 0, result.output
     config = TrainConfig.from_json(result.stdout)
-    settings = {option: getattr(config, cli.SETTINGS.get(option, option)) for option in STATED}
-    assert settings == {option: setting for option, (_, setting) in STATED.items()}
-    assert set(inspect.signature(cli.train).parameters) == set(STATED) | NO_SETTINGS
+    assert {name: getattr(config, name) for name in STATED} == STATED
+    assert {field.name for field in dataclasses.fields(TrainConfig)} == set(STATED) | OF_THE_DATA
+
+
+def test_short_names_stand_beside_the_long_ones(data: Path, tmp_path: Path) -> None:
+    flags = [word for flag, (_, value) in SHORT.items() for word in (flag, value)]
+
+    result = invoke("--data", data, "--outdir", tmp_path / "run", "--preset", "smoke-16", *flags, "--dry-run")
+
+    config = TrainConfig.from_json(result.stdout)
+    assert {flag: getattr(config, name) for flag, (name, _) in SHORT.items()} == {
+        flag: value for flag, (_, value) in SHORT.items()
+    }
 
 
 def test_the_same_command_with_resume_goes_on(data: Path, tmp_path: Path) -> None:

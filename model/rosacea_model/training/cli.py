@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .config import AUGPIPES, CONFIG_NAME, PRESETS, TrainConfig, going_on, read_config, resolve
+from .config import CONFIG_NAME, PRESETS, TrainConfig, going_on, read_config, resolve
+from .options import with_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
 
     from ..data.dataset import FaceDataset
     from .transfer import Source
 
-# Options that are shorter than the names of their settings; the others are called the same.
-SETTINGS = {
-    "kimg": "total_kimg", "map_depth": "mapping_layers", "cbase": "channel_base", "cmax": "channel_max",
-    "target": "ada_target", "freezed": "freeze_d",
-}
 MANY_IMAGES = 2000           # reading them takes seconds
 UNSTEPPED_IN_FLOAT16 = 3     # float16 overflows now and then where float32 does not
-
-
-class AugMode(StrEnum):
-    """How augmentation is steered."""
-
-    noaug = "noaug"
-    fixed = "fixed"
-    ada = "ada"
 
 
 class PrecisionMode(StrEnum):
@@ -46,36 +32,13 @@ FP16_RESOLUTIONS = {PrecisionMode.mixed: 4, PrecisionMode.fp32: 0}
 PRESET_NAMES = ", ".join(name for name in PRESETS if not name.startswith("rff300")) + ", rff300-exp01 to -exp10"
 
 
+@with_settings
 def train(
     data: Annotated[Path, typer.Option(metavar="PATH", help="Zip or folder of square images of one size.")],
     outdir: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make, or to go on in.")],
     preset: Annotated[str, typer.Option(metavar="NAME", help=f"One of {PRESET_NAMES}.")] = "auto",
     cond: Annotated[bool, typer.Option("--cond", help="Learn the labels of the data too.")] = False,
-    mirror: Annotated[bool | None, typer.Option(help="Show every image flipped as well.")] = None,
-    kimg: Annotated[float | None, typer.Option(min=0, help="Thousands of real images to show.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images a step, over all processes.")] = None,
-    batch_gpu: Annotated[int | None, typer.Option(min=1, help="Images at once; gradients accumulate.")] = None,
-    gamma: Annotated[float | None, typer.Option(min=0, help="R1 weight. Four times it for twice the size.")] = None,
-    glr: Annotated[float | None, typer.Option(min=0, help="Learning rate of the generator.")] = None,
-    dlr: Annotated[float | None, typer.Option(min=0, help="Learning rate of the discriminator.")] = None,
-    map_depth: Annotated[int | None, typer.Option(min=1, help="Mapping layers; unset = those of --init-from.")] = None,
-    cbase: Annotated[int | None, typer.Option(min=1, help="Channels at resolution R are cbase / R ...")] = None,
-    cmax: Annotated[int | None, typer.Option(min=1, help="... and this many at most.")] = None,
-    aug: Annotated[AugMode | None, typer.Option(help="Augmentation: none, at a fixed p, or adaptive.")] = None,
-    augpipe: Annotated[str | None, typer.Option(metavar="GROUPS", help=f"One of {', '.join(AUGPIPES)}.")] = None,
-    p: Annotated[float | None, typer.Option(min=0, max=1, help="Augmentation probability, or its start.")] = None,
-    target: Annotated[float | None, typer.Option(min=-1, max=1, help="Mean sign for reals that p aims at.")] = None,
-    p_max: Annotated[float | None, typer.Option(min=0, max=1, help="What p never goes beyond.")] = None,
-    freezed: Annotated[int | None, typer.Option(min=0, help="Discriminator layers that do not train.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of everything.")] = None,
-    precision: Annotated[PrecisionMode | None, typer.Option(help="On CUDA; unset = mixed.")] = None,
-    tf32: Annotated[bool | None, typer.Option(help="Let CUDA round float32 products.")] = None,
-    tick_kimg: Annotated[float | None, typer.Option(min=0.001, help="Report so often.")] = None,
-    snap_kimg: Annotated[float | None, typer.Option(min=0.001, help="Save and draw so often.")] = None,
-    snap_minutes: Annotated[float | None, typer.Option(min=0.001, help="And after that; unset = 30.")] = None,
-    keep_last: Annotated[int | None, typer.Option(min=1, help="Snapshots and checkpoints, beside the best.")] = None,
-    tensorboard: Annotated[bool | None, typer.Option(help="Write event files, too.")] = None,
-    subset: Annotated[int | None, typer.Option(min=1, help="Take so many images, chosen by the seed.")] = None,
+    subset: Annotated[int | None, typer.Option(min=1, help="Take N images, chosen by the seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN, if there is one.")] = False,
     init_from: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Model folder, run, or snapshot (.pkl, .pt) to start from.")
@@ -84,21 +47,20 @@ def train(
         bool, typer.Option("--allow-partial", help="Start even from what does not fit in full.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 = torch's choice.")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that load images.")] = None,
+    precision: Annotated[PrecisionMode | None, typer.Option(help="On CUDA; unset = mixed.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the resolved config and stop.")] = False,
+    **settings: Any,
 ) -> None:
     """Train StyleGAN2-ADA on a folder or zip of images; the same command with --resume goes on."""
     from .events import check_installed
     from .transfer import load_source
 
-    stated = settings_of(locals())
-    if tensorboard:
+    if settings["tensorboard"]:
         check_installed()
-    stated |= hardware(device, precision)
+    stated = {**hardware(device, precision), **{name: value for name, value in settings.items() if value is not None}}
     check_places(data, outdir)
     before = config_of(outdir) if resume else None
-    images = open_images(data, before, cond=cond, subset=subset, seed=seed)
+    images = open_images(data, before, cond=cond, subset=subset, seed=settings["seed"])
     # A run that goes on has its networks, and need not be told again where they came from.
     source = load_source(init_from, allow_partial=allow_partial) if init_from and before is None else None
     config = config_for(images, source, preset, stated, before)
@@ -108,15 +70,6 @@ def train(
         typer.echo(config.to_json(), nl=False)
     else:
         start(config, outdir, images, source, resume=resume)
-
-
-def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that these options state, by their names in TrainConfig; None = not stated."""
-    named = {SETTINGS.get(name, name): value for name, value in options.items()}
-    known = {field.name for field in fields(TrainConfig)}
-    return {
-        name: value.value if isinstance(value, StrEnum) else value for name, value in named.items() if name in known
-    }
 
 
 def check_places(data: Path, outdir: Path) -> None:

@@ -25,6 +25,7 @@ AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "
 RESOLUTION_LIMIT = 4096
 EMA_RAMPUP = 0.05
 CONFIG_NAME = "train.json"
+OFF: Any = object()     # states that a setting is to be None; None itself states nothing
 ADA_KIMG, ADA_KIMG_TRANSFER = 500.0, 100.0
 
 # What a run may change when it goes on; everything else would make it another run.
@@ -291,7 +292,7 @@ def resolve(
         settings["gamma"] *= GAMMA_FACTOR.get(preset, 1.0)
     if "batch_gpu" in stated and "mbstd_group" not in chosen:
         settings["mbstd_group"] = min(settings["batch_gpu"], 4)
-    config = TrainConfig(resolution=resolution, img_channels=img_channels, label_width=label_width, **settings)
+    config = TrainConfig(resolution=resolution, img_channels=img_channels, label_width=label_width, **_plain(settings))
     config.check_world(processes)
     return config
 
@@ -303,7 +304,7 @@ def going_on(before: TrainConfig, preset: str, stated: Mapping[str, Any]) -> Tra
     """
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-    given = {name: value for name, value in stated.items() if value is not None}
+    given = _plain({name: value for name, value in stated.items() if value is not None})
     row = PRESETS[preset].settings
     from_preset = {name: row[name] for name in row if name not in given and name not in FOLLOWING}
     replace(before, **from_preset).check_continues(before)
@@ -329,6 +330,10 @@ def derived(resolution: int, batch: int, processes: int) -> dict[str, Any]:
         "gamma": 0.0002 * resolution**2 / batch,
         "ema_kimg": batch * 10 / 32,
     }
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if value is OFF else value for name, value in settings.items()}
 
 
 def _following(source: GeneratorConfig | None) -> dict[str, Any]:
