@@ -106,20 +106,25 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
 
 def _decoded(data: bytes, options: DecodeOptions) -> Decoded:
     notes: list[str] = []
+    # In two steps, so that the picture as it was stored is gone from memory before its colours are converted.
+    form, layers, profile = _stored(data, options, notes)
+    return Decoded(image=_flat(layers, profile, options, notes), format=form, notes=tuple(notes))
+
+
+def _stored(data: bytes, options: DecodeOptions, notes: list[str]) -> tuple[str, Layers, bytes | None]:
+    """Format, upright colours and transparency, and the profile of a file that is sound."""
     scans = jpeg_scans(data)
     with _opened(scans.with_open_end(data) if scans else data) as image:
         check_header(image, len(data), options)
         if scans and not scans.several:
             check_scan(data, scans.ends[0])
         noisy = _sums_of(scans.with_noise(data)) if scans and scans.several else None
-        form = image.format or "?"
         image.load()
         if noisy is not None and noisy != _strip_sums(image):
             raise Unusable(Reason.truncated, "its scans end before the picture does")
         notes += [DEEP_NOTE] * is_deep(image, data)
         profile = profile_of(image, data, notes)
-        layers = split(_upright(image, notes), notes)
-    return Decoded(image=_flat(layers, profile, options, notes), format=form, notes=tuple(notes))
+        return image.format or "?", split(_upright(image, notes), notes), profile
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
