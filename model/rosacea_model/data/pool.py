@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Self
 
+from .decode import MAX_PIXELS
 from .errors import Reason, Unusable
 from .worker import Outcome, WorkOptions, serve
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .source import Picture
 
 AHEAD = 4                                # pictures per worker that may be done before their turn
-MAX_SECONDS = 60.0                       # for one picture
+MAX_SECONDS = 60.0                       # for one picture of MAX_PIXELS
 START_SECONDS = 120.0
 
 
@@ -101,7 +102,7 @@ def _in_order(
         busy = {worker.connection: worker for worker in crew if worker.place is not None}
         wait(list(busy), timeout=1.0)
         for worker in busy.values():
-            outcome = _answer(worker)
+            outcome = _answer(worker, _most_seconds(options))
             if outcome is not None:
                 assert worker.place is not None
                 done[worker.place] = outcome
@@ -119,7 +120,12 @@ def _give(worker: Worker, place: int, picture: Picture) -> None:
         worker.connection.send(picture)
 
 
-def _answer(worker: Worker) -> Outcome | None:
+def _most_seconds(options: WorkOptions) -> float:
+    """For one picture; more where larger ones are let in."""
+    return MAX_SECONDS * max(options.decode.max_pixels, MAX_PIXELS) / MAX_PIXELS
+
+
+def _answer(worker: Worker, most_seconds: float) -> Outcome | None:
     """What the worker says, or what its silence means; None while it may still be working."""
     try:
         if worker.connection.poll():
@@ -128,9 +134,9 @@ def _answer(worker: Worker) -> Outcome | None:
     except (EOFError, OSError):
         worker.stop()
         return Unusable(Reason.crashed, f"decoding it ended the process with exit code {worker.process.exitcode}")
-    if time.monotonic() - worker.since > MAX_SECONDS:
+    if time.monotonic() - worker.since > most_seconds:
         worker.stop()
-        return Unusable(Reason.too_slow, f"more than {MAX_SECONDS:.0f} seconds")
+        return Unusable(Reason.too_slow, f"more than {most_seconds:.0f} seconds")
     return None
 
 
