@@ -41,7 +41,7 @@ ONE_EDGE = 4.0                           # levels, that a column of a bar has at
 MAX_GAP = 2                              # columns within a bar that may look unlike it
 
 # Weights of the measures in `evidence`. Above 0 a bar is likelier than not.
-SMOOTH, STEP, WIDTH, ASPECT, BELOW, BIAS = -16.0, 9.0, 15.0, 7.0, -2.8, 3.5
+SMOOTH, STEP, WIDTH, ASPECT, BELOW, BIAS = -16.0, 9.0, 15.0, 7.0, -2.8, 4.0
 
 
 @dataclass(frozen=True)
