@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from rosacea_model import loss
-from rosacea_model.training import checkpoint, observe
+from rosacea_model.training import checkpoint, grids, observe
 from rosacea_model.training.ada import Leak
 from rosacea_model.training.feed import to_unit
 from rosacea_model.training.loop import Run, training_loop
 from rosacea_model.training.observe import Watch
 from rosacea_model.training.records import read_stats
+from rosacea_model.training.report import write_report
 from rosacea_model.training.state import TrainState
 
 from .training_runs import STEP_KIMG, Squares, smoke
@@ -173,3 +176,25 @@ def test_a_checkpoint_is_saved_before_its_snapshot(tmp_path: Path, monkeypatch: 
     training_loop(smoke(2), Run(path=tmp_path, images=Squares()))
 
     assert [[path.name for path in paths] for paths in saved] == [["step-00000002"]]
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (12, 4), (20, 5), (32, 8), (31, 5), (60, 10)])
+def test_a_sheet_has_no_empty_cell(count: int, columns: int, tmp_path: Path) -> None:
+    assert grids.columns_for(count) == columns
+
+    grids.save_sheet(tmp_path / "sheet.png", torch.ones(count, 3, 4, 4), columns)
+
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (4 * columns, 4 * (count // columns))
+        assert np.asarray(sheet).min() == 255
+
+
+def test_the_report_explains_every_curve_and_lays_nothing_over_it(tmp_path: Path) -> None:
+    training_loop(smoke(3, tick_kimg=STEP_KIMG), Run(path=tmp_path, images=Squares()))
+
+    page = write_report(tmp_path).read_text()
+
+    curves = re.findall(r"<figcaption>([^<]*)</figcaption><small>(.*?)</small><svg.*?</svg><p>([^<]*)</p>", page)
+    assert len(curves) == page.count("<svg") == 9
+    assert all(len(told.split()) > 10 and told.endswith(".") for _, _, told in curves)
+    assert "tspan" not in page and "Generated at 0.012 kimg" in page

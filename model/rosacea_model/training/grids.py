@@ -4,10 +4,10 @@ that training uses: seeds mean the same images from the first sheet to the last.
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from ..networks import Generator
@@ -69,14 +70,18 @@ def to_levels(images: Tensor) -> NDArray[np.uint8]:             # [N, C, H, W] i
     return array
 
 
+def columns_for(count: int) -> int:
+    """Columns of a sheet that is about as wide as high, or somewhat wider, and has no empty cell where that can be."""
+    near = [columns for columns in range(1, count + 1) if not count % columns and columns**2 >= count]
+    return near[0] if near and near[0] ** 2 <= 4 * count else max(math.isqrt(count), 1)
+
+
 def save_sheet(path: Path, images: Tensor, columns: int) -> None:
-    """Write images [N, C, H, W] side by side, row by row."""
+    """Write images [N, C, H, W] side by side, row by row; those that would not fill the last row are left out."""
     levels = to_levels(images)
-    count, height, width, channels = levels.shape
-    rows = -(-count // columns)
-    sheet = np.zeros((rows * columns, height, width, channels), np.uint8)
-    sheet[:count] = levels
-    sheet = sheet.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    rows = len(levels) // columns
+    _, height, width, channels = levels.shape
+    sheet = levels[: rows * columns].reshape(rows, columns, height, width, channels).swapaxes(1, 2)
     sheet = sheet.reshape(rows * height, columns * width, channels)
     data = io.BytesIO()
     Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(data, "PNG")

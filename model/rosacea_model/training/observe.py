@@ -119,7 +119,7 @@ class Watch:
             self.events = Events(self.run, int(state.nimg))
         _keep_stats_until(self.run / STATS_NAME, int(state.nimg))
         shown = to_unit(self.reals[: self.config.grid_images])
-        grids.save_sheet(self.run / "grids" / "reals.png", shown, self._columns)
+        grids.save_sheet(self.run / "grids" / "reals.png", shown, grids.columns_for(len(shown)))
         if not state.nimg:
             self.untrained = copy.deepcopy(state.G_ema)
             self.untrained_p = state.p
@@ -230,7 +230,7 @@ class Watch:
         """The same seeds as ever, and what truncation does to the first of them."""
         stem = f"{nimg / 1000:010.3f}"
         fakes = grids.draw(generator, range(self.config.grid_images), self.labels, heed=self._heed)
-        grids.save_sheet(self.run / "grids" / f"fakes-{stem}.png", fakes, self._columns)
+        grids.save_sheet(self.run / "grids" / f"fakes-{stem}.png", fakes, grids.columns_for(len(fakes)))
         truncated = grids.draw_truncations(generator, TRUNCATION_ROWS, self.labels, self._heed)
         grids.save_sheet(self.run / "grids" / f"truncation-{stem}.png", truncated, len(grids.PSIS))
 
@@ -271,10 +271,6 @@ class Watch:
             file.write(json.dumps(rounded, allow_nan=False) + "\n")
         if self.events is not None:
             self.events.write(record)
-
-    @property
-    def _columns(self) -> int:
-        return max(math.isqrt(self.config.grid_images), 1)
 
     def _prune(self) -> None:
         folder = self.run / "snapshots"

@@ -17,16 +17,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WIDTH, HEIGHT, MARGIN = 420, 180, 34
-CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Losses", ("G/loss", "D/loss")),
-    ("Mean sign of the discriminator's output", ("signs/real", "signs/fake")),
-    ("Augmentation probability", ("p",)),
-    ("R1 penalty", ("r1_penalty",)),
-    ("Path length", ("path_length", "pl_mean")),
-    ("Distance to the reals (sliced Wasserstein, pyramid patches)", ("distance",)),
-    ("Distance to the layout of the reals (Frechet, coarse pixels)", ("layout",)),
-    ("Spread of fakes over that of reals", ("leak_orientation", "leak_color")),
-    ("Images a second", ("img_per_s",)),
+# Title, curves, and what a good run looks like.
+CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("Losses", ("G/loss", "D/loss"),
+     "What each network minimises. They pull against each other: neither has to fall, and a generator's loss that only "
+     "rises says that the discriminator wins."),
+    ("Mean sign of the discriminator's output", ("signs/real", "signs/fake"),
+     "How often it takes images for real (1) or not (-1). Where reals stay near 1 it knows them by heart; augmentation "
+     "steers them to its target."),
+    ("Augmentation probability", ("p",),
+     "How often images are altered before the discriminator sees them. It rises while that one overfits; at its "
+     "upper bound the data is too small for the run."),
+    ("R1 penalty", ("r1_penalty",),
+     "The squared gradient of the discriminator at real images. It should stay small and even; jumps come before a "
+     "collapse."),
+    ("Path length", ("path_length", "pl_mean"),
+     "How far images move when latents do, and its running mean. It should settle: then latents change images evenly."),
+    ("Distance to the reals (sliced Wasserstein, pyramid patches)", ("distance",),
+     "How unlike the reals colours and texture of the images are, 0 being alike. It ranks the snapshots of this run; "
+     "the lowest is the best snapshot."),
+    ("Distance to the layout of the reals (Frechet, coarse pixels)", ("layout",),
+     "How differently whole images are laid out: 0 is alike, 1 as far as flat images of the mean colour."),
+    ("Spread of fakes over that of reals", ("leak_orientation", "leak_color"),
+     "How much images vary in orientation and colour, in units of the reals. Far above 1 augmentation leaks into them; "
+     "far below 1 they are all alike."),
+    ("Images a second", ("img_per_s",),
+     "Real images shown in a second, with everything in between. Dips are sheets and snapshots."),
 )
 COLORS = ("#0b6e99", "#c2410c")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c1917}
@@ -34,7 +50,8 @@ h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(420px,1fr));gap:1rem}figure{margin:0}
 figcaption{font-weight:600;font-size:.9rem}table{border-collapse:collapse;font-size:.85rem}
 td{padding:.1rem .8rem .1rem 0;vertical-align:top}img{max-width:100%;image-rendering:auto}
-.sheets{display:grid;grid-template-columns:1fr 1fr;gap:1rem}svg text{font-size:10px;fill:#57534e}"""
+.sheets{display:flex;flex-wrap:wrap;gap:1rem}.sheets figure{flex:1 1 24rem}
+p{margin:.2rem 0;font-size:.8rem}svg text{font-size:10px;fill:#57534e}"""
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -58,7 +75,7 @@ def _page(run: Path, config: Mapping[str, Any], records: Sequence[Mapping[str, f
         "peak memory": f"{last.get('memory_gb', 0):.2f} GB, {last.get('gpu_memory_gb', 0):.2f} GB on the GPU",
         **_best(run),
     }
-    charts = "".join(_chart(title, names, records) for title, names in CHARTS)
+    charts = "".join(_chart(title, names, told, records) for title, names, told in CHARTS)
     name = html.escape(run.resolve().name)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Run {name}</title><style>{STYLE}</style>"
@@ -85,7 +102,7 @@ def _best(run: Path) -> dict[str, str]:
     return {"best snapshot": f"{best['snapshot']} ({best['measure']}: {best['distance']:.4g})"}
 
 
-def _chart(title: str, names: Sequence[str], records: Sequence[Mapping[str, float]]) -> str:
+def _chart(title: str, names: Sequence[str], told: str, records: Sequence[Mapping[str, float]]) -> str:
     curves = {
         name: [(record["kimg"], record[name]) for record in records if math.isfinite(record.get(name, math.nan))]
         for name in names
@@ -103,16 +120,15 @@ def _chart(title: str, names: Sequence[str], records: Sequence[Mapping[str, floa
     for number, (name, curve) in enumerate(curves.items()):
         path = " ".join(place(x, y) for x, y in curve)
         lines += f'<polyline points="{path}" fill=none stroke="{COLORS[number]}" stroke-width=1.5 />'
-        legend += f'<tspan fill="{COLORS[number]}"> {html.escape(name)}</tspan>'
+        legend += f'<span style="color:{COLORS[number]}">&#9644; {html.escape(name)}</span> '
     axes = (
         f'<path d="M{MARGIN} {MARGIN / 2}V{HEIGHT - MARGIN / 2}H{WIDTH - MARGIN}" fill=none stroke="#a8a29e" />'
         f'<text x=0 y={MARGIN / 2 + 4}>{high:.3g}</text><text x=0 y={HEIGHT - MARGIN / 2}>{low:.3g}</text>'
         f'<text x={MARGIN} y={HEIGHT - 4}>{left:g}</text>'
         f'<text x={WIDTH - MARGIN} y={HEIGHT - 4} text-anchor=end>{right:g} kimg</text>'
-        f'<text x={MARGIN + 6} y={MARGIN / 2}>{legend}</text>'
     )
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role=img aria-label="{html.escape(title)}">{axes}{lines}</svg>'
-    return f"<figure><figcaption>{html.escape(title)}</figcaption>{svg}</figure>"
+    return f"<figure><figcaption>{html.escape(title)}</figcaption><small>{legend}</small>{svg}<p>{told}</p></figure>"
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -127,11 +143,20 @@ def _sheets(run: Path) -> str:
         found = sorted(folder.glob(f"{kind}-*.png"))
         chosen += found[:1] + found[-1:] if len(found) > 1 and kind == "fakes" else found[-1:]
     return "".join(
-        f"<figure><figcaption>{html.escape(path.stem)}</figcaption>"
+        f"<figure><figcaption>{html.escape(_caption(path.stem))}</figcaption>"
         f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{_base64(path)}">'
         "</figure>"
         for path in chosen
     )
+
+
+def _caption(stem: str) -> str:
+    """Such as `Generated at 12 kimg` for `fakes-000012.000`."""
+    kind, _, kimg = stem.partition("-")
+    if not kimg:
+        return "Real images"
+    when = f"at {float(kimg):g} kimg" if kimg.replace(".", "", 1).isdigit() else kimg
+    return f"Generated {when}" if kind == "fakes" else f"The first seeds {when}, truncation psi from 0 to 1"
 
 
 def _base64(path: Path) -> str:
