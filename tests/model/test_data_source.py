@@ -32,13 +32,13 @@ from rosacea_model.data.errors import DataRejected
 from rosacea_model.data.source import open_source
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
-before, start = peak(), time.monotonic()
+before, start = peak(), time.process_time()
 try:
     open_source(Path(sys.argv[1]))
     told = "accepted"
 except DataRejected as error:
     told = str(error)
-print(time.monotonic() - start, (peak() - before) / 1024, told, sep="\\n")
+print(time.process_time() - start, (peak() - before) / 1024, told, sep="\\n")
 """
 
 
