@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ModelRejected
-from .legacy.formats import is_checkpoint
+from .legacy.formats import is_archive, is_checkpoint
 from .modelfile import MANIFEST_NAME, WEIGHTS_NAME
 from .training.records import read_best
 
@@ -22,7 +22,7 @@ SNAPSHOTS = "snapshots"
 @contextmanager
 def model_behind(path: Path) -> Iterator[tuple[Path, str]]:
     """The model for a path, and what was taken for it ("" for a model); an imported one lasts as long as this."""
-    if is_run(path) or not is_checkpoint(path):
+    if is_run(path) or not _is_foreign(path):
         yield take_model(path, path)        # nothing is imported
         return
     with tempfile.TemporaryDirectory(prefix="rosacea-import-") as scratch:
@@ -33,9 +33,15 @@ def take_model(path: Path, scratch: Path) -> tuple[Path, str]:
     """The model for a path, and what was taken for it ("" for a model). A checkpoint is imported into `scratch`."""
     if is_run(path):
         return best_snapshot(path)
-    if is_checkpoint(path):
+    if _is_foreign(path):
         return _imported(path, scratch)
     return path, ""
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is for the reader of checkpoints, which also says what it is if it is none."""
+    ours = path.name == WEIGHTS_NAME or path.with_name(MANIFEST_NAME).exists() or is_archive(path)
+    return is_checkpoint(path) or (path.is_file() and not ours)
 
 
 def is_run(path: Path) -> bool:

@@ -67,6 +67,16 @@ def test_a_run_without_a_snapshot_says_so(tmp_path: Path) -> None:
         pass
 
 
+def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path: Path) -> None:
+    page = tmp_path / "snapshot.pkl"
+    page.write_bytes(b"<!doctype html><html>")
+
+    with pytest.raises(ModelRejected, match="a web page"), model_behind(page):
+        pass
+    with pytest.raises(ModelRejected, match="a web page"):
+        Shelf(tmp_path / "shelf").take([page])
+
+
 def test_a_checkpoint_can_be_looked_at_and_served_as_it_is(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(Generator(CONFIG).state_dict(), buffer)

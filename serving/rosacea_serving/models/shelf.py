@@ -63,7 +63,7 @@ class Shelf:
             shutil.rmtree(folder, ignore_errors=True)
             raise ModelRejected(str(error).replace(str(folder), str(path))) from error
         except ValueError:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         if kept := self._kept.get((file.name, file.digest)):
             file = _retold(kept, file)
