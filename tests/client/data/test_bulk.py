@@ -7,6 +7,7 @@ import gc
 import hashlib
 import importlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -123,8 +124,25 @@ def test_a_folder_of_images_has_the_metadata_that_imagefolder_reads(address: str
     for shard in range(3):
         folder = tmp_path / f"shard-{shard:06d}"
         lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
-        assert {line["file_name"] for line in lines} == {path.name for path in folder.glob("*.png")}
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
+        assert {line["file_name"] for line in lines} == found
         assert [line["label"] for line in lines] == [label(line["index"]) for line in lines]
+        # As torchvision's ImageFolder has it: the label is the place of the folder among the sorted ones.
+        folders = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        places = [folders.index(line["file_name"].partition("/")[0]) for line in lines]
+        assert places == [line["label"] for line in lines]
+
+
+@pytest.mark.parametrize("form", ["webdataset", "imagefolder", "parquet"])
+def test_the_card_says_which_files_are_the_data_set(address: str, tmp_path: Path, form: Any) -> None:
+    written(address, tmp_path, spec_of(form))
+
+    (pattern,) = re.findall(r'^    path: "(.*)"$', (tmp_path / "README.md").read_text(), re.MULTILINE)
+    pattern = pattern.replace("/**", "/**/*")       # pathlib's ** is of folders alone, readers' of files too
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.glob(pattern) if path.is_file()}
+    others = {"README.md", "dataset.json", "manifest.json"} | {path.name for path in tmp_path.glob("shard-*.jsonl")}
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == files - others
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from rosacea_client.data.bulk import DatasetSpec
 
-CONFIG = 'configs:\n- config_name: default\n  data_files: "shard-*.parquet"\n'
+# Which files are the data set: beside them lie lists and manifests, which readers of folders would take for data.
+CONFIG = 'configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: "{files}"\n'
+FILES = {"parquet": "shard-*.parquet", "webdataset": "shard-*.tar", "imagefolder": "shard-*/**"}
 TAGS = ["synthetic", "dermatology", "rosacea"]
 SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
 
@@ -21,7 +23,7 @@ def data_card(spec: DatasetSpec, complete: Sequence[dict[str, Any]], class_names
     images, size = sum(told["count"] for told in complete), sum(told["bytes"] for told in complete)
     settings = {name: value for name, value in asdict(spec.look).items() if value is not None}
     category = next((name for most, name in SIZES if spec.count < most), "n>10M")
-    data_files = CONFIG if spec.form == "parquet" else ""
+    data_files = CONFIG.format(files=FILES[spec.form]) if spec.form in FILES else ""
     return f"""---
 pretty_name: Synthetic faces with rosacea
 tags: {json.dumps(TAGS)}

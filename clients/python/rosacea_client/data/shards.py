@@ -1,7 +1,8 @@
 """One shard of a data set on the disk, in each of the forms: written beside, checked, renamed.
 
     webdataset     shard-000003.tar: KEY.png, KEY.json (the request), KEY.cls (the class)
-    imagefolder    shard-000003/: images, and metadata.jsonl as Hugging Face's imagefolder reads it
+    imagefolder    shard-000003/: images in a folder for each class, as torchvision's ImageFolder reads them, and
+                   metadata.jsonl as Hugging Face's imagefolder does
     parquet        shard-000003.parquet: image {bytes, path}, label, seed, index, request; features for Hugging Face
     stylegan-zip   shard-000003.zip: 00000/img00000000.png and dataset.json, which StyleGAN tools and our trainer read
 
@@ -84,15 +85,19 @@ class TarWriter:
 
 
 class FolderWriter:
-    """Images and metadata.jsonl in a folder."""
+    """Images and metadata.jsonl in a folder; those of a class in a folder of theirs, in the order of their numbers."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, classes: int) -> None:
         path.mkdir()
         self._folder = path
+        self._width = len(str(max(classes - 1, 0)))
+        for each in range(classes):     # empty ones too: readers number the folders that there are
+            (path / f"{each:0{self._width}}").mkdir()
         self._metadata = (path / "metadata.jsonl").open("x", encoding="utf-8")
 
     def add(self, entry: Entry) -> None:
-        name = entry.key + entry.face.suffix
+        name, of_class = entry.key + entry.face.suffix, entry.sample.class_index
+        name = name if of_class is None else f"{of_class:0{self._width}}/{name}"
         (self._folder / name).write_bytes(entry.face.image)
         label = {} if entry.sample.class_index is None else {"label": entry.sample.class_index}
         line = {"file_name": name, **label, "seed": entry.sample.seed, "index": entry.sample.index}
@@ -190,7 +195,7 @@ def open_writer(form: Form, path: Path, classes: int) -> Writer:
     if form == "parquet":
         return ParquetWriter(path, classes)
     writers: dict[str, Callable[[Path], Writer]] = {
-        "webdataset": TarWriter, "imagefolder": FolderWriter, "stylegan-zip": ZipWriter,
+        "webdataset": TarWriter, "imagefolder": lambda path: FolderWriter(path, classes), "stylegan-zip": ZipWriter,
     }  # fmt: skip
     return writers[form](path)
 
@@ -198,7 +203,7 @@ def open_writer(form: Form, path: Path, classes: int) -> Writer:
 def digest_of(path: Path) -> str | None:
     """SHA-256 of a shard; of a folder, that of its files' names and digests. None where nothing is there."""
     if path.is_dir():
-        lines = [f"{digest_of(file)}  {file.name}\n" for file in sorted(path.iterdir())]
+        lines = [f"{digest_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files_of(path)]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     try:
         with path.open("rb") as file:
@@ -209,7 +214,7 @@ def digest_of(path: Path) -> str | None:
 
 def files_of(path: Path) -> Iterator[Path]:
     """The files of a shard."""
-    yield from sorted(path.iterdir()) if path.is_dir() else [path]
+    yield from sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
 
 
 def remove(path: Path) -> None:
