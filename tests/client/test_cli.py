@@ -339,3 +339,17 @@ def test_mixes_and_label_vectors_travel(rosacea: Any, address: str, service: Fak
     assert list(spec.label.vector.values) == [0, 0.5]
     code, _, stderr = rosacea("generate", "--seeds", 1, "--style-mix", "9", "--address", address)
     assert code == 2 and "--style-mix must be SEED:FIRST-END, such as 7:0-4" in stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("rosacea gen", ["generate"]), ("rosacea generate --trunc", ["--truncation-psi", "--truncation-cutoff"])],
+)
+def test_a_shell_completes_commands_and_their_options(
+    rosacea: Any, monkeypatch: pytest.MonkeyPatch, typed: str, completed: list[str]
+) -> None:
+    monkeypatch.setenv("_ROSACEA_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
+
+    assert rosacea() == (0, "".join(f"{each}\n" for each in completed), "")

@@ -51,9 +51,9 @@ def build(entry_points: Iterable[EntryPoint] | None = None) -> Commands:
     """The command, with a sub-command for every entry point."""
     if entry_points is None:
         entry_points = importlib.metadata.entry_points(group=GROUP)
-    app = typer.Typer(cls=Commands, add_completion=False, no_args_is_help=True)
+    app = typer.Typer(cls=Commands, no_args_is_help=True)
     app.callback()(rosacea)
-    group = literal(get_group(app))
+    group = literal(get_command(app))
     assert isinstance(group, Commands), group
     for entry_point in sorted(entry_points, key=lambda entry_point: entry_point.name):
         group.add_command(LazyCommand(entry_point))
