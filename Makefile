@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SUITES := model serving clients tests
+SUITES := model serving clients protos/contract tests
 TORCH := 2.13.0
 BUF := npx --yes @bufbuild/buf@1.75.0
 MINUTES ?= 30

@@ -12,7 +12,10 @@ from packaging.requirements import Requirement
 
 from .conftest import ROOT
 
-OURS = ("clients/python/rosacea_client", "protos/gen/rosacea", "model/rosacea_model", "serving/rosacea_serving")
+OURS = (
+    "clients/python/rosacea_client", "protos/contract/rosacea_contract", "protos/gen/rosacea", "model/rosacea_model",
+    "serving/rosacea_serving",
+)  # fmt: skip
 
 
 def base_install(folder: Path) -> tuple[list[str], dict[str, str]]:

@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command, get_group
 
 from rosacea_client import cli
-from rosacea_model.cli import _print_table, _working
+from rosacea_model.commands.model import _print_table, _working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from rosacea_client.cli import build
-from rosacea_client.proxies import EXCEPTIONS, VARIABLES
+from rosacea_client.rpc.proxies import EXCEPTIONS, VARIABLES
 from rosacea_serving.access.identity import Cause
 from rosacea_serving.settings import Settings
 

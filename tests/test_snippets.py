@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from PIL import Image
 
-from rosacea_model import weights
+from rosacea_model.files import weights
 from rosacea_model.fresh import fresh_model
 
 from .base_install import base_install
@@ -42,8 +42,8 @@ channel = grpc.insecure_channel(DEFAULT_ADDRESS)
 client = FaceClient()
 """
 GIVEN_OF = {
-    "client.py": "from rosacea_client.tracing import Tracing",
-    "tracing.py": "from rosacea_client.tracing import *",
+    "client.py": "from rosacea_client.rpc.tracing import Tracing",
+    "tracing.py": "from rosacea_client.rpc.tracing import *",
     "inspection.py": "client.generate(7, class_index=1)[0].save('face.png')",
     "replay.py": "client.generate(7, class_index=1)[0].save('face.png')",
     "spec.py": """

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
 
-from rosacea_client.chart import Panel, chart
+from rosacea_client.commands.chart import Panel, chart
 from rosacea_client.data import Labels, Plan
 from rosacea_client.data.torch import FaceDataset
 from rosacea_model.phantom import render, sample_phantom

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ModelRejected
-from .legacy.formats import is_archive, is_checkpoint
-from .modelfile import MANIFEST_NAME, WEIGHTS_NAME
-from .training.records import read_best
+from .files.modelfile import MANIFEST_NAME, WEIGHTS_NAME
+from .importers.formats import is_archive, is_checkpoint
+from .training.reporting.records import read_best
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def best_snapshot(run: Path) -> tuple[Path, str]:
 
 
 def _imported(path: Path, scratch: Path) -> tuple[Path, str]:
-    from .legacy.importer import import_checkpoint
+    from .importers.importer import import_checkpoint
 
     report = import_checkpoint(path, scratch, model_name(path.stem))
     return scratch, "; ".join([f"{path} is a {report.kind}, imported for now", *report.notes])

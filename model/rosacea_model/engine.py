@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .errors import OutputNotFinite, RenderError
 from .model import Model, load
-from .networks import truncate
+from .networks.generator import truncate
 from .sample import Sample, latents, noise_images
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from . import weights
 from .config import GeneratorConfig
-from .networks import Generator
+from .files import weights
+from .networks.generator import Generator
 from .sample import check_seed, latents
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from .modelfile import ModelFile
-    from .networks import MappingNetwork
+    from .files.modelfile import ModelFile
+    from .networks.generator import MappingNetwork
 
 UNTRAINED = "untrained: drawn from a fixed seed"
 AVERAGE_OVER = 1000              # latents that w_avg is the mean of

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .behind import best_snapshot, is_run
-from .modelfile import ModelFile, verify
+from .files.modelfile import ModelFile, verify
 from .sample import Sample, one_hot
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import weights
 from .classes import class_number
 from .errors import ModelRejected
-from .modelfile import ModelFile, verify
-from .networks import Generator, NoiseMode, truncate
+from .files import weights
+from .files.modelfile import ModelFile, verify
+from .networks.generator import Generator, NoiseMode, truncate
 from .sample import label_rule, one_hot
 
 if TYPE_CHECKING:

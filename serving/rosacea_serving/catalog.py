@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rosacea_client.reasons import Reason, Violation
-from rosacea_client.resolved import ModelLimits
+from rosacea_contract.reasons import Reason, Violation
+from rosacea_contract.resolved import ModelLimits
 
 from .errors import ModelNotFound
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rosacea_model.config import GeneratorConfig
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
 NAME = re.compile(r"models/(?P<name>[^/@]+)(?:(?:/revisions/|@)(?P<revision>[^/@]+))?")
 SHORTEST_DIGEST_PREFIX = 8

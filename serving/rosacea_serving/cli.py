@@ -18,7 +18,7 @@ from .settings import CONFIG_VARIABLE, Settings, changed, unknown_variables
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
 CONFIG_HELP = "A TOML file of settings."
 CHECK_HELP = "Check settings and models, print what would be in force, and start nothing."

@@ -7,9 +7,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from rosacea_client import FaceClient
-from rosacea_client.grid import contact_sheet, save_sheet
+from rosacea_client.commands.grid import contact_sheet, save_sheet
 from rosacea_model.demo import SEVERITIES, folder
-from rosacea_model.modelfile import verify
+from rosacea_model.files.modelfile import verify
 
 from .gateway import Gateway, devices_of
 from .settings import Settings
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rosacea_client import Face
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
 SEEDS = range(4)
 TILE = 128                  # pixels: faces of 64 are hard to see

@@ -19,8 +19,8 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from rosacea_client.errors import InvalidSpec
-from rosacea_client.reasons import DOMAIN, Quota, Reason
+from rosacea_contract.errors import InvalidSpec
+from rosacea_contract.reasons import DOMAIN, Quota, Reason
 
 from .observe.record import current_call
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from rosacea_client.reasons import Violation
+    from rosacea_contract.reasons import Violation
 
 
 class ServiceError(Exception):

@@ -23,7 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from rosacea_client.address import DEFAULT_ADDRESS, is_loopback
+from rosacea_client.rpc.address import DEFAULT_ADDRESS, is_loopback
 
 from .torchserve.devices import Device
 

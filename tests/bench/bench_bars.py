@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from rosacea_model.data.bars import find_bar
+from rosacea_model.data.screening.bars import find_bar
 from tests.model.data_faces import barred, phantom
 
 COUNT = 1000

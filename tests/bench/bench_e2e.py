@@ -26,8 +26,8 @@ from rosacea_serving.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rosacea_client.spec import ImageFormat
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_contract.spec import ImageFormat
+    from rosacea_model.files.modelfile import ModelFile
 
 ROUNDS = 5
 IMAGES = 32

@@ -43,8 +43,8 @@ from rosacea_serving.worker.segments import SegmentPool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rosacea_client.spec import ImageFormat
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_contract.spec import ImageFormat
+    from rosacea_model.files.modelfile import ModelFile
     from rosacea_serving.torchserve.options import TorchServeOptions
 
 LONE = 40                   # calls a round, one after the other

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rosacea_model.data.faces import FaceFinder
-from rosacea_model.data.people import people
+from rosacea_model.data.screening.faces import FaceFinder
+from rosacea_model.data.screening.people import people
 from tests.model.test_data_people import portrait
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pathlib import Path
 import grpc
 
 from rosacea.v1 import faces_pb2_grpc
-from rosacea_model.modelfile import ModelFile
+from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings
 

@@ -15,9 +15,9 @@ from unittest.mock import patch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rosacea_model import ops
-from rosacea_model.augment import geometry, pipe
-from rosacea_model.discriminator import Conv
+from rosacea_model.networks import ops
+from rosacea_model.networks.discriminator import Conv
+from rosacea_model.training.augment import geometry, pipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 
 from rosacea_model.data.dataset import FaceDataset
-from rosacea_model.training import grids
 from rosacea_model.training.feed import to_unit
-from rosacea_model.training.records import read_stats
+from rosacea_model.training.reporting import grids
+from rosacea_model.training.reporting.records import read_stats
 
 ROSACEA = Path(sys.executable).with_name("rosacea")
 KIMG = 10.0

@@ -17,7 +17,7 @@ from PIL import Image
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1 import faces_pb2_grpc
-from rosacea_client.spec import FaceSpec, LatentSpec
+from rosacea_contract.spec import FaceSpec, LatentSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from rosacea_client import DEFAULT_ADDRESS, FaceClient, Tls, Unavailable
-from rosacea_client.environment import stated
+from rosacea_client.rpc.environment import stated
 
 from ..serving.credentials import Authority, add_key
 from ..serving.hosted import SETTINGS, hosted

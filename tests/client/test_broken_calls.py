@@ -16,8 +16,8 @@ from google.rpc import error_details_pb2
 
 from rosacea_client import FaceClient, InvalidRequest, ServerError, Unavailable
 from rosacea_client.errors import Denied, FaceError, IntegrityError
-from rosacea_client.reasons import DOMAIN
-from rosacea_client.transport import transport_error
+from rosacea_client.rpc.transport import transport_error
+from rosacea_contract.reasons import DOMAIN
 
 from ..conftest import ROOT
 from ..integration.service import free_port

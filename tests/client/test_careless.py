@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rosacea_client.face import Face
+    from rosacea_client.results.face import Face
 
 NOBODY = "127.0.0.1:9"      # the discard port, where nothing listens
 

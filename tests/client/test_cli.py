@@ -15,10 +15,10 @@ import typer
 from google.rpc import error_details_pb2
 
 from rosacea_client import cli
-from rosacea_client.commands import save_faces
-from rosacea_client.face import Face
-from rosacea_client.reasons import DOMAIN
+from rosacea_client.commands.faces import save_faces
+from rosacea_client.results.face import Face
 from rosacea_client.seeds import parse_seeds
+from rosacea_contract.reasons import DOMAIN
 
 from .fakes import MODEL, ROWS, WIDTH, FakeFaces, draw, failure, provenance
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLIENT = {
-    "generate": "rosacea_client.commands:generate",
-    "map": "rosacea_client.commands:map_latents",
-    "models": "rosacea_client.commands:models",
-    "inspect": "rosacea_client.commands:inspect",
+    "generate": "rosacea_client.commands.faces:generate",
+    "map": "rosacea_client.commands.faces:map_latents",
+    "models": "rosacea_client.commands.faces:models",
+    "inspect": "rosacea_client.commands.faces:inspect",
 }
 
 
@@ -246,7 +246,7 @@ def test_the_version_is_one_line(rosacea: Any) -> None:
     [
         "import rosacea_client",
         "from rosacea_client import *",
-        "import rosacea_client.spec",
+        "import rosacea_contract.spec",
         "from rosacea_client import cli; cli.build().main(['--help'], standalone_mode=False)",
     ],
 )
@@ -278,7 +278,7 @@ def test_ctrl_c_ends_a_hanging_call_quietly(tmp_path: Path) -> None:
         "from importlib.metadata import EntryPoint\n"
         "from rosacea_client.cli import main\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"        # a shell's background job ignores it
-        "main([EntryPoint('generate', 'rosacea_client.commands:generate', 'rosacea.commands')])\n"
+        "main([EntryPoint('generate', 'rosacea_client.commands.faces:generate', 'rosacea.commands')])\n"
     )
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"

@@ -329,7 +329,7 @@ def test_a_sheet_of_nothing_is_refused() -> None:
 
 
 def test_a_saved_sheet_says_that_it_is_synthetic(tmp_path: Path) -> None:
-    from rosacea_client.grid import save_sheet
+    from rosacea_client.commands.grid import save_sheet
 
     save_sheet(contact_sheet([face()]), tmp_path / "grid.png")
 

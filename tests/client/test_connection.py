@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 
-from rosacea_client import Denied, FaceClient, Tls, cli, commands
-from rosacea_client.address import stays_here
-from rosacea_client.connection import ApiKey
+from rosacea_client import Denied, FaceClient, Tls, cli
+from rosacea_client.commands import faces as commands
+from rosacea_client.rpc.address import stays_here
+from rosacea_client.rpc.connection import ApiKey
 
 from ..serving.credentials import Authority, add_key
 from ..serving.hosted import SETTINGS, Hosted, hosted

@@ -13,7 +13,7 @@ from rosacea_client.data.feed import Feed
 from rosacea_client.data.plan import Sample
 from rosacea_client.data.request import Look
 from rosacea_client.data.service import Service
-from rosacea_client.link import Connection
+from rosacea_client.rpc.link import Connection
 
 from ..faults.proxy import Proxy, ThreadedProxy, proxied
 from .fakes import MODEL, FakeFaces

@@ -6,7 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from rosacea_client import FaceClient, errors
-from rosacea_client.reasons import DOMAIN, Quota, Reason, Violation, show
+from rosacea_contract.reasons import DOMAIN, Quota, Reason, Violation, show
 
 from .fakes import FakeFaces, failure
 

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from rosacea_client.health import ask
+from rosacea_client.commands.health import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rosacea_client.marks import KEYWORD, marked
+from rosacea_contract.marks import KEYWORD, marked
 
 from .images import FORMATS, MARK, coded, png_with
 from .test_cli import rosacea as rosacea  # a fixture

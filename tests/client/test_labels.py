@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rosacea_client import FaceClient, InvalidSpec
-from rosacea_client.commands import _classes
+from rosacea_client.commands.faces import _classes
 from rosacea_client.data.card import data_card
 from rosacea_client.data.commands import named_class
 from rosacea_client.labels import class_number, number_or_name
-from rosacea_client.reasons import Reason
-from rosacea_client.resolved import ModelLimits, label_required
+from rosacea_contract.reasons import Reason
+from rosacea_contract.resolved import ModelLimits, label_required
 
 from .both import KINDS, Either
 from .data.test_bulk import spec_of

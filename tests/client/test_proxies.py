@@ -13,9 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from rosacea_client import FaceClient, Unavailable
-from rosacea_client.channels import channel_options
-from rosacea_client.health import health
-from rosacea_client.proxies import EXCEPTIONS, VARIABLES, goes_direct, proxy_of
+from rosacea_client.commands.health import health
+from rosacea_client.rpc.channels import channel_options
+from rosacea_client.rpc.proxies import EXCEPTIONS, VARIABLES, goes_direct, proxy_of
 
 from .both import KINDS, Either
 from .fakes import FakeFaces, serving

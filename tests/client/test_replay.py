@@ -9,10 +9,11 @@ import pytest
 import typer
 
 from rosacea.v1 import faces_pb2 as pb
-from rosacea_client import FaceClient, Mark, commands, replay_image
-from rosacea_client.containers import without_signature
-from rosacea_client.marks import marked
-from rosacea_client.replay import CannotReplay, spec_of
+from rosacea_client import FaceClient, Mark, replay_image
+from rosacea_client.commands import faces as commands
+from rosacea_client.commands.replay import CannotReplay, spec_of
+from rosacea_contract.containers import without_signature
+from rosacea_contract.marks import marked
 
 from .fakes import FakeFaces, draw
 from .images import MARK, coded

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rosacea_client.resolved import FaceItem, ModelLimits
-from rosacea_client.spec import FaceSpec, InvalidSpec, StyleMix
+from rosacea_contract.resolved import FaceItem, ModelLimits, resolve
+from rosacea_contract.spec import FaceSpec, InvalidSpec, StyleMix
 
 MIXES = [StyleMix(seed=1, end_row=7)]
 LIMITS = ModelLimits(name="models/tiny", z_dim=4, w_dim=3, num_ws=6, label_dim=0, max_images=10)
 
 
 def test_seeds_become_faces_with_every_default_filled_in() -> None:
-    faces = FaceSpec(seeds=[7, 7, 2]).resolve(LIMITS)
+    faces = resolve(FaceSpec(seeds=[7, 7, 2]), LIMITS)
 
     assert len(faces) == 3
     assert faces.item(2) == FaceItem(index=2, seed=2)
@@ -22,7 +22,7 @@ def test_seeds_become_faces_with_every_default_filled_in() -> None:
 
 
 def test_a_range_of_four_billion_seeds_is_never_written_out() -> None:
-    faces = FaceSpec(seed_range={"start": 0, "count": 2**32}).resolve(replace(LIMITS, max_images=2**32))
+    faces = resolve(FaceSpec(seed_range={"start": 0, "count": 2**32}), replace(LIMITS, max_images=2**32))
 
     assert len(faces) == 2**32
     assert faces.item(2**32 - 1).seed == 2**32 - 1
@@ -33,7 +33,7 @@ def test_a_range_of_four_billion_seeds_is_never_written_out() -> None:
 def test_latents_are_cut_into_faces(source: str, shape: tuple[int, ...]) -> None:
     latents = np.random.RandomState(0).randn(5, *shape).astype(np.float32)
 
-    faces = FaceSpec(**{source: latents}).resolve(LIMITS)
+    faces = resolve(FaceSpec(**{source: latents}), LIMITS)
 
     assert len(faces) == 5
     np.testing.assert_array_equal(getattr(faces.item(3), source), latents[3])
@@ -47,7 +47,7 @@ def test_settings_reach_every_face() -> None:
         class_index=1, style_mixes=[mix], format="jpeg",
     )    # fmt: skip
 
-    face = spec.resolve(replace(LIMITS, label_dim=5)).item(1)
+    face = resolve(spec, replace(LIMITS, label_dim=5)).item(1)
 
     assert face.label is not None
     assert face.label.tolist() == [0, 1, 0, 0, 0]
@@ -76,7 +76,7 @@ def test_what_does_not_fit_the_model_names_its_field_and_reason(
     fields: dict[str, Any], limits: dict[str, int], field: str, reason: str
 ) -> None:
     with pytest.raises(InvalidSpec) as caught:
-        FaceSpec(**fields).resolve(replace(LIMITS, **limits))    # type: ignore[arg-type]  # by name
+        resolve(FaceSpec(**fields), replace(LIMITS, **limits))    # type: ignore[arg-type]  # by name
 
     assert [(violation.field, violation.reason) for violation in caught.value.violations] == [(field, reason)]
 
@@ -84,19 +84,19 @@ def test_what_does_not_fit_the_model_names_its_field_and_reason(
 def test_a_model_with_classes_names_them_where_none_is_asked_for() -> None:
     limits = replace(LIMITS, label_dim=5)
     with pytest.raises(InvalidSpec, match="models/tiny is conditional: class_index must be one of 0 to 4"):
-        FaceSpec(seeds=[1]).resolve(limits)
+        resolve(FaceSpec(seeds=[1]), limits)
 
-    assert len(FaceSpec(seeds=[1], label_vector=[0] * 5).resolve(limits)) == 1, "zeros may be asked for"
-    assert len(FaceSpec(w=np.zeros(3)).resolve(limits)) == 1, "the label is in w"
+    assert len(resolve(FaceSpec(seeds=[1], label_vector=[0] * 5), limits)) == 1, "zeros may be asked for"
+    assert len(resolve(FaceSpec(w=np.zeros(3)), limits)) == 1, "the label is in w"
 
 
 def test_a_wrong_length_tells_the_expected_and_the_actual_one() -> None:
     with pytest.raises(InvalidSpec, match="z must hold a multiple of 4 numbers") as caught:
-        FaceSpec(z=np.zeros(7)).resolve(LIMITS)
+        resolve(FaceSpec(z=np.zeros(7)), LIMITS)
 
     assert caught.value.metadata == {"expected": "4", "actual": "7"}
 
 
 def test_a_face_beyond_the_last_is_an_index_error() -> None:
     with pytest.raises(IndexError, match="from 0 to 0, got 1"):
-        FaceSpec(seeds=[1]).resolve(LIMITS).item(1)
+        resolve(FaceSpec(seeds=[1]), LIMITS).item(1)

@@ -13,8 +13,8 @@ from google.rpc import error_details_pb2
 
 from rosacea_client import DeadlineExceeded, FaceClient, FaceError, Unavailable
 from rosacea_client.errors import Overloaded, ServerError
-from rosacea_client.reasons import DOMAIN
-from rosacea_client.retry import MAX_ATTEMPTS, Attempts, Budget
+from rosacea_client.rpc.retry import MAX_ATTEMPTS, Attempts, Budget
+from rosacea_contract.reasons import DOMAIN
 
 from .both import KINDS, Either
 from .fakes import FakeFaces, failure

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client.convert import face_spec
-from rosacea_client.errors import MAX_VIOLATIONS
-from rosacea_client.reasons import Reason, Violation
-from rosacea_client.spec import FORMATS, NOISE_MODES, FaceSpec, InvalidSpec, SeedRange
+from rosacea_contract.errors import MAX_VIOLATIONS
+from rosacea_contract.reasons import Reason, Violation
+from rosacea_contract.spec import FORMATS, NOISE_MODES, FaceSpec, InvalidSpec, SeedRange
 
 NAN = math.nan
 ONE = pb.Seeds(values=[1])

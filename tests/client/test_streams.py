@@ -23,7 +23,7 @@ from .fakes import MODEL, FakeFaces, failure, serving
 
 if TYPE_CHECKING:
     from rosacea_client import Face
-    from rosacea_client.core import Core
+    from rosacea_client.rpc.core import Core
 
 both = pytest.mark.parametrize("kind", KINDS)
 

@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rosacea_client.containers import with_texts
+from rosacea_client.commands.inspection import inspect_image
 from rosacea_client.data import Labels, Look, Plan
-from rosacea_client.data.bulk import DatasetFolder, DatasetSpec
+from rosacea_client.data.bulk import DatasetFolder
 from rosacea_client.data.cache import HASH_BYTES, NO_TIMINGS, FaceCache
-from rosacea_client.face import Face
+from rosacea_client.data.dataset_spec import DatasetSpec
 from rosacea_client.files import read_bounded
-from rosacea_client.inspection import inspect_image
-from rosacea_client.marks import KEYWORD, marked
+from rosacea_client.results.face import Face
+from rosacea_contract.containers import with_texts
+from rosacea_contract.marks import KEYWORD, marked
 from rosacea_model import GeneratorConfig, load
-from rosacea_model.archive import WorkerOptions, read_archive, write_archive
 from rosacea_model.data.source import open_source
+from rosacea_model.files.archive import WorkerOptions, read_archive, write_archive
+from rosacea_model.files.modelfile import MANIFEST_NAME, WEIGHTS_NAME, check_numbers, verify, write_manifest
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import MANIFEST_NAME, WEIGHTS_NAME, check_numbers, verify, write_manifest
 from rosacea_model.training import checkpoint
 from rosacea_model.training.config import CONFIG_NAME, read_config, resolve
-from rosacea_model.training.records import BEST_NAME, STATS_NAME
-from rosacea_model.training.report import write_report
+from rosacea_model.training.reporting.records import BEST_NAME, STATS_NAME
+from rosacea_model.training.reporting.report import write_report
 from rosacea_serving.access.api_keys.file import read_records
 from rosacea_serving.access.api_keys.keys import make_key, to_line
 from rosacea_serving.access.issuer.jwks import read_jwks

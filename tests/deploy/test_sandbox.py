@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from rosacea_client import FaceClient
-from rosacea_client.health import SERVING, ask
+from rosacea_client.commands.health import SERVING, ask
 from rosacea_model import demo
-from rosacea_model.modelfile import verify
+from rosacea_model.files.modelfile import verify
 
 from ..conftest import ROOT
 from .dockerfile import container

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
 ENCODINGS = {"png": render_pb2.ENCODING_PNG, "raw": render_pb2.ENCODING_RAW}
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
 TINY = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16)
 HOUR = 3600

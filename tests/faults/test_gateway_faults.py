@@ -15,9 +15,9 @@ import pytest
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1 import faces_pb2_grpc
-from rosacea_client.spec import FaceSpec
+from rosacea_contract.spec import FaceSpec
 from rosacea_model import GeneratorConfig
-from rosacea_model.modelfile import ModelFile
+from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.api import faces, wire
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rosacea.render.v1 import render_pb2
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
     from rosacea_serving.torchserve import TorchServeOptions
 
 pytestmark = pytest.mark.slow

@@ -26,7 +26,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from rosacea.v1 import faces_pb2_grpc
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 from rosacea_serving.access.access import Access
 from rosacea_serving.api.faces import Faces
 from rosacea_serving.api.servicer import FaceServicer

@@ -14,8 +14,8 @@ from rosacea.v1 import faces_pb2_grpc
 from rosacea_client import FaceClient
 from rosacea_client.errors import Unavailable
 from rosacea_model import GeneratorConfig
+from rosacea_model.files.modelfile import verify
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import verify
 from rosacea_serving.gateway import Gateway
 from tests.serving.fakes import FakeWorkers
 from tests.serving.hosted import SETTINGS, demo_file

@@ -17,8 +17,8 @@ import pytest
 from rosacea_client import FaceClient
 from rosacea_client.errors import FaceError
 from rosacea_model import GeneratorConfig
+from rosacea_model.files.modelfile import verify
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import verify
 from rosacea_serving.settings import Settings
 from rosacea_serving.torchserve import Supervisor, TorchServeOptions
 from rosacea_serving.torchserve.layout import Layout

@@ -24,7 +24,7 @@ from .threads import torch_threads
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
     from rosacea_serving.torchserve import Supervisor
 
 # Large enough that two threads round differently from one.

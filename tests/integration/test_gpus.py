@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rosacea_model import archive, demo
-from rosacea_model.modelfile import verify
+from rosacea_model import demo
+from rosacea_model.files import archive
+from rosacea_model.files.modelfile import verify
 from rosacea_serving.models.deployment import torchserve_options
 from rosacea_serving.settings import Settings
 from rosacea_serving.torchserve import Supervisor

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from rosacea_client import FaceClient, inspect_image, replay_image
-from rosacea_client.marks import TRAINED, marked
+from rosacea_contract.marks import TRAINED, marked
 from rosacea_model import GeneratorConfig
 from rosacea_model.fresh import fresh_model
 

@@ -16,11 +16,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rosacea_client import FaceClient
 from rosacea_client.errors import FaceError, Unavailable
-from rosacea_model import GeneratorConfig, Sample, weights
+from rosacea_model import GeneratorConfig, Sample
 from rosacea_model.engine import Engine
+from rosacea_model.files import weights
+from rosacea_model.files.modelfile import verify
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import verify
-from rosacea_model.networks import Generator
+from rosacea_model.networks.generator import Generator
 
 from .service import RunningService, gone, put
 from .threads import torch_threads

@@ -15,13 +15,13 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from rosacea_client import FaceClient
 from rosacea_client.errors import FaceError, ServerError
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 from rosacea_model import GeneratorConfig, Sample
-from rosacea_model.archive import WorkerOptions, write_archive
 from rosacea_model.engine import Engine
+from rosacea_model.files.archive import WorkerOptions, write_archive
+from rosacea_model.files.modelfile import verify
 from rosacea_model.fresh import fresh_model
-from rosacea_model.legacy.importer import import_checkpoint
-from rosacea_model.modelfile import verify
+from rosacea_model.importers.importer import import_checkpoint
 
 from .service import RunningService
 from .threads import torch_threads

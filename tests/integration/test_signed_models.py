@@ -10,9 +10,9 @@ from grpc_health.v1 import health_pb2
 
 from rosacea_client import FaceClient
 from rosacea_model import GeneratorConfig
+from rosacea_model.files.modelfile import SIGNATURE_NAME, verify
+from rosacea_model.files.signing import sign
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import SIGNATURE_NAME, verify
-from rosacea_model.signing import sign
 
 from ..model.test_signing import write_keys
 from .service import RunningService

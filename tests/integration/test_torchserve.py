@@ -24,11 +24,11 @@ import pytest
 import torch
 
 from rosacea.render.v1 import render_pb2
-from rosacea_model import weights
-from rosacea_model.archive import WorkerOptions, write_archive
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.engine import Engine
-from rosacea_model.networks import Generator
+from rosacea_model.files import weights
+from rosacea_model.files.archive import WorkerOptions, write_archive
+from rosacea_model.networks.generator import Generator
 from rosacea_model.sample import Sample
 from rosacea_serving.torchserve import (
     BackendDown,
@@ -46,7 +46,7 @@ from .threads import torch_threads
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
 pytestmark = pytest.mark.slow
 
@@ -332,7 +332,7 @@ async def test_a_model_that_changed_on_disk_is_never_served(
 
 PARENT = """
 import asyncio, sys
-from rosacea_model.modelfile import verify
+from rosacea_model.files.modelfile import verify
 from rosacea_serving.torchserve import Supervisor, TorchServeOptions
 
 async def main():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rosacea_model.tensors import expected_tensors, is_buffer
+from rosacea_model.files.tensors import expected_tensors, is_buffer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from rosacea_model.augment import AUGMENT_SETS, AugmentConfig, AugmentPipe, RandomDraws
-from rosacea_model.augment.corruption import NOISE
-from rosacea_model.augment.filters import SYM2, SYM6, amplify_bands, filter_bank
-from rosacea_model.augment.geometry import margins, rotation, scaling, translation, warp
-from rosacea_model.legacy.unpickler import SNAPSHOT_READERS, interpret
+from rosacea_model.importers.unpickler import SNAPSHOT_READERS, interpret
+from rosacea_model.training.augment import AUGMENT_SETS, AugmentConfig, AugmentPipe, RandomDraws
+from rosacea_model.training.augment.corruption import NOISE
+from rosacea_model.training.augment.filters import SYM2, SYM6, amplify_bands, filter_bank
+from rosacea_model.training.augment.geometry import margins, rotation, scaling, translation, warp
 
 if TYPE_CHECKING:
     from pathlib import Path

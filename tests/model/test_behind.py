@@ -10,14 +10,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rosacea_model.archive import read_archive
 from rosacea_model.behind import model_behind
-from rosacea_model.cli import app
+from rosacea_model.commands.model import app
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import ModelRejected
+from rosacea_model.files.archive import read_archive
+from rosacea_model.files.modelfile import verify
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import verify
-from rosacea_model.networks import Generator
+from rosacea_model.networks.generator import Generator
 from rosacea_serving.models.shelf import Shelf
 
 if TYPE_CHECKING:

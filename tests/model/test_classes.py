@@ -12,13 +12,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rosacea_model import demo, latents, load
-from rosacea_model.archive import WorkerOptions, read_archive, write_archive, write_store_folder
 from rosacea_model.classes import MAX_NAME_CHARS, check_classes, class_number, usable_classes
-from rosacea_model.cli import app
+from rosacea_model.commands.model import app
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import ModelRejected
+from rosacea_model.files.archive import WorkerOptions, read_archive, write_archive, write_store_folder
+from rosacea_model.files.modelfile import MANIFEST_NAME, name_classes, verify
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import MANIFEST_NAME, name_classes, verify
 
 if TYPE_CHECKING:
     from pathlib import Path

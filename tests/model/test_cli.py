@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from rosacea_model import GeneratorConfig, ModelRejected
-from rosacea_model.archive import read_archive
-from rosacea_model.cli import Format, Preset, app, infer_format
+from rosacea_model.commands.model import Format, Preset, app, infer_format
+from rosacea_model.files.archive import read_archive
+from rosacea_model.files.modelfile import verify
 from rosacea_model.fresh import PRESETS, demo_config, fresh_model
-from rosacea_model.modelfile import verify
 
 TINY = GeneratorConfig(z_dim=8, w_dim=8, img_resolution=8, channel_base=64, channel_max=8, mapping_layers=2)
 
@@ -42,14 +42,14 @@ def test_help_names_every_command(command: str) -> None:
 
 
 def test_importing_the_commands_does_not_import_torch() -> None:
-    probe = "import sys, rosacea_model.cli; sys.exit('torch' in sys.modules)"
+    probe = "import sys, rosacea_model.commands.model; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
 
 
 def test_info_does_not_import_torch(model: Path) -> None:
     probe = (
-        "import sys; from rosacea_model.cli import app; "
+        "import sys; from rosacea_model.commands.model import app; "
         f"app(['info', {str(model)!r}], standalone_mode=False); sys.exit('torch' in sys.modules)"
     )
 

@@ -11,8 +11,8 @@ import pytest
 import safetensors.numpy
 
 from rosacea_model import GeneratorConfig, ModelRejected, load
+from rosacea_model.files.modelfile import WEIGHTS_NAME, check_numbers, sha256, verify, write_manifest
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import WEIGHTS_NAME, check_numbers, sha256, verify, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

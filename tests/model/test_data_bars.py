@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from rosacea_model.data.bars import find_bar
+from rosacea_model.data.screening.bars import find_bar
 
 from .data_faces import barred, face, phantom
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image, ImageCms
 
 from rosacea_model.data.dataset import FaceDataset
-from rosacea_model.data.decode import DecodeOptions, decode
 from rosacea_model.data.errors import Reason, Unusable
-from rosacea_model.data.foreign import HEIC_HINT
-from rosacea_model.data.png import SIGNATURE
+from rosacea_model.data.pictures.decode import DecodeOptions, decode
+from rosacea_model.data.pictures.foreign import HEIC_HINT
+from rosacea_model.data.pictures.png import SIGNATURE
 from rosacea_model.data.prepare import PrepareOptions, prepare
 from rosacea_model.data.worker import WorkOptions
 
@@ -356,7 +356,7 @@ def test_heic_is_read_where_its_library_is_and_hinted_at_where_not(monkeypatch: 
 
     assert decoded.format == "HEIF"
     assert furthest(decoded.image, by_hand(Image.open(io.BytesIO(data)), WIDE)) <= 1
-    monkeypatch.setattr("rosacea_model.data.foreign.heif_opened", lambda: False)
+    monkeypatch.setattr("rosacea_model.data.pictures.foreign.heif_opened", lambda: False)
     with pytest.raises(Unusable, match=r"rosacea\[heic\]") as refused:
         decode(data, SMALL)
     assert refused.value.detail == HEIC_HINT

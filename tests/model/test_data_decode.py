@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from rosacea_model.data.decode import DecodeOptions, decode
 from rosacea_model.data.errors import Reason, Unusable
-from rosacea_model.data.resize import Filter, Fit, to_square
+from rosacea_model.data.pictures.decode import DecodeOptions, decode
+from rosacea_model.data.pictures.resize import Filter, Fit, to_square
 
 from .data_faces import encoded, face, reopened
 
@@ -25,7 +25,7 @@ SMALL = DecodeOptions(min_size=1)
 MEASURED = """
 import sys
 from pathlib import Path
-from rosacea_model.data.decode import DecodeOptions, decode
+from rosacea_model.data.pictures.decode import DecodeOptions, decode
 from rosacea_model.data.errors import Unusable
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from rosacea_model.data.cli import app
+from rosacea_model.commands.data import app
 from rosacea_model.data.dataset import FaceDataset
 from rosacea_model.data.errors import DataRejected
 from rosacea_model.data.names import matched, natural

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from rosacea_model.data.cli import app
+from rosacea_model.commands.data import app
 from rosacea_model.data.errors import DataRejected
-from rosacea_model.data.faces import FaceFinder
-from rosacea_model.data.people import people
+from rosacea_model.data.screening.faces import FaceFinder
+from rosacea_model.data.screening.people import people
 from rosacea_model.phantom.identity import sample_phantom
 from rosacea_model.phantom.render import render
 

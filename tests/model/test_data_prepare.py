@@ -23,15 +23,15 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from typer.testing import CliRunner
 
+from rosacea_model.commands.data import app
 from rosacea_model.data import pool
 from rosacea_model.data import progress as progress_module
-from rosacea_model.data.cli import app
-from rosacea_model.data.decode import DecodeOptions
 from rosacea_model.data.errors import DataRejected, Reason, Unusable
-from rosacea_model.data.png import encode_png
+from rosacea_model.data.pictures.decode import DecodeOptions
+from rosacea_model.data.pictures.png import encode_png
 from rosacea_model.data.prepare import Finding, PrepareOptions, prepare
 from rosacea_model.data.worker import WorkOptions
-from rosacea_model.phantom.command import Labels, Series, write_series
+from rosacea_model.phantom.series import Labels, Series, write_series
 
 from .data_faces import encoded, face
 from .test_data_decode import BAD
@@ -405,7 +405,7 @@ def test_the_findings_are_drawn(photos: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_needs_no_torch() -> None:
-    probe = "import sys, rosacea_model.data.cli; sys.exit('torch' in sys.modules)"
+    probe = "import sys, rosacea_model.commands.data; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rosacea_model.data.errors import DataRejected
-from rosacea_model.data.holdout import set_aside
 from rosacea_model.data.prepare import Finding, Result, holdout_path, prepare
+from rosacea_model.data.screening.holdout import set_aside
 from rosacea_model.data.writer import DatasetWriter
 
 from .data_faces import encoded, face

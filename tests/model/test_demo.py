@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from rosacea_model import Engine, demo
 from rosacea_model.demo.ship import ship
-from rosacea_model.fidelity.check import draw
-from rosacea_model.fidelity.redness import agreement, mean_regions, measure
-from rosacea_model.modelfile import read_manifest, verify
-from rosacea_model.phantom.command import Labels, Series, write_series
+from rosacea_model.files.modelfile import read_manifest, verify
+from rosacea_model.phantom.check.check import draw
+from rosacea_model.phantom.check.redness import agreement, mean_regions, measure
+from rosacea_model.phantom.series import Labels, Series, write_series
 from rosacea_model.training.config import MAY_CHANGE_ON_RESUME
 
 from ..conftest import ROOT

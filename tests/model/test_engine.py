@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from rosacea_model import GeneratorConfig, Model, OutputNotFinite, Sample, StyleMix, load, weights
+from rosacea_model import GeneratorConfig, Model, OutputNotFinite, Sample, StyleMix, load
 from rosacea_model.engine import Engine
+from rosacea_model.files import weights
 from rosacea_model.fresh import fresh_model
 from rosacea_model.sample import latents, one_hot
 

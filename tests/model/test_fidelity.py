@@ -12,14 +12,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rosacea_model import GeneratorConfig
-from rosacea_model.cli import app
-from rosacea_model.fidelity.check import series_of
-from rosacea_model.fidelity.nearest import Nearest, closeness, nearest
-from rosacea_model.fidelity.redness import Redness, agreement, ladder, mean_regions, measure, spearman
-from rosacea_model.fidelity.sheets import labelled
+from rosacea_model.commands.model import app
+from rosacea_model.files.modelfile import verify
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import verify
-from rosacea_model.phantom.command import Labels, Series, draw_series, write_series
+from rosacea_model.phantom.check.check import series_of
+from rosacea_model.phantom.check.nearest import Nearest, closeness, nearest
+from rosacea_model.phantom.check.redness import Redness, agreement, ladder, mean_regions, measure, spearman
+from rosacea_model.phantom.check.sheets import labelled
+from rosacea_model.phantom.series import Labels, Series, draw_series, write_series
 
 if TYPE_CHECKING:
     from pathlib import Path

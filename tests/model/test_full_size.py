@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from rosacea_model import GeneratorConfig, Sample, load
-from rosacea_model.archive import WorkerOptions, read_archive, write_archive
 from rosacea_model.engine import Engine
+from rosacea_model.files.archive import WorkerOptions, read_archive, write_archive
+from rosacea_model.files.modelfile import verify
+from rosacea_model.files.onnx_export import export_onnx
 from rosacea_model.fresh import fresh_model
-from rosacea_model.legacy.importer import import_checkpoint
-from rosacea_model.modelfile import verify
-from rosacea_model.onnx_export import export_onnx
+from rosacea_model.importers.importer import import_checkpoint
 
 from .pickles import generator, written
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
 pytestmark = pytest.mark.long
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from rosacea_model import GeneratorConfig, Model, Sample, latents, load, weights
+from rosacea_model import GeneratorConfig, Model, Sample, latents, load
 from rosacea_model.engine import Engine, to_pixels
+from rosacea_model.files import weights
 
 if TYPE_CHECKING:
     from pathlib import Path

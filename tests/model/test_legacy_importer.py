@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import torch
 
-from rosacea_model import weights
 from rosacea_model.errors import CheckpointRejected, ModelRejected
-from rosacea_model.legacy.importer import ImportReport, NetworkSummary, import_checkpoint
-from rosacea_model.modelfile import read_manifest, verify
+from rosacea_model.files import weights
+from rosacea_model.files.modelfile import read_manifest, verify
+from rosacea_model.importers.importer import ImportReport, NetworkSummary, import_checkpoint
 
 PACKAGE_ROOT = Path(weights.__file__).parents[1]
 KINDS = ("unconditional", "conditional")
@@ -205,7 +205,7 @@ def attempt(code: str, folder: Path, *, walled: bool) -> subprocess.CompletedPro
     walls = "sandbox.forbid_all_but(Path.cwd())" if walled else "pass"
     script = textwrap.dedent(f"""
         from pathlib import Path
-        from rosacea_model.legacy import sandbox
+        from rosacea_model.importers import sandbox
         import ctypes, pickle, socket, subprocess
         {walls}
         {code}

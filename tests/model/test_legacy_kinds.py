@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from rosacea_model.config import GeneratorConfig
-from rosacea_model.discriminator import Discriminator, DiscriminatorConfig
 from rosacea_model.errors import CheckpointRejected
-from rosacea_model.legacy.convert import read
-from rosacea_model.legacy.formats import is_checkpoint
-from rosacea_model.networks import Generator
+from rosacea_model.importers.convert import read
+from rosacea_model.importers.formats import is_checkpoint
+from rosacea_model.networks.discriminator import Discriminator, DiscriminatorConfig
+from rosacea_model.networks.generator import Generator
 from rosacea_model.training.transfer import load_source
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from rosacea_model.config import GeneratorConfig
-from rosacea_model.discriminator import Discriminator, DiscriminatorConfig
 from rosacea_model.errors import CheckpointRejected
-from rosacea_model.legacy.rosinality import FILTER, parse_rosinality
-from rosacea_model.networks import MappingNetwork
-from rosacea_model.tensors import expected_tensors
+from rosacea_model.files.tensors import expected_tensors
+from rosacea_model.importers.rosinality import FILTER, parse_rosinality
+from rosacea_model.networks.discriminator import Discriminator, DiscriminatorConfig
+from rosacea_model.networks.generator import MappingNetwork
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ import torch
 
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import CheckpointRejected
-from rosacea_model.legacy.snapshot import NetworkRecord, generator_config, passed_by, read_snapshot
-from rosacea_model.tensors import expected_tensors, is_buffer
+from rosacea_model.files.tensors import expected_tensors, is_buffer
+from rosacea_model.importers.snapshot import NetworkRecord, generator_config, passed_by, read_snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ import torch
 
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import CheckpointRejected
-from rosacea_model.legacy.snapshot import generator_config, parse_snapshot, read_snapshot
-from rosacea_model.legacy.unpickler import SNAPSHOT_READERS, Record, StoredTensor, interpret
+from rosacea_model.importers.snapshot import generator_config, parse_snapshot, read_snapshot
+from rosacea_model.importers.unpickler import SNAPSHOT_READERS, Record, StoredTensor, interpret
 
 from .pickles import (
     PERSIST,

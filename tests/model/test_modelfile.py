@@ -13,9 +13,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from rosacea_model import GeneratorConfig, ModelRejected, load, modelfile, weights
+from rosacea_model import GeneratorConfig, ModelRejected, load
+from rosacea_model.files import modelfile, weights
+from rosacea_model.files.modelfile import MANIFEST_NAME, WEIGHTS_NAME, check_name, sha256, verify, write_manifest
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import MANIFEST_NAME, WEIGHTS_NAME, check_name, sha256, verify, write_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import torch
 
 from rosacea_model import GeneratorConfig
 from rosacea_model.config import Architecture
-from rosacea_model.networks import Generator
+from rosacea_model.networks.generator import Generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

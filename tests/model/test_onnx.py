@@ -12,10 +12,11 @@ import onnxruntime
 import pytest
 import torch
 
-from rosacea_model import GeneratorConfig, Model, ModelError, load, onnx_export, weights
+from rosacea_model import GeneratorConfig, Model, ModelError, load
 from rosacea_model.classes import classes_fact
+from rosacea_model.files import onnx_export, weights
+from rosacea_model.files.onnx_export import OPSET, check_inputs, export_onnx
 from rosacea_model.fresh import fresh_model
-from rosacea_model.onnx_export import OPSET, check_inputs, export_onnx
 from rosacea_model.sample import latents, noise_images
 
 if TYPE_CHECKING:

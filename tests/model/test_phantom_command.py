@@ -13,11 +13,13 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from rosacea_model.commands.phantom import phantom
 from rosacea_model.data.dataset import FaceDataset
 from rosacea_model.data.writer import OWN_NAMES
 from rosacea_model.data.zipread import MAX_ENTRIES, MAX_MEMBER_BYTES
-from rosacea_model.phantom import Subtype, command, render, sample_phantom
-from rosacea_model.phantom.command import (
+from rosacea_model.phantom import Subtype, render, sample_phantom, series
+from rosacea_model.phantom.histograms import draw, facts_of
+from rosacea_model.phantom.series import (
     BATCH,
     MAX_COUNT,
     TRUTH_FACES,
@@ -25,11 +27,9 @@ from rosacea_model.phantom.command import (
     Series,
     class_names,
     label_of,
-    phantom,
     truth_name,
     write_series,
 )
-from rosacea_model.phantom.histograms import draw, facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,7 +128,7 @@ def test_histograms_draw_every_attribute() -> None:
 
 
 def test_the_truth_of_the_largest_set_fits_what_readers_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "TRUTH_FACES", 2)
+    monkeypatch.setattr(series, "TRUTH_FACES", 2)
     write(tmp_path / "a.zip", Series(seed=0, count=5, resolution=16, confounders=True))
 
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from rosacea_model.phantom import Condition, Identity, Phantom, Subtype, render, sample_phantom
+from rosacea_model.phantom.drawing.noise import pyramid_noise
+from rosacea_model.phantom.drawing.skin import MELANIN_RANGE
 from rosacea_model.phantom.identity import MAX_SEED, TONE_POWER
-from rosacea_model.phantom.noise import pyramid_noise
 from rosacea_model.phantom.render import RESOLUTIONS, shrink
-from rosacea_model.phantom.skin import MELANIN_RANGE
 
 # Code values of 255 between 64 px and the box average of 128 px: the mean of a face, and 99 of 100 values.
 MEAN_BOUND, P99_BOUND = 2.5, 26.0

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from rosacea_model.phantom import PhantomSpec, Subtype, render, sample_phantom
-from rosacea_model.phantom.canvas import Canvas
-from rosacea_model.phantom.grid import Grid
-from rosacea_model.phantom.head import build_head
+from rosacea_model.phantom.drawing.canvas import Canvas
+from rosacea_model.phantom.drawing.grid import Grid
+from rosacea_model.phantom.drawing.head import build_head
+from rosacea_model.phantom.drawing.rosacea import redden
+from rosacea_model.phantom.drawing.skin import MELANIN_RANGE, skin_rgb
 from rosacea_model.phantom.measure import calm_skin, central_face, erythema_index, ita
-from rosacea_model.phantom.rosacea import redden
 from rosacea_model.phantom.sheet import in_studio, plain, with_melanin, with_severity
-from rosacea_model.phantom.skin import MELANIN_RANGE, skin_rgb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

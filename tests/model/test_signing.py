@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from rosacea_model import GeneratorConfig, ModelRejected
-from rosacea_model.archive import WorkerOptions, read_archive, write_archive
+from rosacea_model.files.archive import WorkerOptions, read_archive, write_archive
+from rosacea_model.files.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, sha256, verify, write_manifest
+from rosacea_model.files.signing import check_signature, sign
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, sha256, verify, write_manifest
-from rosacea_model.signing import check_signature, sign
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rosacea_model.config import GeneratorConfig
-from rosacea_model.tensors import expected_tensors, is_buffer, mismatch
+from rosacea_model.files.tensors import expected_tensors, is_buffer, mismatch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from rosacea_model import ops
+from rosacea_model.networks import ops
 from rosacea_model.training.distributed import Ranks
 from rosacea_model.training.state import TrainState
 from rosacea_model.training.step import Passes

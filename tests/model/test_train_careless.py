@@ -13,15 +13,16 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from rosacea_model.commands import train as cli
 from rosacea_model.data.dataset import FaceDataset
 from rosacea_model.data.errors import DataRejected
-from rosacea_model.modelfile import verify
-from rosacea_model.training import checkpoint, cli
+from rosacea_model.files.modelfile import verify
+from rosacea_model.training import checkpoint
 from rosacea_model.training.config import TrainConfig
 from rosacea_model.training.errors import PictureUnreadable
 from rosacea_model.training.feed import Share, feed
 from rosacea_model.training.loop import Run, training_loop
-from rosacea_model.training.records import read_stats
+from rosacea_model.training.reporting.records import read_stats
 
 from .training_runs import Squares, smoke
 from .training_runs import one_thread as one_thread  # for every test here
@@ -273,7 +274,7 @@ def test_a_disk_without_room_is_told_with_the_place_and_what_to_do_and_the_check
     def full(*arguments: object, **named: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rosacea_model.weights.save", full)
+    monkeypatch.setattr("rosacea_model.files.weights.save", full)
 
     with pytest.raises(OSError, match=r"No space left on device: make room and go on with --resume: ") as caught:
         training_loop(smoke(2), Run(path=tmp_path, images=Squares()))

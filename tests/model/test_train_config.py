@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from rosacea_model.augment import AUGMENT_SETS
 from rosacea_model.config import GeneratorConfig
-from rosacea_model.discriminator import Discriminator, DiscriminatorConfig
+from rosacea_model.networks.discriminator import Discriminator, DiscriminatorConfig
+from rosacea_model.training.augment import AUGMENT_SETS
 from rosacea_model.training.config import AUGPIPES, PRESETS, TrainConfig, freezable_layers, resolve
 
 # kimg, batch, minibatch deviation group, channel base, learning rate, gamma, EMA kimg, ramp-up, mapping layers.
@@ -168,9 +168,9 @@ def test_the_layers_that_can_be_frozen_are_the_discriminators(architecture: Any)
         Discriminator(sizes, DiscriminatorConfig(architecture=architecture, freeze_layers=count + 1))
 
 
-@pytest.mark.parametrize("module", ["config", "cli", "report"])
+@pytest.mark.parametrize("module", ["training.config", "commands.train", "training.reporting.report"])
 def test_the_command_line_is_there_without_torch(module: str) -> None:
-    probe = f"import sys, rosacea_model.training.{module}; sys.exit('torch' in sys.modules)"
+    probe = f"import sys, rosacea_model.{module}; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
 

@@ -9,9 +9,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rosacea_client.cli import explain
-from rosacea_model.training import events
 from rosacea_model.training.loop import Run, training_loop
-from rosacea_model.training.records import read_stats
+from rosacea_model.training.reporting import events
+from rosacea_model.training.reporting.records import read_stats
 
 from .training_runs import STEP_KIMG, Squares, smoke
 from .training_runs import one_thread as one_thread  # for every test here

@@ -18,13 +18,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rosacea_model import model
+from rosacea_model.commands import train as cli
 from rosacea_model.sample import latents
-from rosacea_model.training import cli, grids
 from rosacea_model.training.config import TrainConfig
 from rosacea_model.training.feed import to_unit
 from rosacea_model.training.loop import Run, training_loop
-from rosacea_model.training.records import read_stats
-from rosacea_model.training.report import write_report
+from rosacea_model.training.reporting import grids
+from rosacea_model.training.reporting.records import read_stats
+from rosacea_model.training.reporting.report import write_report
 
 from .training_runs import Squares, smoke
 from .training_runs import one_thread as one_thread  # for every test here

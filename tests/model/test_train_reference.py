@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from rosacea_model import loss
+from rosacea_model.training import loss
 from rosacea_model.training.distributed import Ranks
 from rosacea_model.training.state import TrainState
 from rosacea_model.training.step import Micro, Passes

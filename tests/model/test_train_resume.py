@@ -13,7 +13,7 @@ from rosacea_model.training.config import TrainConfig
 from rosacea_model.training.distributed import Ranks
 from rosacea_model.training.feed import Share, feed
 from rosacea_model.training.loop import Run, label_table, training_loop
-from rosacea_model.training.records import read_best, read_stats
+from rosacea_model.training.reporting.records import read_best, read_stats
 from rosacea_model.training.state import TrainState, by_part
 from rosacea_model.training.step import Passes
 

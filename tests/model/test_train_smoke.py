@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rosacea_model.training.loop import Run, training_loop
-from rosacea_model.training.records import read_stats
+from rosacea_model.training.reporting.records import read_stats
 
 from ..bench.train_smoke import Smoke, train_smoke
 from .training_runs import Squares, smoke

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rosacea_model import loss
+from rosacea_model.training import loss
 from rosacea_model.training.config import TrainConfig
 from rosacea_model.training.distributed import Ranks
 from rosacea_model.training.errors import NotFinite

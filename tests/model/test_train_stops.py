@@ -13,11 +13,12 @@ import pytest
 
 from rosacea_model.engine import Engine
 from rosacea_model.sample import Sample
-from rosacea_model.training import checkpoint, grids
+from rosacea_model.training import checkpoint
 from rosacea_model.training.loop import Run, training_loop
-from rosacea_model.training.observe import Watch
-from rosacea_model.training.pace import Pace, duration
-from rosacea_model.training.probe import s_per_kimg
+from rosacea_model.training.reporting import grids
+from rosacea_model.training.reporting.observe import Watch
+from rosacea_model.training.reporting.pace import Pace, duration
+from rosacea_model.training.reporting.probe import s_per_kimg
 from rosacea_model.training.state import TrainState
 from rosacea_model.training.step import Passes
 from rosacea_serving.models.shelf import Shelf

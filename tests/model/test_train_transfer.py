@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from rosacea_model.discriminator import Discriminator, DiscriminatorConfig
-from rosacea_model.legacy.snapshot import read_snapshot
-from rosacea_model.networks import Generator
+from rosacea_model.importers.snapshot import read_snapshot
+from rosacea_model.networks.discriminator import Discriminator, DiscriminatorConfig
+from rosacea_model.networks.generator import Generator
 from rosacea_model.training.config import TrainConfig, resolve
 from rosacea_model.training.errors import TransferMismatch
 from rosacea_model.training.loop import Run, training_loop

@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from rosacea_model import loss
-from rosacea_model.training import checkpoint, grids, observe
+from rosacea_model.training import checkpoint, loss
 from rosacea_model.training.ada import Leak
 from rosacea_model.training.feed import to_unit
 from rosacea_model.training.loop import Run, training_loop
-from rosacea_model.training.observe import Watch
-from rosacea_model.training.records import read_stats
-from rosacea_model.training.report import write_report
+from rosacea_model.training.reporting import grids, observe
+from rosacea_model.training.reporting.observe import Watch
+from rosacea_model.training.reporting.records import read_stats
+from rosacea_model.training.reporting.report import write_report
 from rosacea_model.training.state import TrainState
 
 from .training_runs import STEP_KIMG, Squares, smoke

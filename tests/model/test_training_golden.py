@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from rosacea_model import loss
-from rosacea_model.discriminator import Discriminator, DiscriminatorConfig
-from rosacea_model.networks import Generator
+from rosacea_model.networks.discriminator import Discriminator, DiscriminatorConfig
+from rosacea_model.networks.generator import Generator
+from rosacea_model.training import loss
 
 from .test_golden import SETS, config_of
 

@@ -116,7 +116,7 @@ def main() -> None:
     from rosacea_model.training import checkpoint
     from rosacea_model.training.distributed import join
     from rosacea_model.training.loop import Run, training_loop
-    from rosacea_model.training.observe import Snapshot, Watch
+    from rosacea_model.training.reporting.observe import Snapshot, Watch
 
     task = json.loads(sys.argv[1])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rosacea.v1 import reasons_pb2
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 
 from .compatibility import breaking_changes, current, facts, golden
 

@@ -22,7 +22,7 @@ import psutil
 from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1 import faces_pb2_grpc
 from rosacea_model import GeneratorConfig
-from rosacea_model.modelfile import ModelFile
+from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import pytest
 from typer.testing import CliRunner
 
-from rosacea_client import commands
+from rosacea_client.commands import faces as commands
 from rosacea_client.secrets import check_mode, read_secret
 from rosacea_serving.access.api_keys import keys as keys_module
 from rosacea_serving.access.api_keys.cli import app

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from rosacea_client import FaceClient, Overloaded
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 from rosacea_serving.access.accounts import Accounts
 from rosacea_serving.access.attempts import Attempts, network
 from rosacea_serving.access.buckets import Bucket

@@ -11,7 +11,7 @@ import pytest
 from rosacea.render.v1 import render_pb2
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import FaceClient, InvalidRequest, NotFound, Overloaded
-from rosacea_client.reasons import Quota, Reason
+from rosacea_contract.reasons import Quota, Reason
 
 from .hosted import CONDITIONAL, CONFIG, DIGEST, MAX_IMAGES, SETTINGS, Hosted, hosted, read_error
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rosacea_model.archive import WorkerOptions, read_archive, write_archive, write_store_folder
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import ModelRejected
-from rosacea_model.modelfile import MANIFEST_NAME, WEIGHTS_NAME, ModelFile, sha256, verify, write_manifest
-from rosacea_model.tensors import expected_tensors
+from rosacea_model.files.archive import WorkerOptions, read_archive, write_archive, write_store_folder
+from rosacea_model.files.modelfile import MANIFEST_NAME, WEIGHTS_NAME, ModelFile, sha256, verify, write_manifest
+from rosacea_model.files.tensors import expected_tensors
 from rosacea_serving.worker.handler import FaceHandler
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from rosacea_model import GeneratorConfig, demo
+from rosacea_model.files.modelfile import WEIGHTS_NAME, verify
+from rosacea_model.files.signing import sign
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import WEIGHTS_NAME, verify
-from rosacea_model.signing import sign
 from rosacea_serving.cli import reader
 from rosacea_serving.models.shelf import Shelf
 from rosacea_serving.settings import Settings
@@ -21,7 +21,7 @@ from rosacea_serving.settings import Settings
 from ..model.test_signing import write_keys
 
 if TYPE_CHECKING:
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
 CONFIG = GeneratorConfig(z_dim=8, w_dim=8, img_resolution=8, mapping_layers=1, channel_base=64, channel_max=8)
 

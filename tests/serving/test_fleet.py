@@ -17,7 +17,7 @@ from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1 import faces_pb2_grpc
 from rosacea_model import GeneratorConfig
 from rosacea_model.errors import ModelRejected
-from rosacea_model.modelfile import ModelFile
+from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.gateway import Gateway, _swap_at
 from rosacea_serving.settings import Settings
 from rosacea_serving.torchserve.errors import BackendDown, StartFailed

@@ -22,9 +22,9 @@ from grpc_status import rpc_status
 from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1 import faces_pb2_grpc
 from rosacea_client.convert import MAX_MESSAGE_BYTES
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 from rosacea_model import GeneratorConfig
-from rosacea_model.modelfile import ModelFile
+from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.api import faces
 from rosacea_serving.errors import STATUS, Overloaded, ServiceError, to_status
 from rosacea_serving.gateway import Gateway

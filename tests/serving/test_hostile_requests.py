@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rosacea.v1 import faces_pb2 as pb
-from rosacea_client.reasons import DOMAIN, Reason
-from rosacea_client.spec import MAX_STYLE_MIXES, FaceSpec, InvalidSpec, ModelLimits
+from rosacea_contract.reasons import DOMAIN, Reason
+from rosacea_contract.resolved import ModelLimits, resolve
+from rosacea_contract.spec import MAX_STYLE_MIXES, FaceSpec, InvalidSpec
 
 from .hosted import CONDITIONAL as CONFIG
 from .hosted import MAX_IMAGES, PRIVATE, REQUESTS, SETTINGS, Hosted, hosted
@@ -176,7 +177,7 @@ def is_long(fields: dict[str, Any]) -> bool:
         max_images=SETTINGS.max_images_per_stream,
     )    # fmt: skip
     try:
-        FaceSpec.from_pb(pb.FaceSpec(**fields)).resolve(limits)
+        resolve(FaceSpec.from_pb(pb.FaceSpec(**fields)), limits)
     except InvalidSpec:
         return False
     return "model" not in fields

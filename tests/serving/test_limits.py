@@ -9,7 +9,7 @@ import pytest
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import FaceClient, Overloaded
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 from rosacea_serving import errors
 from rosacea_serving.api.faces import Faces
 from rosacea_serving.calls.caller import Caller
@@ -23,7 +23,7 @@ from .hosted import SETTINGS, demo_file, hosted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOURCES = ("clients/python/rosacea_client", "serving/rosacea_serving")
+SOURCES = ("clients/python/rosacea_client", "protos/contract/rosacea_contract", "serving/rosacea_serving")
 REFUSALS = {"Violation", "refuse", "by_share"} | {
     name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.ServiceError)
 }

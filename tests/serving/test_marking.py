@@ -15,11 +15,11 @@ from PIL import Image
 
 from rosacea.render.v1 import render_pb2
 from rosacea_client import Mark, inspect_image
-from rosacea_client.marks import MAX_MARK_BYTES
+from rosacea_contract.marks import MAX_MARK_BYTES
 from rosacea_model import GeneratorConfig, Sample
 from rosacea_model.engine import Engine
+from rosacea_model.files.modelfile import ModelFile, name_classes
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import ModelFile, name_classes
 from rosacea_serving.api.signing import MAX_SIGNATURE_BYTES
 from rosacea_serving.catalog import CODING_HEADER_BYTES, ServedModel
 from rosacea_serving.torchserve.proof import proof_item

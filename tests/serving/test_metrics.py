@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from rosacea.v1 import faces_pb2 as pb
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 from rosacea_serving.observe.exposition import BURST_PAGES, PAGES_PER_SECOND, Exposed, Form, Pages
 from rosacea_serving.observe.grpc_metrics import CODES
 

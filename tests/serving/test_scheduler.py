@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rosacea.render.v1 import render_pb2
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 from rosacea_model import GeneratorConfig
-from rosacea_model.modelfile import ModelFile
+from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.calls.caller import Caller
 from rosacea_serving.catalog import ServedModel
 from rosacea_serving.errors import FaceFailed, Overloaded, TooLate, Unavailable

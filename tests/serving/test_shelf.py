@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rosacea_model import GeneratorConfig
-from rosacea_model.archive import WorkerOptions, write_archive
 from rosacea_model.errors import ModelRejected
-from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import (
+from rosacea_model.files.archive import WorkerOptions, write_archive
+from rosacea_model.files.modelfile import (
     MANIFEST_NAME,
     SIGNATURE_NAME,
     WEIGHTS_NAME,
@@ -20,7 +19,8 @@ from rosacea_model.modelfile import (
     verify,
     write_manifest,
 )
-from rosacea_model.signing import sign
+from rosacea_model.files.signing import sign
+from rosacea_model.fresh import fresh_model
 from rosacea_serving.models.shelf import Shelf
 
 from ..model.test_signing import write_keys

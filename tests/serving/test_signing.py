@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from rosacea.render.v1 import render_pb2
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import inspect_image
-from rosacea_client.marks import TRAINED
+from rosacea_contract.marks import TRAINED
 from rosacea_serving.api.signing import GENERATION, MAX_SIGNATURE_BYTES, Signer, signer_of
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings

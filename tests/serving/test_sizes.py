@@ -10,8 +10,9 @@ import pytest
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client.errors import InvalidSpec
-from rosacea_client.reasons import Reason
-from rosacea_client.spec import FaceSpec, LatentSpec, ModelLimits
+from rosacea_contract.reasons import Reason
+from rosacea_contract.resolved import ModelLimits, resolve
+from rosacea_contract.spec import FaceSpec, LatentSpec
 from rosacea_serving.api.faces import Faces
 from rosacea_serving.api.sizes import check_sizes
 from rosacea_serving.calls.caller import Caller
@@ -132,6 +133,6 @@ def test_lengths_and_the_full_check_say_the_same(name: str) -> None:
     with pytest.raises(InvalidSpec) as quick:
         check_sizes(message, limits)
     with pytest.raises(InvalidSpec) as full:
-        FaceSpec.from_pb(message).resolve(limits)
+        resolve(FaceSpec.from_pb(message), limits)
 
     assert quick.value.violations == full.value.violations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rosacea_client import FaceClient, Tls
-from rosacea_client.health import ask
+from rosacea_client.commands.health import ask
 from rosacea_serving.settings import Settings
 
 from ..client.both import KINDS, Either

@@ -12,7 +12,7 @@ import pytest
 
 from rosacea.render.v1 import render_pb2
 from rosacea_model import GeneratorConfig
-from rosacea_model.modelfile import ModelFile
+from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.observe.metrics import Metrics
 from rosacea_serving.torchserve import BackendDown, StartFailed, Supervisor, TorchServeOptions, circuit, supervisor
 

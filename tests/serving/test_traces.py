@@ -48,7 +48,7 @@ def serving_tracing(traced: Traced) -> Any:
 
 
 def client_tracing(traced: Traced) -> Any:
-    from rosacea_client.tracing import Tracing
+    from rosacea_client.rpc.tracing import Tracing
 
     return Tracing(traced.provider)
 

@@ -16,9 +16,9 @@ from grpc import StatusCode
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_model import GeneratorConfig, ModelRejected
-from rosacea_model.archive import WorkerOptions, write_archive, write_store_folder
+from rosacea_model.files.archive import WorkerOptions, write_archive, write_store_folder
+from rosacea_model.files.modelfile import MANIFEST_NAME, verify
 from rosacea_model.fresh import fresh_model
-from rosacea_model.modelfile import MANIFEST_NAME, verify
 from rosacea_serving.models.shelf import Shelf
 
 from .hosted import hosted

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rosacea_client.spec import FORMATS, FaceSpec
+from rosacea_contract.spec import FORMATS, FaceSpec
 from tests.faults.goldens import Want
 from tests.faults.history import digest
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rosacea.v1 import faces_pb2 as pb
     from rosacea_client import Face
-    from rosacea_client.spec import ImageFormat
+    from rosacea_contract.spec import ImageFormat
     from tests.faults.history import Call
 
 SEEDS = range(64)

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from rosacea_client.relay.forked import switch_fork_support_off
 
 if TYPE_CHECKING:
-    from rosacea_client.address import DEFAULT_ADDRESS
     from rosacea_client.async_client import AsyncFaceClient
     from rosacea_client.client import FaceClient
-    from rosacea_client.connection import Tls
+    from rosacea_client.commands.grid import contact_sheet
+    from rosacea_client.commands.inspection import Inspection, inspect_image
+    from rosacea_client.commands.replay import CannotReplay, Difference, Replay, replay_image
     from rosacea_client.errors import (
         Cancelled,
         DeadlineExceeded,
@@ -33,16 +34,16 @@ if TYPE_CHECKING:
         ServerError,
         Unavailable,
     )
-    from rosacea_client.face import Face
-    from rosacea_client.grid import contact_sheet
-    from rosacea_client.inspection import Inspection, inspect_image
-    from rosacea_client.latents import Latents
-    from rosacea_client.marks import Mark
-    from rosacea_client.modelinfo import Limits, ModelInfo
-    from rosacea_client.provenance import Timings
-    from rosacea_client.reasons import Quota, Reason, Violation
-    from rosacea_client.replay import CannotReplay, Difference, Replay, replay_image
-    from rosacea_client.spec import FaceSpec, LatentSpec, ModelLimits, SeedRange, StyleMix
+    from rosacea_client.results.face import Face
+    from rosacea_client.results.latents import Latents
+    from rosacea_client.results.modelinfo import Limits, ModelInfo
+    from rosacea_client.results.provenance import Timings
+    from rosacea_client.rpc.address import DEFAULT_ADDRESS
+    from rosacea_client.rpc.connection import Tls
+    from rosacea_contract.marks import Mark
+    from rosacea_contract.reasons import Quota, Reason, Violation
+    from rosacea_contract.resolved import ModelLimits
+    from rosacea_contract.spec import FaceSpec, LatentSpec, SeedRange, StyleMix
 
 switch_fork_support_off()       # the one thing that happens here: once gRPC is imported it is too late
 
@@ -87,38 +88,38 @@ __all__ = [
 
 # Loaded when first asked for: the command's help needs neither grpc nor numpy, only the sheet needs pillow.
 _HOMES = {
-    "AsyncFaceClient": "async_client",
-    "CannotReplay": "replay",
-    "DEFAULT_ADDRESS": "address",
-    "Difference": "replay",
-    "Face": "face",
-    "FaceClient": "client",
-    "FaceSpec": "spec",
-    "Inspection": "inspection",
-    "LatentSpec": "spec",
-    "Latents": "latents",
-    "Limits": "modelinfo",
-    "Mark": "marks",
-    "ModelInfo": "modelinfo",
-    "ModelLimits": "spec",
-    "Quota": "reasons",
-    "Reason": "reasons",
-    "Replay": "replay",
-    "SeedRange": "spec",
-    "StyleMix": "spec",
-    "Timings": "provenance",
-    "Tls": "connection",
-    "Violation": "reasons",
-    "contact_sheet": "grid",
-    "inspect_image": "inspection",
-    "replay_image": "replay",
+    "AsyncFaceClient": "rosacea_client.async_client",
+    "CannotReplay": "rosacea_client.commands.replay",
+    "DEFAULT_ADDRESS": "rosacea_client.rpc.address",
+    "Difference": "rosacea_client.commands.replay",
+    "Face": "rosacea_client.results.face",
+    "FaceClient": "rosacea_client.client",
+    "FaceSpec": "rosacea_contract.spec",
+    "Inspection": "rosacea_client.commands.inspection",
+    "LatentSpec": "rosacea_contract.spec",
+    "Latents": "rosacea_client.results.latents",
+    "Limits": "rosacea_client.results.modelinfo",
+    "Mark": "rosacea_contract.marks",
+    "ModelInfo": "rosacea_client.results.modelinfo",
+    "ModelLimits": "rosacea_contract.resolved",
+    "Quota": "rosacea_contract.reasons",
+    "Reason": "rosacea_contract.reasons",
+    "Replay": "rosacea_client.commands.replay",
+    "SeedRange": "rosacea_contract.spec",
+    "StyleMix": "rosacea_contract.spec",
+    "Timings": "rosacea_client.results.provenance",
+    "Tls": "rosacea_client.rpc.connection",
+    "Violation": "rosacea_contract.reasons",
+    "contact_sheet": "rosacea_client.commands.grid",
+    "inspect_image": "rosacea_client.commands.inspection",
+    "replay_image": "rosacea_client.commands.replay",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    return getattr(importlib.import_module(_HOMES.get(name, "rosacea_client.errors")), name)
 
 
 def __dir__() -> list[str]:

@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import grpc
 import grpc.aio
 
-from rosacea_client import core
 from rosacea_client.client import FaceClient
 from rosacea_client.convert import counted, face_spec, latent_spec
 from rosacea_client.labels import class_name, class_number
-from rosacea_client.link import Connection
 from rosacea_client.relay.forked import inherited_grpc
+from rosacea_client.rpc import core
+from rosacea_client.rpc.link import Connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import TracebackType
 
     from rosacea_client.convert import FaceOptions, LatentOptions, Seeds
-    from rosacea_client.core import Call, Pull, Result
-    from rosacea_client.face import Face
-    from rosacea_client.latents import Latents
-    from rosacea_client.modelinfo import ModelInfo
-    from rosacea_client.spec import FaceSpec
-    from rosacea_client.tracing import Tracing
+    from rosacea_client.results.face import Face
+    from rosacea_client.results.latents import Latents
+    from rosacea_client.results.modelinfo import ModelInfo
+    from rosacea_client.rpc.core import Call, Pull, Result
+    from rosacea_client.rpc.tracing import Tracing
+    from rosacea_contract.spec import FaceSpec
 
 
 FORKED = (

@@ -22,7 +22,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-from rosacea_client.near import near
+from rosacea_contract.near import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

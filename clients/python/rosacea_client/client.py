@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import grpc
 
-from rosacea_client import core
-from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.convert import counted, face_spec, latent_spec
 from rosacea_client.errors import FaceError
 from rosacea_client.labels import class_name, class_number
-from rosacea_client.link import Connection
 from rosacea_client.relay.forked import keep_for_ever
+from rosacea_client.rpc import core
+from rosacea_client.rpc.address import DEFAULT_ADDRESS
+from rosacea_client.rpc.link import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
     from types import TracebackType
 
-    from rosacea_client.connection import Tls
     from rosacea_client.convert import FaceOptions, LatentOptions, Seeds
-    from rosacea_client.core import Call, Pull, Result
-    from rosacea_client.face import Face
-    from rosacea_client.latents import Latents
-    from rosacea_client.modelinfo import ModelInfo
-    from rosacea_client.spec import FaceSpec
-    from rosacea_client.tracing import Tracing
+    from rosacea_client.results.face import Face
+    from rosacea_client.results.latents import Latents
+    from rosacea_client.results.modelinfo import ModelInfo
+    from rosacea_client.rpc.connection import Tls
+    from rosacea_client.rpc.core import Call, Pull, Result
+    from rosacea_client.rpc.tracing import Tracing
+    from rosacea_contract.spec import FaceSpec
 
 
 class FaceClient(core.Core):
@@ -46,7 +46,7 @@ class FaceClient(core.Core):
         FaceClient("10.0.0.1:7433,10.0.0.2:7433")       # one call here, one there, none to who is not well
         FaceClient("faces.example:7433", tls=Tls(ca_file="ca.pem"), api_key=Path("mine.key"))
         FaceClient(channel=channel)                     # the caller's own channel, which stays open
-        FaceClient(tracing=Tracing())                   # OpenTelemetry spans, see rosacea_client.tracing
+        FaceClient(tracing=Tracing())                   # OpenTelemetry spans, see rosacea_client.rpc.tracing
         FaceClient.from_environment()                   # as the ROSACEA_ variables say
 
     Threads may share one. A forked process may go on with it: its calls are made by a helper process, since gRPC does

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from rosacea_client.fields import full_name
 from rosacea_client.seeds import parse_seeds
-from rosacea_client.spec import FaceSpec, LatentSpec
+from rosacea_contract.fields import full_name
+from rosacea_contract.spec import FaceSpec, LatentSpec
 
 if TYPE_CHECKING:
-    from rosacea_client.spec import ImageFormat, LatentSpace, NoiseMode, StyleMix
+    from rosacea_contract.spec import ImageFormat, LatentSpace, NoiseMode, StyleMix
 
 Seeds = int | str | range | Sequence[int] | npt.NDArray[np.integer[Any]]
 

@@ -15,63 +15,14 @@ FaceError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import grpc
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from rosacea_contract.errors import FaceError, InvalidRequest, InvalidSpec
 
-    from rosacea_client.reasons import Quota, Violation
-
-MAX_VIOLATIONS = 16    # a status travels in HTTP/2 trailers, which hold 8 KiB
-
-
-class FaceError(Exception):
-    """Base of everything this package raises on purpose. `reason` is a `Reason` where the cause is known.
-
-    `request_id` is the name that the service's log has for the call, where it told one.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        reason: str = "",
-        metadata: Mapping[str, str] | None = None,
-        violations: Sequence[Violation] = (),
-        retry_after_seconds: float | None = None,
-        quotas: Sequence[Quota] = (),
-        request_id: str = "",
-    ) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.metadata = dict(metadata or {})
-        self.violations = tuple(violations)
-        self.retry_after_seconds = retry_after_seconds
-        self.quotas = tuple(quotas)
-        self.request_id = request_id
-
-
-class InvalidRequest(FaceError, ValueError):
-    """The request can never succeed as written; `violations` tells which fields are at fault."""
-
-
-class InvalidSpec(InvalidRequest):
-    """A request that breaks the rules, with all the rules it breaks (the first 16, if there are more)."""
-
-    def __init__(self, violations: Sequence[Violation]) -> None:
-        assert violations, "an InvalidSpec needs a violation"
-        first = violations[0]
-        super().__init__(
-            _summary(violations),
-            reason=first.reason,
-            metadata=first.limits,
-            violations=violations[:MAX_VIOLATIONS],
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return InvalidSpec, (self.violations,)
+__all__ = [
+    "Cancelled", "DeadlineExceeded", "Denied", "FaceError", "IntegrityError", "InvalidRequest", "InvalidSpec",
+    "NotFound", "Overloaded", "ServerError", "Unavailable",
+]  # fmt: skip
 
 
 class NotFound(FaceError):
@@ -127,8 +78,3 @@ STATUS: dict[grpc.StatusCode, type[FaceError]] = {
     grpc.StatusCode.DATA_LOSS: IntegrityError,
     grpc.StatusCode.UNAUTHENTICATED: Denied,
 }
-
-
-def _summary(violations: Sequence[Violation]) -> str:
-    shown = "; ".join(violation.description for violation in violations[:3])
-    return shown if len(violations) <= 3 else f"{shown}; and {len(violations) - 3} more problems"

@@ -7,13 +7,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from rosacea_client.errors import InvalidSpec
-from rosacea_client.reasons import Reason, Violation, show
-from rosacea_client.resolved import MAX_SHOWN
+from rosacea_contract.reasons import Reason, Violation, show
+from rosacea_contract.resolved import MAX_SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rosacea_client.modelinfo import ModelInfo
+    from rosacea_client.results.modelinfo import ModelInfo
 
 def class_name(options: Mapping[str, Any]) -> str | None:
     """The class that a call's options name; None where they state a number, or none."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rosacea_client.errors import InvalidSpec
-from rosacea_client.fields import SEEDS_END
-from rosacea_client.reasons import Reason, Violation, show
+from rosacea_contract.fields import SEEDS_END
+from rosacea_contract.reasons import Reason, Violation, show
 
 MAX_SEEDS = 10_000_000
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset
 
-from .decode import FREE_PIXELS, DecodeOptions, decode
 from .errors import DataRejected, Reason, Unusable
+from .pictures.decode import FREE_PIXELS, DecodeOptions, decode
 from .source import Picture, Reader, Source, open_source
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Self
 
-from .decode import MAX_PIXELS
 from .errors import Reason, Unusable
+from .pictures.decode import MAX_PIXELS
 from .worker import Outcome, WorkOptions, serve
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from .errors import DataRejected, Unusable
-from .hashes import SIDE, Pair, groups, near_duplicates
-from .holdout import read_subjects, same_subject, set_aside, subjects_of
 from .pool import outcomes
+from .screening.hashes import SIDE, Pair, groups, near_duplicates
+from .screening.holdout import read_subjects, same_subject, set_aside, subjects_of
 from .source import Picture, Source, open_source
 from .writer import FORMAT, MAX_CLASSES, OWNER_FIELDS, DatasetWriter
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .bars import Bar
-    from .upscaled import Enlargement
+    from .screening.bars import Bar
+    from .screening.upscaled import Enlargement
     from .worker import Prepared, WorkOptions
 
     Progress = Callable[[int, int], None]

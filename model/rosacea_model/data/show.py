@@ -13,8 +13,8 @@ from PIL import Image
 from rich.markup import escape
 from rich.table import Table
 
-from .decode import GREY_NOTE, DecodeOptions
 from .errors import DataRejected, printable
+from .pictures.decode import GREY_NOTE, DecodeOptions
 from .pool import outcomes
 from .report import picture_grid, redness
 from .source import Source, open_source

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from .errors import DataRejected, Reason, Unusable
-from .foreign import MAGIC_BYTES, is_dicom
 from .names import decoded, matched, natural, plain
+from .pictures.foreign import MAGIC_BYTES, is_dicom
 from .writer import DATASHEET_NAME, FACTS_NAME, LABELS_NAME, MAX_FACTS_LINE_BYTES, OWN_NAMES, own_bytes
 from .zipread import MAX_ENTRIES, MAX_MEMBER_BYTES, Member, read_directory, read_member
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .bars import Bar, find_bar
-from .decode import MAX_PIXELS, DecodeOptions, decode
 from .errors import Reason, Unusable
-from .hashes import thumbnail
-from .png import encode_png
-from .resize import Filter, Fit, to_square
+from .pictures.decode import MAX_PIXELS, DecodeOptions, decode
+from .pictures.png import encode_png
+from .pictures.resize import Filter, Fit, to_square
+from .screening.bars import Bar, find_bar
+from .screening.hashes import thumbnail
+from .screening.upscaled import Enlargement, find_enlargement
 from .source import Picture, Reader
-from .upscaled import Enlargement, find_enlargement
 from .zipread import MAX_MEMBER_BYTES
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from .png import COLOUR_TYPES, SIGNATURE, encode_png
+from .pictures.png import COLOUR_TYPES, SIGNATURE, encode_png
 from .zipread import MAX_ENTRIES, MAX_MEMBER_BYTES, MAX_NAME_BYTES, MAX_TOTAL_BYTES
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..classes import classes_fact
-from ..modelfile import WEIGHTS_NAME, ModelFile, read_manifest, verify, write_atomically, write_manifest
+from ..files.modelfile import WEIGHTS_NAME, ModelFile, read_manifest, verify, write_atomically, write_manifest
 from . import CARD_NAME, MAX_BYTES, SEVERITIES
 
 SOURCE = Path("model/rosacea_model/demo")      # in a checkout

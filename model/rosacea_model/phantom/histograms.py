@@ -15,10 +15,10 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from .drawing.skin import MELANIN_RANGE
 from .identity import TONE_POWER, melanin_of_tone, sample_phantom
 from .measure import calm_skin, central_face, erythema_index, ita
 from .render import render
-from .skin import MELANIN_RANGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

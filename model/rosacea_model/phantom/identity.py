@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from .skin import MELANIN_RANGE
+from .drawing.skin import MELANIN_RANGE
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 MAX_SEED = 2**63

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .grid import Grid, bump
-from .head import build_head
+from .drawing.grid import Grid, bump
+from .drawing.head import build_head
+from .drawing.rosacea import centrofacial
+from .drawing.skin import decoding_table
 from .render import shrink
-from .rosacea import centrofacial
-from .skin import decoding_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .drawing.noise import Field
     from .identity import PhantomSpec
-    from .noise import Field
 
 MEASURED_AT = 64                   # px: regions are soft, this many pixels do
 RGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])

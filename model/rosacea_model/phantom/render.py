@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import body
-from .canvas import Canvas
-from .eyes import draw_eyes
-from .grid import Grid
-from .hair import HairLayers, build_hair
-from .head import build_head
-from .light import COARSE, Light, Shading, cast_shadow, coarsen, enlarge, hollows, shade, slopes
-from .mouth import draw_beard, draw_mouth, draw_nose
-from .noise import Field, pyramid_noise
-from .rosacea import blemish, make_up, redden
-from .skin import ENCODING_TOP, Complexion, encoding_table
+from .drawing import body
+from .drawing.canvas import Canvas
+from .drawing.eyes import draw_eyes
+from .drawing.grid import Grid
+from .drawing.hair import HairLayers, build_hair
+from .drawing.head import build_head
+from .drawing.light import COARSE, Light, Shading, cast_shadow, coarsen, enlarge, hollows, shade, slopes
+from .drawing.mouth import draw_beard, draw_mouth, draw_nose
+from .drawing.noise import Field, pyramid_noise
+from .drawing.rosacea import blemish, make_up, redden
+from .drawing.skin import ENCODING_TOP, Complexion, encoding_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

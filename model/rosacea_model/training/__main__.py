@@ -6,8 +6,8 @@ import sys
 
 import typer
 
+from ..commands.train import train
 from ..errors import ModelError
-from .cli import train
 
 FAILED, INVALID = 1, 2
 

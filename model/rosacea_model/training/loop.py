@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..modelfile import write_atomically
+from ..files.modelfile import write_atomically
 from . import checkpoint
 from .config import CONFIG_NAME, TrainConfig, read_config
 from .distributed import Ranks
 from .errors import NotFinite
-from .facts import facts
 from .feed import Share, dead_loaders_told, feed
-from .observe import Watch
-from .pace import rough
-from .probe import s_per_kimg
-from .records import read_best
+from .reporting.facts import facts
+from .reporting.observe import Watch
+from .reporting.pace import rough
+from .reporting.probe import s_per_kimg
+from .reporting.records import read_best
 from .state import TrainState, differences, environment
 from .step import Passes
 from .stop import stop_on_signals

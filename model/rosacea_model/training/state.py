@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..augment import AUGMENT_SETS, AugmentPipe
-from ..discriminator import Discriminator, DiscriminatorConfig
-from ..networks import Generator
+from ..networks.discriminator import Discriminator, DiscriminatorConfig
+from ..networks.generator import Generator
 from .ada import AdaController
+from .augment import AUGMENT_SETS, AugmentPipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

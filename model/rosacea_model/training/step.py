@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .. import loss
-from ..augment import RandomDraws
+from . import loss
+from .augment import RandomDraws
 from .errors import NotFinite
 from .feed import to_unit
 from .state import PHASES

@@ -17,8 +17,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .. import weights
-from ..modelfile import MANIFEST_NAME, verify
+from ..files import weights
+from ..files.modelfile import MANIFEST_NAME, verify
 from . import checkpoint
 from .config import TrainConfig
 from .errors import TransferMismatch
@@ -162,8 +162,8 @@ def _from_run(path: Path) -> dict[str, Any]:
 
 def _from_checkpoint(path: Path) -> dict[str, Any]:
     """The networks of a foreign checkpoint, by the reader of `rosacea model import`."""
-    from ..legacy.formats import NETWORKS_NAME
-    from ..legacy.importer import import_checkpoint
+    from ..importers.formats import NETWORKS_NAME
+    from ..importers.importer import import_checkpoint
 
     with tempfile.TemporaryDirectory() as folder:
         report = import_checkpoint(path, Path(folder) / "model", "source", networks=True)

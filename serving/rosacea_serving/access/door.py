@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 
 from ..calls.caller import ADDRESS, caller_of, peer_host
 from ..errors import Forbidden, Overloaded, unauthenticated

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rosacea.v1 import faces_pb2
 from rosacea_client.convert import MAX_MESSAGE_BYTES
-from rosacea_client.errors import InvalidSpec
-from rosacea_client.fields import MAX_PSI, MIN_PSI, SEEDS_END, in_field, model_name
-from rosacea_client.reasons import Reason, Violation
-from rosacea_client.spec import JPEG_QUALITIES, LATENT_SPACES, MAX_STYLE_MIXES, FaceSpec, LatentSpec, named_model
+from rosacea_contract.errors import InvalidSpec
+from rosacea_contract.fields import MAX_PSI, MIN_PSI, SEEDS_END, in_field, model_name
+from rosacea_contract.reasons import Reason, Violation
+from rosacea_contract.resolved import resolve
+from rosacea_contract.spec import JPEG_QUALITIES, LATENT_SPACES, MAX_STYLE_MIXES, FaceSpec, LatentSpec, named_model
 
 from ..errors import Overloaded
 from ..lane import Lane
@@ -23,7 +24,7 @@ from .window import Window, gather
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from rosacea_client.resolved import FaceItem, ModelLimits, ResolvedSpec
+    from rosacea_contract.resolved import FaceItem, ModelLimits, ResolvedSpec
 
     from ..calls.caller import Caller
     from ..catalog import Catalog, ServedModel
@@ -148,7 +149,7 @@ class Faces:
         limits = model.limits(max_images(model))
         check_sizes(pb, limits)
         if (many := numbers(pb)) <= LARGE:
-            return model, read(pb).resolve(limits)
+            return model, resolve(read(pb), limits)
         self._hold(many * NUMBER_BYTES, caller)
         loop = asyncio.get_running_loop()
         return model, await loop.run_in_executor(self._checker, _resolved, read, pb, limits)
@@ -212,7 +213,7 @@ class Faces:
 
 def _resolved(read: Callable[[P], FaceSpec | LatentSpec], pb: P, limits: ModelLimits) -> ResolvedSpec:
     # No closure: where the request is refused, that would stay with the error's traceback, and the request with it.
-    return read(pb).resolve(limits)
+    return resolve(read(pb), limits)
 
 
 def _start_violation(start_index: int, count: int) -> Violation:

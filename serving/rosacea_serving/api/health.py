@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from rosacea_client.reasons import Reason, Violation
+from rosacea_contract.reasons import Reason, Violation
 
 from ..access.tls.port import listen
 from ..calls.receiving import OPEN_BYTES

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rosacea.render.v1 import render_pb2
-from rosacea_client.containers import metadata
-from rosacea_client.inspection import OFFLINE, inspect_image
-from rosacea_client.marks import TRAINED, read_mark, software
-from rosacea_client.reasons import Reason
+from rosacea_client.commands.inspection import OFFLINE, inspect_image
 from rosacea_client.secrets import read_bounded, read_secret
+from rosacea_contract.containers import metadata
+from rosacea_contract.marks import TRAINED, read_mark, software
+from rosacea_contract.reasons import Reason
 
 from ..errors import FaceFailed
 from ..worker.encode import encode
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from rosacea_client.resolved import FaceItem
+    from rosacea_contract.resolved import FaceItem
 
     from ..scheduling.scheduler import Drawn
     from ..settings import Settings

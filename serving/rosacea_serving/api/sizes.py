@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rosacea_client.errors import InvalidSpec
-from rosacea_client.resolved import size_rules, vector_rules
+from rosacea_contract.errors import InvalidSpec
+from rosacea_contract.resolved import size_rules, vector_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rosacea.v1 import faces_pb2
-    from rosacea_client.reasons import Violation
-    from rosacea_client.resolved import ModelLimits
+    from rosacea_contract.reasons import Violation
+    from rosacea_contract.resolved import ModelLimits
 
     Spec = faces_pb2.FaceSpec | faces_pb2.LatentSpec
 

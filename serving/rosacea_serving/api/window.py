@@ -13,7 +13,7 @@ from . import wire
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rosacea_client.resolved import FaceItem, ResolvedSpec
+    from rosacea_contract.resolved import FaceItem, ResolvedSpec
 
     from ..calls.caller import Caller
     from ..scheduling.scheduler import Drawn, Scheduler

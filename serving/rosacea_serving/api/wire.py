@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rosacea_client.resolved import FaceItem, ResolvedSpec
-    from rosacea_client.spec import LatentSpace
+    from rosacea_contract.resolved import FaceItem, ResolvedSpec
+    from rosacea_contract.spec import LatentSpace
 
     from ..catalog import ServedModel
     from ..scheduling.scheduler import Drawn

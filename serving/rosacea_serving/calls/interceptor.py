@@ -11,8 +11,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from rosacea_client.errors import InvalidSpec
-from rosacea_client.reasons import Reason
+from rosacea_contract.errors import InvalidSpec
+from rosacea_contract.reasons import Reason
 
 from ..errors import InvalidRequest, ServiceError, to_status
 from ..observe.record import REQUEST_ID, current_call

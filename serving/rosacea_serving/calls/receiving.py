@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 
 from ..connections.strangers import RETRY_SECONDS, TURN_SECONDS, Turns
 from ..errors import InvalidRequest, Overloaded

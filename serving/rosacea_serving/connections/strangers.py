@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict, deque
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 
 from ..bounded import Bounded
 from ..errors import Overloaded

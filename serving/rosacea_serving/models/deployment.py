@@ -22,7 +22,7 @@ from ..worker.segments import SegmentPool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
     from ..background import Background
     from ..observe.backends import Report

@@ -18,7 +18,7 @@ from ..catalog import Catalog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
     from ..calls.under_way import Calls
     from ..catalog import ServedModel

@@ -12,18 +12,18 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rosacea_model.archive import read_archive
 from rosacea_model.behind import model_behind
 from rosacea_model.errors import ModelRejected
-from rosacea_model.legacy.formats import is_archive
-from rosacea_model.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, check_numbers, locate, verify
-from rosacea_model.signing import check_signature
+from rosacea_model.files.archive import read_archive
+from rosacea_model.files.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, check_numbers, locate, verify
+from rosacea_model.files.signing import check_signature
+from rosacea_model.importers.formats import is_archive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
 
 log = logging.getLogger(__name__)

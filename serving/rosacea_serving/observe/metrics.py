@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 
 from ..background import Background
 from ..lane import Lane

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from rosacea_client.channels import channel_options
+from rosacea_client.rpc.channels import channel_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from rosacea.render.v1 import render_pb2
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 
 from ..errors import FaceFailed
 from ..torchserve.errors import BackendFailed

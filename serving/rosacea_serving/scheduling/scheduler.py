@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rosacea.render.v1 import render_pb2
-from rosacea_client.reasons import Reason
+from rosacea_contract.reasons import Reason
 
 from ..background import Task
 from ..calls.caller import Caller

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from rosacea.render.v1 import render_pb2
 from rosacea.torchserve.v1 import inference_pb2
-from rosacea_client.channels import channel_options
+from rosacea_client.rpc.channels import channel_options
 
 from ..worker.contract import INPUT_NAME
 from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, WorkerDied

@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rosacea_model.archive import write_store_folder
+from rosacea_model.files.archive import write_store_folder
 
 from ..scratch import Scratch
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rosacea_model.archive import WorkerOptions
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.archive import WorkerOptions
+    from rosacea_model.files.modelfile import ModelFile
 
 LOOPBACK = "127.0.0.1"
 MAX_SOCKET_PATH = 107

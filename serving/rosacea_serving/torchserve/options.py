@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rosacea_model.archive import WorkerOptions
+from rosacea_model.files.archive import WorkerOptions
 
 from .devices import ON_CPU, Devices
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
 TORCHSERVE_MARGIN_SECONDS = 10      # by which its own time limit is behind ours, which also sees what it does not
 

@@ -12,7 +12,7 @@ from .errors import BackendDown, BackendFailed
 
 if TYPE_CHECKING:
     from rosacea_model.config import GeneratorConfig
-    from rosacea_model.modelfile import ModelFile
+    from rosacea_model.files.modelfile import ModelFile
 
     from .backend import TorchServeBackend
     from .options import TorchServeOptions

@@ -11,13 +11,13 @@ import simplejpeg
 from isal import isal_zlib
 
 from rosacea.render.v1 import render_pb2
-from rosacea_client.containers import PNG_SIGNATURE
-from rosacea_client.marks import MARK_VERSION, marked
+from rosacea_contract.containers import PNG_SIGNATURE
+from rosacea_contract.marks import MARK_VERSION, marked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rosacea_client.marks import Mark
+    from rosacea_contract.marks import Mark
 
 PNG_COLOUR_TYPES = {1: 0, 3: 2}         # channels to PNG colour type
 PNG_FILTER_UP = 2

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rosacea.render.v1 import render_pb2
-from rosacea_client.marks import Mark, software
-from rosacea_client.provenance import SEED_SCHEMES
+from rosacea_client.results.provenance import SEED_SCHEMES
+from rosacea_contract.marks import Mark, software
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

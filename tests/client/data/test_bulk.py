@@ -25,7 +25,8 @@ from PIL import Image
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import FaceClient, FaceSpec, cli
 from rosacea_client.data import Labels, Look, Plan
-from rosacea_client.data.bulk import DatasetFolder, DatasetSpec, DiskFull, make
+from rosacea_client.data.bulk import DatasetFolder, DiskFull, make
+from rosacea_client.data.dataset_spec import DatasetSpec
 from rosacea_client.data.feed import Feed
 from rosacea_client.data.service import Service
 from rosacea_client.data.shards import SUFFIXES, TarWriter

@@ -12,16 +12,12 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.async_client import AsyncFaceClient
 from rosacea_client.bench.load import Load, Spacing, Window, closed_loads, open_loads
 from rosacea_client.bench.report import markdown, plot, to_json
 from rosacea_client.bench.sweep import Question, Sweep
 from rosacea_client.client import FaceClient
-from rosacea_client.fields import full_name
-from rosacea_client.files import write_atomically
-from rosacea_client.labels import class_number, number_or_name
-from rosacea_client.options import (
+from rosacea_client.commands.options import (
     Address,
     ApiKeyFile,
     CaFile,
@@ -34,7 +30,11 @@ from rosacea_client.options import (
     UseTls,
     wanted_tls,
 )
-from rosacea_client.spec import ImageFormat
+from rosacea_client.files import write_atomically
+from rosacea_client.labels import class_number, number_or_name
+from rosacea_client.rpc.address import DEFAULT_ADDRESS
+from rosacea_contract.fields import full_name
+from rosacea_contract.spec import ImageFormat
 
 INTERRUPTED = 130
 DEFAULT_SWEEP = "1,2,4,8,16"

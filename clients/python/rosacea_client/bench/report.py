@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rosacea_client.marks import software
+from rosacea_contract.marks import software
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +116,7 @@ def _name(found: Step) -> str:
 
 def plot(steps: Sequence[Step], title: str) -> Image.Image:
     """Throughput and latency by load, the closed loop above the open one."""
-    from rosacea_client.chart import Panel, chart
+    from rosacea_client.commands.chart import Panel, chart
 
     panels = []
     for loop, unit in (("closed", "callers at a time"), ("open", "calls a second asked for")):

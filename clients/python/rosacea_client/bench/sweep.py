@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rosacea_client.async_client import AsyncFaceClient
     from rosacea_client.bench.load import Load, Window
     from rosacea_client.bench.report import Step
-    from rosacea_client.spec import ImageFormat
+    from rosacea_contract.spec import ImageFormat
 
 
 @dataclass(frozen=True, kw_only=True)

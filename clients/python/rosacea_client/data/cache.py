@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rosacea_client.data.shards import remove
-from rosacea_client.face import Face
 from rosacea_client.files import read_bounded, write_atomically
-from rosacea_client.provenance import Timings
+from rosacea_client.results.face import Face
+from rosacea_client.results.provenance import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rosacea_client.data.bulk import DatasetSpec
+    from rosacea_client.data.dataset_spec import DatasetSpec
 
 # Which files are the data set: beside them lie lists and manifests, which readers of folders would take for data.
 CONFIG = 'configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: "{files}"\n'

@@ -9,16 +9,7 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from rosacea_client.address import DEFAULT_ADDRESS
-from rosacea_client.data.bulk import DatasetFolder, DatasetSpec, make
-from rosacea_client.data.feed import Feed
-from rosacea_client.data.plan import Labels, Plan
-from rosacea_client.data.request import Look
-from rosacea_client.data.service import Service
-from rosacea_client.data.shards import Form
-from rosacea_client.fields import full_name
-from rosacea_client.labels import class_number, number_or_name
-from rosacea_client.options import (
+from rosacea_client.commands.options import (
     Address,
     ApiKeyFile,
     CaFile,
@@ -33,9 +24,19 @@ from rosacea_client.options import (
     UseTls,
     wanted_tls,
 )
-from rosacea_client.options import image_format as parse_format
+from rosacea_client.commands.options import image_format as parse_format
+from rosacea_client.data.bulk import DatasetFolder, make
+from rosacea_client.data.dataset_spec import DatasetSpec
+from rosacea_client.data.feed import Feed
+from rosacea_client.data.plan import Labels, Plan
+from rosacea_client.data.request import Look
+from rosacea_client.data.service import Service
+from rosacea_client.data.shards import Form
+from rosacea_client.labels import class_number, number_or_name
+from rosacea_client.rpc.address import DEFAULT_ADDRESS
 from rosacea_client.seeds import parse_seeds
-from rosacea_client.spec import ImageFormat
+from rosacea_contract.fields import full_name
+from rosacea_contract.spec import ImageFormat
 
 
 def dataset(

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from rosacea_client.data.plan import Sample
 from rosacea_client.errors import Cancelled, DeadlineExceeded, FaceError, IntegrityError, Overloaded, Unavailable
-from rosacea_client.face import Face
-from rosacea_client.fields import full_name
+from rosacea_client.results.face import Face
+from rosacea_contract.fields import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rosacea_client.data.cache import FaceCache
     from rosacea_client.data.request import Look
     from rosacea_client.data.service import Service
-    from rosacea_client.modelinfo import ModelInfo
+    from rosacea_client.results.modelinfo import ModelInfo
 
 REQUESTS = 2                # under way at one time
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 5.0

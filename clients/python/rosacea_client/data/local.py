@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rosacea_client.face import Face
-from rosacea_client.provenance import Timings
+from rosacea_client.results.face import Face
+from rosacea_client.results.provenance import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import MessageToDict
 
-from rosacea_client.spec import FaceSpec
+from rosacea_contract.spec import FaceSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rosacea_client.data.plan import Sample
-    from rosacea_client.spec import ImageFormat, NoiseMode
+    from rosacea_contract.spec import ImageFormat, NoiseMode
 
 
 @dataclass(frozen=True, kw_only=True)

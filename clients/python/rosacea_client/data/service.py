@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rosacea_client.address import DEFAULT_ADDRESS
 from rosacea_client.client import FaceClient
+from rosacea_client.rpc.address import DEFAULT_ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

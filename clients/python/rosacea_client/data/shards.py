@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rosacea_client.data.plan import Sample
-    from rosacea_client.face import Face
+    from rosacea_client.results.face import Face
 
 Form = Literal["webdataset", "imagefolder", "parquet", "stylegan-zip"]
 SUFFIXES: dict[str, str] = {"webdataset": ".tar", "imagefolder": "", "parquet": ".parquet", "stylegan-zip": ".zip"}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from rosacea_client.data.cache import FaceCache
     from rosacea_client.data.plan import Sample
-    from rosacea_client.face import Face
+    from rosacea_client.results.face import Face
 
 STATE_VERSION = 1
 

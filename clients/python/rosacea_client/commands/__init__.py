@@ -1,0 +1,1 @@
+"""The client's own commands, and what they print."""

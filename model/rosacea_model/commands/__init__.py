@@ -1,0 +1,1 @@
+"""`rosacea model`, `data`, `train` and their kind. Only what computes loads torch."""

@@ -1,0 +1,175 @@
+"""`rosacea train` and `rosacea report`. Only what trains loads torch."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..training.config import CONFIG_NAME, PRESETS, TrainConfig, going_on, read_config, resolve
+from .options import with_settings
+
+if TYPE_CHECKING:
+
+    from ..data.dataset import FaceDataset
+    from ..training.transfer import Source
+
+MANY_IMAGES = 2000           # reading them takes seconds
+UNSTEPPED_IN_FLOAT16 = 3     # float16 overflows now and then where float32 does not
+
+
+class PrecisionMode(StrEnum):
+    """What CUDA computes in; a CPU always computes in float32."""
+
+    mixed = "mixed"
+    fp32 = "fp32"
+
+
+FP16_RESOLUTIONS = {PrecisionMode.mixed: 4, PrecisionMode.fp32: 0}
+PRESET_NAMES = ", ".join(name for name in PRESETS if not name.startswith("rff300")) + ", rff300-exp01 to -exp10"
+
+
+@with_settings
+def train(
+    data: Annotated[Path, typer.Option(metavar="PATH", help="Zip or folder of square images of one size.")],
+    outdir: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make, or to go on in.")],
+    preset: Annotated[str, typer.Option(metavar="NAME", help=f"One of {PRESET_NAMES}.")] = "auto",
+    cond: Annotated[bool, typer.Option("--cond", help="Learn the labels of the data too.")] = False,
+    subset: Annotated[int | None, typer.Option(min=1, help="Take N images, chosen by the seed.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN, if there is one.")] = False,
+    init_from: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Model folder, run, or snapshot (.pkl, .pt) to start from.")
+    ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Start even from what does not fit in full.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[PrecisionMode | None, typer.Option(help="On CUDA; unset = mixed.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the resolved config and stop.")] = False,
+    **settings: Any,
+) -> None:
+    """Train StyleGAN2-ADA on a folder or zip of images; the same command with --resume goes on."""
+    from ..training.reporting.events import check_installed
+    from ..training.transfer import load_source
+
+    if settings["tensorboard"]:
+        check_installed()
+    stated = {**hardware(device, precision), **{name: value for name, value in settings.items() if value is not None}}
+    check_places(data, outdir)
+    before = config_of(outdir) if resume else None
+    images = open_images(data, before, cond=cond, subset=subset, seed=settings["seed"])
+    # A run that goes on has its networks, and need not be told again where they came from.
+    source = load_source(init_from, allow_partial=allow_partial) if init_from and before is None else None
+    config = config_for(images, source, preset, stated, before)
+    if before is None:
+        check_images(images)
+    if dry_run:
+        typer.echo(config.to_json(), nl=False)
+    else:
+        start(config, outdir, images, source, resume=resume)
+
+
+def check_places(data: Path, outdir: Path) -> None:
+    """Raise ValueError where the pictures that a run draws would become pictures to learn from."""
+    if data.is_dir() and outdir.resolve().is_relative_to(data.resolve()):
+        raise ValueError(f"--outdir must lie outside of --data ({data}), got {outdir}")
+
+
+def config_of(outdir: Path) -> TrainConfig | None:
+    """The config of the run that is there to go on with; None before its first checkpoint."""
+    from ..training.checkpoint import existing
+
+    path = outdir / CONFIG_NAME
+    return read_config(path) if existing(outdir / "checkpoints") and path.exists() else None
+
+
+def open_images(
+    data: Path, before: TrainConfig | None, *, cond: bool, subset: int | None, seed: int | None
+) -> FaceDataset:
+    """The images to learn from; with labels if asked for, or if the run has begun with them."""
+    from ..data.dataset import FaceDataset
+
+    if seed is None:
+        seed = before.seed if before else 0
+    labels = cond or (before is not None and before.label_width > 0)
+    images = FaceDataset(data, labels=labels, subset=subset, seed=seed)
+    if cond and not images.label_dim:
+        raise ValueError(f"--cond needs labels, and {data} has none: neither class folders nor a dataset.json")
+    return images
+
+
+def check_images(images: FaceDataset) -> None:
+    """Find what cannot be learnt from before there is a run; each process that torchrun started reads its share."""
+    from ..training.distributed import processes
+
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == 0 and len(images) > MANY_IMAGES:
+        typer.echo(f"reads each of {len(images)} images once, before the first step")
+    images.check(rank=rank, world=processes())
+
+
+def config_for(
+    images: FaceDataset, source: Source | None, preset: str, stated: dict[str, Any], before: TrainConfig | None = None
+) -> TrainConfig:
+    """The config of a run on these images, for as many processes as there are; `before` = it goes on."""
+    from ..training.distributed import processes
+
+    if before is not None:
+        shape = {"resolution": images.resolution, "img_channels": images.channels, "label_width": images.label_dim}
+        return going_on(before, preset, {**stated, **shape})
+    return resolve(
+        preset, stated, resolution=images.resolution, img_channels=images.channels,
+        label_width=images.label_dim, processes=processes(), source=source.config if source else None,
+    )
+
+
+def start(config: TrainConfig, outdir: Path, images: FaceDataset, source: Source | None, *, resume: bool) -> None:
+    """Train, as one of the processes that torchrun started or alone."""
+    from ..classes import usable_classes
+    from ..data.source import open_source
+    from ..training.distributed import join
+    from ..training.loop import Run, training_loop
+    from ..training.reporting.report import write_report
+
+    datasheet = open_source(images.path, labels=False).datasheet
+    with join(config.device) as ranks:
+        run = Run(
+            path=outdir, images=images, ranks=ranks, resume=resume, source=source, datasheet=datasheet,
+            data=images.fingerprint(), classes=usable_classes(images.classes, config.label_width),
+        )
+        state = training_loop(config, run)
+        if ranks.leads:
+            typer.echo(f"stopped at {int(state.nimg) / 1000:g} of {config.total_kimg:g} kimg; "
+                       f"report: {write_report(outdir)}")
+
+
+def hardware(device: str, precision: PrecisionMode | None) -> dict[str, Any]:
+    """The settings that hang on the machine."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: torch {torch.__version__} sees no GPU here; pass --device cpu, "
+                         "or install a build of torch for CUDA and its driver")
+    settings: dict[str, Any] = {"device": device}
+    if precision is not None:
+        settings["num_fp16_res"] = FP16_RESOLUTIONS[precision]
+    if device != "cpu" and precision is not PrecisionMode.fp32:
+        settings["bad_steps"] = UNSTEPPED_IN_FLOAT16
+    return settings
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Unset = report.html in RUN.")] = None,
+) -> None:
+    """Write one HTML page about a run: curves, images, config and time."""
+    from ..training.reporting.report import write_report
+
+    typer.echo(write_report(run, out))

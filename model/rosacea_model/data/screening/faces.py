@@ -1,0 +1,118 @@
+"""Find faces, turn them upright by their eyes, and say by a number of 128 values who they look like.
+
+Needs the extra `faces`: dlib and the networks of `face_recognition_models`. Of these the detector is dlib's own, the
+landmarks are the five-point ones, and the embedding is the ResNet one; the 68-point landmarks may not be used
+commercially and are never loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from rosacea_model.data.errors import DataRejected
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Point = tuple[float, float]
+
+MISSING = "finding faces needs two more packages: pip install 'rosacea[faces]' (in a checkout: pip install '.[faces]')"
+LANDMARKS, EMBEDDING = "shape_predictor_5_face_landmarks.dat", "dlib_face_recognition_resnet_model_v1.dat"
+SIDE = 512                       # longest side at which faces are looked for
+UPSAMPLED = 1                    # times: finds faces from 40 pixels on
+CERTAINTY = -0.3                 # of the detector; above 0 it is sure
+CHIP, CHIP_PADDING = 150, 0.25   # what the embedding was trained on
+EYES_APART, EYES_DOWN = 0.36, 0.42    # in an aligned picture, as shares of its side
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face of a picture, in the picture's pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    certainty: float
+    eyes: tuple[Point, Point]            # the one to the left in the picture first
+    embedding: NDArray[np.float32]       # [128], of length about 1
+
+
+class FaceFinder:
+    """dlib's networks, loaded once. DataRejected says what to install where they are absent."""
+
+    def __init__(self) -> None:
+        self._dlib, folder = _parts()
+        self._detector = self._dlib.get_frontal_face_detector()
+        self._landmarks = self._dlib.shape_predictor(str(folder / LANDMARKS))
+        self._network = self._dlib.face_recognition_model_v1(str(folder / EMBEDDING))
+
+    def find(self, image: Image.Image) -> list[Face]:
+        """Every face of a picture, the most certain first."""
+        small = image.convert("RGB")
+        small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        pixels = np.ascontiguousarray(small)
+        boxes, certainties, _ = self._detector.run(pixels, UPSAMPLED, CERTAINTY)
+        scale = image.width / small.width
+        faces = [self._face(pixels, box, float(sure), scale) for box, sure in zip(boxes, certainties, strict=True)]
+        return sorted(faces, key=lambda face: -face.certainty)
+
+    def _face(self, pixels: NDArray[np.uint8], box: Any, certainty: float, scale: float) -> Face:
+        shape = self._landmarks(pixels, box)
+        corners = [(shape.part(place).x * scale, shape.part(place).y * scale) for place in range(4)]
+        left, right = sorted((_middle(corners[0], corners[1]), _middle(corners[2], corners[3])))
+        chip = self._dlib.get_face_chip(pixels, shape, size=CHIP, padding=CHIP_PADDING)
+        # With its mirror image: the same face from the other side.
+        both = [self._network.compute_face_descriptor(view) for view in (chip, np.ascontiguousarray(chip[:, ::-1]))]
+        return Face(
+            box.left() * scale, box.top() * scale, box.right() * scale, box.bottom() * scale, certainty, (left, right),
+            np.asarray(both, np.float32).mean(axis=0),
+        )
+
+
+def aligned(image: Image.Image, face: Face, side: int) -> Image.Image:
+    """The square picture around a face in which its eyes are level, and lie where they do in every other one."""
+    (x0, y0), (x1, y1) = face.eyes
+    apart = max(math.hypot(x1 - x0, y1 - y0), 1.0)
+    size = apart / EYES_APART                                        # of the square, in the picture's pixels
+    across = np.array([x1 - x0, y1 - y0]) / apart
+    down = np.array([-across[1], across[0]])
+    corner = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) - size * (across / 2 + down * EYES_DOWN)
+    corners = [corner, corner + size * down, corner + size * (across + down), corner + size * across]
+    # What lies beyond the picture has the colour of its edge: mirrored, it would have eyes, too.
+    margin = math.ceil(size)
+    wide = Image.new("RGB", (image.width + 2 * margin, image.height + 2 * margin), _edge_colour(image))
+    wide.paste(image.convert("RGB"), (margin, margin))
+    # Made smaller before it is turned, or it would alias.
+    shrink = max(1.0, size / side)
+    smaller = wide.resize((round(wide.width / shrink), round(wide.height / shrink)), Image.Resampling.LANCZOS)
+    quad = [float(value + margin) / shrink for point in corners for value in point]
+    return smaller.transform((side, side), Image.Transform.QUAD, quad, Image.Resampling.BICUBIC)
+
+
+def _edge_colour(image: Image.Image) -> tuple[int, int, int]:
+    pixels = np.asarray(image.convert("RGB"))
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    red, green, blue = (int(value) for value in np.median(edge, axis=0))
+    return red, green, blue
+
+
+def _middle(one: Point, other: Point) -> Point:
+    return (one[0] + other[0]) / 2, (one[1] + other[1]) / 2
+
+
+def _parts() -> tuple[Any, Path]:
+    """The dlib module and the folder of networks. Their package is not imported: it needs an old setuptools."""
+    package = importlib.util.find_spec("face_recognition_models")
+    if importlib.util.find_spec("dlib") is None or package is None or package.origin is None:
+        raise DataRejected(MISSING)
+    import dlib
+
+    return dlib, Path(package.origin).parent / "models"

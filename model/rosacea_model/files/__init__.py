@@ -1,0 +1,1 @@
+"""Models on disk: folders, safetensors, archives, signatures, ONNX."""

@@ -1,0 +1,1 @@
+"""The networks of StyleGAN2-ADA on native torch operations."""

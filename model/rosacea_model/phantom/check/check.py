@@ -1,0 +1,160 @@
+"""The check itself, by fixed rules: which faces are drawn, what they are compared with, and what is found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...data.dataset import FaceDataset
+from ...data.source import open_source
+from ...sample import Sample, one_hot
+from ..identity import Subtype, sample_phantom
+from ..render import render
+from ..series import Labels, Series, draw_series
+from ..sheet import with_severity
+from .nearest import Nearest, closeness, nearest
+from .redness import GRADES, Agreement, Ladder, Regions, agreement, ladder, mean_regions, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ...engine import Engine
+
+DISEASED = tuple(Subtype)[1:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Set:
+    """One kind of face, generated or rendered: how it agrees with severity, how it varies, how near training was."""
+
+    agreement: Agreement
+    ladder: Ladder
+    nearest: Nearest
+    variety: float                 # median distance of a face to the nearest other of its kind, levels of 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Everything that a check finds."""
+
+    series: Series                 # the training set
+    samples: int                   # faces of each kind
+    generated: Set
+    fresh: Set                     # phantoms of the next seed
+    training: Nearest              # of the training phantoms among themselves
+    images: NDArray[np.uint8]      # [samples, size, size, 3] generated
+    known: NDArray[np.uint8]       # [M, size, size, 3] training phantoms
+
+
+def check(engine: Engine, data: Path, *, samples: int) -> Found:
+    """Compare a model with the phantoms that it was trained on.
+
+    Generated faces are seeds 0 to samples - 1 without truncation, face i at severity i % 4, none left out; the ladder
+    takes the first quarter of the seeds at each severity. Fresh phantoms go through the same program.
+    """
+    if samples < 4 * GRADES or samples % GRADES:
+        raise ValueError(f"samples must be a multiple of {GRADES} and at least {4 * GRADES}, got {samples}")
+    series = series_of(data)
+    _check_fit(engine, series)
+    regions = mean_regions(series)
+    known = training_images(data)
+    images = draw(engine, ((seed, seed % GRADES) for seed in range(samples)))
+    fresh = list(draw_series(replace(series, seed=series.seed + 1, count=samples), workers=1))
+    grades = np.array([int(str(face.attributes["severity"])) for face in fresh])
+    return Found(
+        series=series,
+        samples=samples,
+        generated=_set(images, np.arange(samples) % GRADES, ladder_of_model(engine, samples), regions, known),
+        fresh=_set(
+            np.stack([face.image for face in fresh]), grades, ladder_of_phantoms(series, samples), regions, known
+        ),
+        training=nearest(known, known, own=True),
+        images=images,
+        known=known,
+    )
+
+
+def figures(found: Found) -> dict[str, Any]:
+    """The figures as plain values, ready for JSON."""
+    def told(one: Set) -> dict[str, Any]:
+        return {
+            "severity": asdict(one.agreement),
+            "same_latent": asdict(one.ladder),
+            "variety": one.variety,
+            "nearest": asdict(closeness(one.nearest, found.training)),
+        }
+
+    own = asdict(closeness(found.training, found.training))
+    return {
+        "samples": found.samples,
+        "training_phantoms": found.series.count,
+        "generated": told(found.generated),
+        "fresh_phantoms": told(found.fresh),
+        "training_among_themselves": {"nearest": own},
+    }
+
+
+def series_of(data: Path) -> Series:
+    """Which phantoms a data set holds, as its datasheet says."""
+    stated = (open_source(data, labels=False).datasheet or {}).get("phantoms")
+    if not isinstance(stated, dict) or stated.get("labels") != Labels.severity:
+        raise ValueError(f"{data} must hold phantoms labelled by severity, as `rosacea data phantom --labels severity` "
+                         "writes them")
+    return Series(**{name: stated[name] for name in ("seed", "count", "resolution", "confounders")})
+
+
+def training_images(data: Path) -> NDArray[np.uint8]:           # => [M, size, size, 3]
+    """All images of a data set."""
+    images = FaceDataset(data, labels=False)
+    return np.stack([images[place][0].transpose(1, 2, 0) for place in range(len(images))])
+
+
+def draw(
+    engine: Engine, faces: Iterable[tuple[int, int]], truncation_psi: float = 1.0
+) -> NDArray[np.uint8]:                                         # => [N, size, size, 3]
+    """Faces of (seed, severity)."""
+    labels = [one_hot(grade, GRADES) for grade in range(GRADES)]
+    return engine.render([
+        Sample(seed=seed, label=labels[grade], truncation_psi=truncation_psi) for seed, grade in faces
+    ])
+
+
+def ladder_of_model(engine: Engine, samples: int) -> NDArray[np.uint8]:
+    """The first quarter of the seeds at each severity in turn."""
+    return draw(engine, ((seed, grade) for seed in range(samples // GRADES) for grade in range(GRADES)))
+
+
+def ladder_of_phantoms(series: Series, samples: int) -> NDArray[np.uint8]:
+    """Fresh phantoms at each severity in turn; those that are healthy take the subtypes one after the other."""
+    images = []
+    for index in range(samples // GRADES):
+        spec = sample_phantom(series.seed + 1, index, confounders=series.confounders)
+        kind = DISEASED[index % len(DISEASED)] if spec.condition.grade == 0 else spec.condition.subtype
+        images += [render(with_severity(spec, kind, float(grade)), series.resolution).image for grade in range(GRADES)]
+    return np.stack(images)
+
+
+def _set(
+    images: NDArray[np.uint8], severity: NDArray[np.int64], rungs: NDArray[np.uint8], regions: Regions,
+    known: NDArray[np.uint8],
+) -> Set:
+    return Set(
+        agreement=agreement(measure(list(images), regions), severity),
+        ladder=ladder(measure(list(rungs), regions).index.reshape(-1, GRADES)),
+        nearest=nearest(images, known),
+        variety=float(np.median(nearest(images, images, own=True).distance)),
+    )
+
+
+def _check_fit(engine: Engine, series: Series) -> None:
+    config = engine.config
+    if (config.c_dim, config.img_channels, config.img_resolution) != (GRADES, 3, series.resolution):
+        raise ValueError(
+            f"the model must have {GRADES} classes, 3 channels and {series.resolution} px like the data, "
+            f"got {config.c_dim}, {config.img_channels} and {config.img_resolution}"
+        )

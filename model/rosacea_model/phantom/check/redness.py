@@ -1,0 +1,122 @@
+"""How well measured redness follows the severity that was asked for, on faces without ground truth.
+
+Where a generated face has its cheeks is not known, so every face is measured over the same soft regions: the mean of
+those of many phantoms. Phantoms measured in the same way tell what can be reached at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..identity import sample_phantom
+from ..measure import calm_skin, central_face, erythema_index, ita
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from ..drawing.noise import Field
+    from ..series import Series
+
+GRADES = 4                         # none, mild, moderate, severe
+AVERAGED = 200                     # phantoms that a region is the mean of
+TONES = 3
+# How much of calm skin's index is taken off. Melanin moves both regions, the face by less where it is already red.
+# Chosen on 400 phantoms, never on generated faces: rank correlation 0.61 for 0, 0.83 for 0.5, 0.87 for 0.7, 0.79 for 1.
+CALM_WEIGHT = 0.7
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Weights [size, size] over the central face and over calm skin."""
+
+    face: Field
+    calm: Field
+
+
+@dataclass(frozen=True)
+class Redness:
+    """Measurements of N faces."""
+
+    index: NDArray[np.float64]     # [N] erythema index of the central face
+    contrast: NDArray[np.float64]  # [N] the same above the face's own calm skin
+    tone: NDArray[np.float64]      # [N] individual typology angle of calm skin, degrees
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Spearman's rank correlation of severity with redness, and what is behind it."""
+
+    contrast: float                          # the primary figure: above the face's own calm skin
+    pooled: float                            # the bare index, whatever the tone of the skin
+    tone_thirds: tuple[float, ...]           # the bare index within the darkest, middle and lightest third
+    mean_contrast: tuple[float, ...]         # for each severity
+    tone: float                              # of severity with skin tone, lightness up; 0 = independent
+    tone_spread: float                       # standard deviation of skin tone over faces, degrees
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """The same latents at every severity, against each latent's own mean."""
+
+    spearman: float
+    rising: float                            # share of steps from one severity to the next at which the index rises
+
+
+def mean_regions(series: Series, *, faces: int = AVERAGED) -> Regions:
+    """Where the central face and calm skin lie on average, at the series' resolution."""
+    everywhere = np.ones((series.resolution, series.resolution), np.float32)
+    specs = [sample_phantom(series.seed, index, confounders=series.confounders) for index in range(faces)]
+    face = np.mean([central_face(spec, series.resolution) for spec in specs], axis=0)
+    calm = np.mean([calm_skin(spec, everywhere) for spec in specs], axis=0)
+    return Regions(face, calm)
+
+
+def measure(images: Sequence[NDArray[np.uint8]], regions: Regions) -> Redness:
+    """Redness and tone of images [size, size, 3]."""
+    face = np.array([erythema_index(image, regions.face) for image in images])
+    calm = np.array([erythema_index(image, regions.calm) for image in images])
+    return Redness(face, face - CALM_WEIGHT * calm, np.array([ita(image, regions.calm) for image in images]))
+
+
+def agreement(found: Redness, severity: NDArray[np.int64]) -> Agreement:
+    """How redness follows severity [N] from face to face."""
+    third = (TONES * ranks(found.tone) / len(found.tone)).astype(int)
+    within = [spearman(found.index[third == tone], severity[third == tone]) for tone in range(TONES)]
+    return Agreement(
+        contrast=spearman(found.contrast, severity),
+        pooled=spearman(found.index, severity),
+        tone_thirds=tuple(within),
+        mean_contrast=tuple(float(found.contrast[severity == grade].mean()) for grade in range(GRADES)),
+        tone=spearman(found.tone, severity),
+        tone_spread=float(found.tone.std()),
+    )
+
+
+def ladder(index: NDArray[np.float64]) -> Ladder:
+    """How the index [latents, GRADES] of the same latents rises with severity, a column for each."""
+    above = index - index.mean(axis=1, keepdims=True)
+    severity = np.broadcast_to(np.arange(GRADES), index.shape)
+    return Ladder(
+        spearman=spearman(above.ravel(), severity.ravel()), rising=float((np.diff(index, axis=1) > 0).mean())
+    )
+
+
+def spearman(one: ArrayLike, other: ArrayLike) -> float:
+    """Rank correlation, ties sharing their mean rank; 0 where one of the two does not vary."""
+    first, second = ranks(one), ranks(other)
+    if len(first) < 2 or not first.std() or not second.std():
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def ranks(values: ArrayLike) -> NDArray[np.float64]:
+    """Ranks from 0; equal values share the mean of theirs."""
+    _, inverse, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts) - 1
+    mean: NDArray[np.float64] = last - (counts - 1) / 2
+    return mean[inverse]

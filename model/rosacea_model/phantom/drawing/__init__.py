@@ -1,0 +1,1 @@
+"""What a phantom is painted with: form, skin, features, hair, light."""

@@ -1,0 +1,1 @@
+"""What a run shows of itself: lines, sheets, figures, estimates and a page."""

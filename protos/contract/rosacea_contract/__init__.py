@@ -1,0 +1,1 @@
+"""What a request may hold and what an answer says, in Python: for the client and the service alike, without torch."""

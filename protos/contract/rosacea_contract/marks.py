@@ -1,0 +1,206 @@
+"""What an image says of itself: that it is synthetic, and how to make it again.
+
+A mark is written in the ways that others read: XMP with IPTC's digital source type, a PNG's texts, a JPEG's Exif. The
+whole of it stands as JSON in the PNG's text `rosacea` and in the XMP of both formats. It depends on the face and the
+model alone, so the same request still gives the same bytes: there is no date in it.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from functools import cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+from xml.parsers import expat
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rosacea_contract.containers import PNG_SIGNATURE, XMP_KEYWORD, exif_segment, with_segments, with_texts, xmp_segment
+
+if TYPE_CHECKING:
+    from rosacea_contract.containers import Metadata
+
+NOTICE = "Synthetic image, made by a trained model; for research and education only, not for diagnosis."
+SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+TRAINED = f"{SOURCE_TYPES}trainedAlgorithmicMedia"
+KEYWORD = "rosacea"
+MARK_VERSION = 1
+MAX_MARK_BYTES = 32 * 1024              # that a mark may add to an image
+
+_NAMESPACES = {
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "xmp": "http://ns.adobe.com/xap/1.0/",
+    "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
+    "rosacea": "urn:rosacea:mark:1#",
+}
+_SOURCE_TYPE = f"{_NAMESPACES['Iptc4xmpExt']} DigitalSourceType"
+_RECORD = f"{_NAMESPACES['rosacea']} generation"
+# Fields that are properties too, for tools that parse no JSON; the first two are IPTC's, of 2025.1.
+_TOLD_APART = {
+    "Iptc4xmpExt:AISystemUsed": "model",
+    "Iptc4xmpExt:AISystemVersionUsed": "digest",
+    "rosacea:model": "model",
+    "rosacea:digest": "digest",
+    "rosacea:seed": "seed",
+}
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_MAX_DEPTH = 64
+
+
+@cache
+def software() -> str:
+    """This package and its version, as files name what made them."""
+    return f"rosacea {version('rosacea')}"
+
+
+class MixMark(BaseModel, frozen=True):
+    """Rows that were taken from another seed."""
+
+    seed: int
+    first_row: int
+    end_row: int
+
+
+class Mark(BaseModel):
+    """How one face was made. The fields are those of a request and of its answer; a latent itself is never told."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    mark: int = MARK_VERSION
+    notice: str = NOTICE
+    digital_source_type: str = TRAINED
+    software: str                               # rosacea and its version
+    model: str                                  # models/NAME
+    digest: str                                 # SHA-256 of the model's weights
+    fingerprint: str                            # of the worker: equal ones and equal requests give equal pixels
+    seed_scheme: str                            # how seeds become latents
+    latent: str                                 # "seed", or what was given: "z", "w" or "ws"
+    seed: int | None = None
+    truncation_psi: float | None = None
+    truncation_cutoff: int | None = None
+    noise_mode: str
+    noise_seed: int | None = None               # where noise_mode is random
+    class_index: int | None = None
+    class_name: str | None = None               # of that class, where the model has names for them
+    label_vector: tuple[float, ...] | None = None
+    label_left_out: bool | None = None          # there was a label, too long to be told
+    style_mixes: tuple[MixMark, ...] | None = None
+    format: str                                 # png or jpeg
+    jpeg_quality: int | None = None
+
+    def told(self) -> dict[str, Any]:
+        """The fields that say something, by name; tuples as lists."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def to_json(self) -> str:
+        """ASCII, and the same text for the same mark."""
+        return json.dumps(self.told(), separators=(",", ":"), allow_nan=False)
+
+
+def marked(image: bytes, mark: Mark) -> bytes:
+    """A PNG or JPEG with the mark in it; the coded pixels are untouched.
+
+    Raises ValueError for a mark beyond `MAX_MARK_BYTES`.
+    """
+    packet = xmp(mark.software, mark)
+    if image.startswith(PNG_SIGNATURE):
+        texts = {"Description": mark.notice, "Software": mark.software, KEYWORD: mark.to_json(), XMP_KEYWORD: packet}
+        result = with_texts(image, texts)
+    else:
+        result = with_segments(image, [exif_segment(mark.notice, mark.software), xmp_segment(packet)])
+    if len(result) - len(image) > MAX_MARK_BYTES:
+        raise ValueError(f"a mark takes at most {MAX_MARK_BYTES} bytes, got {len(result) - len(image)}")
+    return result
+
+
+def xmp(software: str, mark: Mark | None = None) -> str:
+    """An XMP packet that says that an image is synthetic, and how it was made where there is one answer to that."""
+    told = mark.told() if mark else {}
+    shown = {
+        "Iptc4xmpExt:DigitalSourceType": TRAINED,
+        "xmp:CreatorTool": software,
+        **{name: str(told[key]) for name, key in _TOLD_APART.items() if key in told},
+    }
+    spaces = "".join(f' xmlns:{name}="{address}"' for name, address in _NAMESPACES.items() if name != "rdf")
+    attributes = "".join(f' {name}="{_xml(text)}"' for name, text in shown.items())
+    record = f"<rosacea:generation>{_xml(mark.to_json(), quote=False)}</rosacea:generation>" if mark else ""
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_NAMESPACES["rdf"]}">'
+        f'<rdf:Description rdf:about=""{spaces}{attributes}>'
+        f'<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{_xml(NOTICE)}</rdf:li></rdf:Alt></dc:description>'
+        f"{record}</rdf:Description></rdf:RDF></x:xmpmeta>"
+        '<?xpacket end="r"?>'
+    )
+
+
+def _xml(text: str, quote: bool = True) -> str:
+    """Text that stays text within an element, or within the quotes of an attribute."""
+    return html.escape(_NOT_IN_XML.sub("\ufffd", text), quote=quote)
+
+
+def read_mark(found: Metadata) -> Mark | None:
+    """The mark in a file's metadata; None where there is none, or none that can be understood."""
+    told = found.texts.get(KEYWORD) or properties(found.xmp).get(_RECORD)
+    if told is None:
+        return None
+    try:
+        return Mark.model_validate_json(told)
+    except ValidationError:
+        return None
+
+
+def source_type(found: Metadata) -> str | None:
+    """IPTC's digital source type, as the metadata of any file has it."""
+    return properties(found.xmp).get(_SOURCE_TYPE)
+
+
+def properties(packet: bytes | None) -> dict[str, str]:
+    """The properties of an XMP packet with plain values, by `NAMESPACE NAME`; none of a packet that is not whole.
+
+    Packets come from strangers: one with a document type is not read, so none has entities of its own to grow by.
+    """
+    reader = _Properties()
+    try:
+        reader.read((packet or b"").decode())
+    except (expat.ExpatError, ValueError):
+        return {}
+    return reader.found
+
+
+class _Properties:
+    """Collects attributes and the texts of elements, whichever way a tool has written its properties."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+        self._open: list[str] = []
+        self._text: list[str] = []
+
+    def read(self, packet: str) -> None:
+        parser = expat.ParserCreate(namespace_separator=" ")
+        parser.StartDoctypeDeclHandler = self._refuse
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._text.append
+        parser.Parse(packet, True)
+
+    def _refuse(self, *declaration: object) -> None:
+        raise ValueError("an XMP packet has no document type")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        if len(self._open) == _MAX_DEPTH:
+            raise ValueError(f"an XMP packet is at most {_MAX_DEPTH} elements deep")
+        self._open.append(name)
+        self._text.clear()
+        for attribute, value in attributes.items():
+            self.found.setdefault(attribute, value)
+
+    def _end(self, name: str) -> None:
+        self._open.pop()
+        text = "".join(self._text).strip()
+        self._text.clear()
+        if text:
+            self.found.setdefault(name, text)
