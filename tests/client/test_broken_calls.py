@@ -153,12 +153,12 @@ def wait_for(port: int, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("proxy", [nginx, haproxy])
 def test_a_stream_through_a_proxy_arrives_whole_though_its_reader_pauses(tmp_path: Path, proxy: Any) -> None:
     service = FakeFaces()
-    with serving(service) as address, proxy(tmp_path, address, 1) as through, FaceClient(through, 120) as client:
+    with serving(service) as address, proxy(tmp_path, address, 3) as through, FaceClient(through, 120) as client:
         seen = []
         for face in client.stream(range(20_000), format="raw"):
             seen.append(face.index)
             if len(seen) == 200:
-                time.sleep(4)
+                time.sleep(8)
 
     assert seen == list(range(20_000))
     assert service.calls > 1, "the proxy did cut it"

@@ -17,6 +17,7 @@ from rosacea_client import FaceClient
 from rosacea_client.errors import Unavailable
 from rosacea_model import GeneratorConfig
 from rosacea_model.fresh import fresh_model
+from tests.faults.processes import paused
 
 from .service import RunningService, gone
 
@@ -119,9 +120,10 @@ def test_without_its_only_worker_it_is_not_ready_and_every_call_is_answered_by_t
     # A channel of its own, so that nothing is asked again on the way.
     with ThreadPoolExecutor(25) as pool, grpc.insecure_channel(service.address) as channel:
         client = FaceClient(service.address, timeout_seconds=120, channel=channel)
-        calls = [pool.submit(client.generate, list(range(8))) for _ in range(20)]
-        service.wait_for_metric("rosacea_open_calls", 20)
-        worker.kill()
+        with paused(worker):        # so that none has its answer before all are under way
+            calls = [pool.submit(client.generate, list(range(8))) for _ in range(20)]
+            service.wait_for_metric("rosacea_open_calls", 20)
+            worker.kill()
         began = time.monotonic()
         service.wait_for_metric("rosacea_ready", 0)
         health = service.health()
