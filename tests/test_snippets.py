@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 CLIENT = ROOT / "clients" / "python" / "rosacea_client"
+CONTRACT = ROOT / "protos" / "contract" / "rosacea_contract"
 EXAMPLES = ROOT / "clients" / "examples"
 # What a snippet takes as given, on top of the names in its own module.
 GIVEN = """
@@ -43,20 +44,26 @@ client = FaceClient()
 """
 GIVEN_OF = {
     "client.py": "from rosacea_client.rpc.tracing import Tracing",
-    "tracing.py": "from rosacea_client.rpc.tracing import *",
-    "inspection.py": "client.generate(7, class_index=1)[0].save('face.png')",
-    "replay.py": "client.generate(7, class_index=1)[0].save('face.png')",
+    "rpc/tracing.py": "from rosacea_client.rpc.tracing import *",
+    "commands/inspection.py": "client.generate(7, class_index=1)[0].save('face.png')",
+    "commands/replay.py": "client.generate(7, class_index=1)[0].save('face.png')",
     "spec.py": """
         from rosacea.v1 import faces_pb2
+        from rosacea_contract.resolved import resolve
         request = faces_pb2.GenerateFacesRequest(spec=FaceSpec(seeds=[7], class_index=1).to_pb())
         limits = ModelLimits(name="models/demo", z_dim=64, w_dim=64, num_ws=10, label_dim=4, max_images=8)
         """,
     "data/__init__.py": "def train(images, labels): assert len(images) == len(labels)",
     "data/plan.py": "from rosacea_client.data import *",
-    "data/torch.py": "from rosacea_client.data.torch import *",
+    "data/torch.py": """
+        import shutil
+        from rosacea_client.data.torch import *
+        from rosacea_model import demo
+        shutil.copytree(demo.folder(), "models/mine")
+        """,
 }
 # Where indented texts may be no Python: trees, tables and listings.
-LISTINGS = {"data/bulk.py", "data/shards.py", "environment.py", "errors.py"}
+LISTINGS = {"data/bulk.py", "data/shards.py", "errors.py", "rpc/environment.py"}
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +129,13 @@ def snippets(file: Path) -> Iterator[str]:
         margin = " " * (0 if isinstance(node, ast.Module) else node.col_offset + 4)
         for found in re.findall(rf"(?:^{margin}    .*\n(?:[ ]*\n(?={margin}    ))*)+", text + "\n", re.MULTILINE):
             code = textwrap.dedent(found)
-            if str(file.relative_to(CLIENT)) not in LISTINGS or is_python(code):
+            if name_of(file) not in LISTINGS or is_python(code):
                 yield code
+
+
+def name_of(file: Path) -> str:
+    """Where a file lies in its package."""
+    return str(file.relative_to(CLIENT if file.is_relative_to(CLIENT) else CONTRACT))
 
 
 def is_python(code: str) -> bool:
@@ -135,8 +147,8 @@ def is_python(code: str) -> bool:
 
 
 SNIPPETS = [
-    pytest.param(str(file.relative_to(CLIENT)), code, id=f"{file.relative_to(CLIENT)}-{number}")
-    for file in sorted(CLIENT.rglob("*.py"))
+    pytest.param(name_of(file), code, id=f"{name_of(file)}-{number}")
+    for file in sorted([*CLIENT.rglob("*.py"), *CONTRACT.rglob("*.py")])
     for number, code in enumerate(snippets(file))
 ]
 
@@ -174,7 +186,8 @@ def test_every_snippet_of_a_docstring_runs(
 def test_snippets_are_found_where_they_are_known_to_be() -> None:
     names = [str(each.values[0]) for each in SNIPPETS]
 
-    assert {"__init__.py", "client.py", "async_client.py", "connection.py", "tracing.py", "replay.py"} <= set(names)
+    assert {"__init__.py", "client.py", "async_client.py", "rpc/connection.py", "spec.py"} <= set(names)
+    assert {"rpc/tracing.py", "commands/replay.py"} <= set(names)
     assert names.count("client.py") == 2
 
 

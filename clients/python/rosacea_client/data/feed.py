@@ -7,6 +7,7 @@ The revision is named by its digest in each request, so another model never answ
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,8 @@ REQUESTS = 2                # under way at one time
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 5.0
 MAY_PASS = (Unavailable, Overloaded, DeadlineExceeded)
 Drawn = tuple[Sample, Face]
+
+log = logging.getLogger("rosacea_client")
 
 
 class WrongModel(FaceError, ValueError):
@@ -136,16 +139,23 @@ class Patience:
     def renew(self) -> None:
         """The service is there."""
         self._stop_if_asked()
-        self._since, self._wait_seconds = time.monotonic(), FIRST_WAIT_SECONDS
+        self._since, self._wait_seconds, self._said = time.monotonic(), FIRST_WAIT_SECONDS, False
 
     def wait(self, error: FaceError) -> None:
         """Wait before asking again, longer each time; raises the error where the patience is at an end."""
         pause = max(self._wait_seconds, error.retry_after_seconds or 0)
         if time.monotonic() - self._since + pause > self._seconds:
             raise error
+        self._say(error)
         self._stopped.wait(pause)
         self._stop_if_asked()
         self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
+
+    def _say(self, error: FaceError) -> None:
+        """Log the first error of an absence: whoever waits sees what for, and for how long at most."""
+        if not self._said:
+            log.warning("%s; asking again for up to %g s", error, self._seconds)
+            self._said = True
 
     def _stop_if_asked(self) -> None:
         if self._stopped.is_set():
