@@ -43,7 +43,7 @@ Faces = tuple[torch.Tensor, torch.Tensor]       # images [N, 3, H, W] uint8, sev
 
 
 def real_faces(series: int, counts: list[int]) -> Faces:
-    """Phantoms of a series, so many of each severity."""
+    """Phantoms of a series, the same number of each severity."""
     images, labels, missing = [], [], Counter(dict(enumerate(counts)))
     for index in range(100 * sum(counts)):
         spec = sample_phantom(series, index, confounders=False)

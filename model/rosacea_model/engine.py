@@ -94,7 +94,7 @@ class Engine:
 
     @torch.inference_mode()
     def ws_each(self, samples: Sequence[Sample]) -> list[NDArray[np.float32] | ValueError | RenderError]:
-        """Intermediate latents of each sample, [num_ws, w_dim] float32, likewise."""
+        """Intermediate latents of each sample, [num_ws, w_dim] float32, or what is wrong with it."""
         return self._each(samples, lambda chosen, ws: list(map(to_numbers, ws)))
 
     def _each(

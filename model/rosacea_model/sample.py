@@ -71,7 +71,7 @@ class Sample:
 
 
 def label_rule(classes: int) -> str:
-    """What is wrong with asking a model of so many classes for a face of none."""
+    """The error for asking a conditional model for a face without a class."""
     return (
         f"the model is conditional: label must be a class from 0 to {classes - 1}, or {classes} weights "
         "(zeros for no class), got None"

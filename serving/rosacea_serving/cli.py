@@ -108,7 +108,7 @@ def serve(
 def reader(
     shelf: Shelf, settings: Settings, again: Callable[[], Settings]
 ) -> Callable[[Sequence[ModelFile]], list[ModelFile]]:
-    """What reads the models, now and at every SIGHUP; it is told which ones are in use."""
+    """The function that reads the models, now and at every SIGHUP; it gets those that are in use."""
     from rosacea_model.demo import folder as demo_folder
 
     def read(in_use: Sequence[ModelFile]) -> list[ModelFile]:

@@ -126,7 +126,9 @@ class Settings(BaseSettings):
     max_images_per_stream: Count = Field(1_000_000, description="Faces in one StreamFaces call.")
     stream_lookahead: Count = Field(32, description="The most images a stream draws ahead of its reader.")
     stream_message_bytes: Count = Field(2**20, description="About how many bytes of images a stream message carries.")
-    answer_bytes: int = Field(2**30, ge=2**27, description="Bytes that answers not yet sent may take in all.")
+    answer_bytes: int = Field(
+        2**30, ge=2**27, description="Memory limit for responses that have not been sent yet, in bytes."
+    )
     max_connections: Count = Field(2048, description="Connections to the gRPC API at one time; more are hung up on.")
     max_request_bytes: Count = Field(4 * 2**20, description="Bytes in one request message.")
     connection_age_seconds: float = Field(

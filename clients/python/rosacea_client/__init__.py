@@ -5,7 +5,7 @@
     with FaceClient("127.0.0.1:7433") as client:
         faces = client.generate(seeds=[1, 2, 3], class_index=2, truncation_psi=0.7)
 
-`AsyncFaceClient` is the same to be awaited.
+`AsyncFaceClient` is the asyncio version.
 """
 
 from __future__ import annotations

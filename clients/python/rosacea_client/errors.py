@@ -5,7 +5,7 @@ FaceError
     InvalidSpec          the same, found before anything was sent
   NotFound             no model of that name
   Denied               the service wants credentials, or does not accept these
-  Overloaded           the service has its hands full, or this caller its share (`quotas`): try again later
+  Overloaded           the service is at capacity, or this caller over its quota (`quotas`): try again later
   Unavailable          the service cannot be reached, is not ready yet, or the connection to it broke
   DeadlineExceeded     the answer did not come in time
   Cancelled            the call was given up
@@ -34,7 +34,7 @@ class Denied(FaceError):
 
 
 class Overloaded(FaceError):
-    """The service has its hands full; `retry_after_seconds` tells when to ask again.
+    """The service is at capacity; `retry_after_seconds` says when to ask again.
 
     Where it could have taken the call but for what this caller has under way, `quotas` says so.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with data, told so that its owner can act on it.
+"""What is wrong with data, in words that its owner can act on.
 
 ModelError
   DataError

@@ -60,7 +60,7 @@ OWNER_FIELDS: dict[str, object] = {
 
 
 def own_bytes(name: str, images: int) -> int:
-    """How large a JSON file of a data set with so many images may be; what is written keeps to it."""
+    """How large a JSON file of a data set with this many images may be; what is written keeps to it."""
     fixed, each = OWN_BYTES[name]
     return min(fixed + each * images, MAX_MEMBER_BYTES)
 

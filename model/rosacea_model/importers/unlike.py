@@ -1,4 +1,4 @@
-"""Files that people take for checkpoints, told by their first bytes, and what to do about each."""
+"""Names files that people take for checkpoints, by their first bytes, and says what to do about each."""
 
 from __future__ import annotations
 

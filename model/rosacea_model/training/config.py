@@ -1,4 +1,4 @@
-"""What a training run is told: one frozen dataclass, and a table of presets. Needs no torch.
+"""The settings of a training run: one frozen dataclass, and a table of presets. Needs no torch.
 
     config = resolve("small-data", {"total_kimg": 200}, resolution=128)
 """
@@ -138,7 +138,7 @@ class TrainConfig:
         )
 
     def check_world(self, processes: int) -> None:
-        """Raise ValueError unless every one of so many processes gets the same number of micro batches."""
+        """Raise ValueError unless each of the processes gets the same number of micro batches."""
         _multiple("batch", self.batch, f"batch_gpu times {processes} processes", self.batch_gpu * processes)
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""What stops a training run, told so that its owner can act on it.
+"""What stops a training run, in words that its owner can act on.
 
 ModelError
   TrainingError

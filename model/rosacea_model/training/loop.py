@@ -251,6 +251,6 @@ def _prune(config: TrainConfig, run: Run) -> None:
 
 
 def _passes(state: TrainState, config: TrainConfig, kimg: float) -> bool:
-    """Whether the step just done went over a multiple of so many kimg."""
+    """Whether the step just done passed a multiple of this many kimg."""
     nimg, unit = int(state.nimg), kimg * 1000
     return int(nimg / unit + 1e-9) > int((nimg - config.batch) / unit + 1e-9)

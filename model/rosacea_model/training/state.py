@@ -199,7 +199,7 @@ def fresh_streams(seed: int) -> dict[str, torch.Generator]:
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """What bit-equality also hangs on. A difference is told at a resume, not refused."""
+    """What bit-equality also depends on. A difference is reported at a resume, not refused."""
     facts = {
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),

@@ -165,7 +165,7 @@ def _index(value: object) -> int:
 
 
 def _each(values: Iterable[object], convert: Callable[[object], int], start: int) -> list[Violation]:
-    """The violations of the elements, as many as can be told; the first is at place `start`."""
+    """The violations of the elements, up to the number that an error holds; the first is at place `start`."""
     found: list[Violation] = []
     for place, value in enumerate(values, start):
         try:

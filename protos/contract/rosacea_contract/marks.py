@@ -65,7 +65,7 @@ class MixMark(BaseModel, frozen=True):
 
 
 class Mark(BaseModel):
-    """How one face was made. The fields are those of a request and of its answer; a latent itself is never told."""
+    """How one face was made: fields of a request and of its answer. A latent itself is never among them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 

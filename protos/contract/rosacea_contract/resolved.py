@@ -122,7 +122,7 @@ def numbers_per_face(source: str, limits: ModelLimits) -> int:
 
 
 def size_rules(source: str, size: int, limits: ModelLimits) -> Iterator[Violation]:
-    """What is wrong with so many seeds or numbers in a source, whatever they are."""
+    """What is wrong with this number of seeds or numbers in a source."""
     path = f"spec.{source}"
     expected = numbers_per_face(source, limits)
     count, rest = divmod(size, expected)
@@ -175,7 +175,7 @@ def label_required(limits: ModelLimits) -> Violation:
 
 
 def vector_rules(size: int, limits: ModelLimits) -> Iterator[Violation]:
-    """What is wrong with a label vector of so many numbers, whatever they are."""
+    """What is wrong with a label vector of this length."""
     if limits.label_dim == 0:
         yield _no_label(limits)
     elif size != limits.label_dim:

@@ -1,4 +1,4 @@
-"""Failed attempts, by the address that they come from: so many a minute, then nothing new is looked at."""
+"""Failed attempts by address: beyond a number a minute, credentials from there are not looked at."""
 
 from __future__ import annotations
 

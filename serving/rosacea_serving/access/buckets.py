@@ -29,7 +29,7 @@ class Bucket:
         return int(self._level + ROUNDING)
 
     def take(self, amount: int) -> float:
-        """Take so many, or none: then the seconds until there will be as many."""
+        """Take N tokens and return 0, or take none and return the seconds until they are available."""
         if amount <= self.left():
             self._level -= amount
             return 0.0

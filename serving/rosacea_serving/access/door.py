@@ -54,7 +54,7 @@ class Door:
         self._asks = certificates or keys is not None or tokens is not None
 
     async def admit(self, method: str, context: Context, streaming: bool) -> tuple[Caller, Callable[[], None]]:
-        """The caller, and what to do at the end of the call. Raises what the caller is to be told otherwise."""
+        """The caller, and what to do at the end of the call. Raises the ServiceError of a call that is refused."""
         rule = RULES.get(method)
         if rule is None:
             raise Forbidden(Reason.PERMISSION_DENIED, "nobody may call this method")

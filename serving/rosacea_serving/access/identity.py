@@ -21,7 +21,7 @@ class Identity:
 
 
 class Cause(StrEnum):
-    """What was wrong with credentials. Operators are told, callers never."""
+    """What was wrong with credentials: for the operator's log and metrics, never for callers."""
 
     NONE = "none"
     MALFORMED = "malformed"

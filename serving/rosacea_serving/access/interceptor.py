@@ -1,4 +1,4 @@
-"""Before every call: whoever may not make it is refused before a byte of the request is looked at."""
+"""Before every call: a caller who may not make it is refused before a byte of the request is read."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ class Faces:
         return min(self._limits.max_images_per_request, MAX_MESSAGE_BYTES // model.most_coded_bytes)
 
     def _max_latents(self, model: ServedModel) -> int:
-        """Latents in one answer: likewise."""
+        """Latents in one answer: as set, but never more than a client can receive."""
         room = MAX_MESSAGE_BYTES - LATENTS_HEAD_BYTES
         return min(self._limits.max_images_per_request, room // model.most_latent_bytes)
 

@@ -1,4 +1,4 @@
-"""grpc.health.v1: what can be drawn now, told to whoever asks and to whoever watches.
+"""grpc.health.v1: whether each model can be drawn now, by Check, List and Watch.
 
 Not grpc's own servicer, which writes to a watcher under a lock that every change of the same service needs: one watcher
 that does not read would hold up all others, and the shutdown.

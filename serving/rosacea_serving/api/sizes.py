@@ -1,4 +1,4 @@
-"""How much a request holds, told by its lengths alone: what is too much is refused before anything goes through it.
+"""Limits on a request's lengths, checked before anything goes through what it holds.
 
 Four megabytes hold a million seeds. Going through them takes a tenth of a second, most of it in steps that keep every
 other call waiting; a length is there at once.

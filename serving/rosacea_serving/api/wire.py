@@ -37,7 +37,7 @@ SPACES = {
 
 
 def render_item(face: FaceItem, space: LatentSpace | None = None) -> render_pb2.RenderItem:
-    """What the worker is told of one face, or of one latent of that space."""
+    """The worker's message for one face, or for one latent of that space."""
     item = render_pb2.RenderItem(
         output=SPACES[space][0] if space else render_pb2.OUTPUT_UNSPECIFIED,
         truncation_psi=face.truncation_psi,
@@ -137,7 +137,7 @@ def timings(drawn: Sequence[Drawn]) -> faces_pb2.Timings:
 
 
 def model_message(model: ServedModel, limits: faces_pb2.Limits, ready: bool) -> faces_pb2.Model:
-    """What people are told of a model."""
+    """A model as GetModel and ListModels describe it."""
     config = model.config
     return faces_pb2.Model(
         name=model.name,

@@ -1,4 +1,4 @@
-"""Around every call: requests are parsed here, and exceptions become statuses here and nowhere else."""
+"""Around every call: parses requests, and turns exceptions into statuses, here and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls under way, and the door they come through.
+"""Counts the calls under way, and refuses new ones once the service closes.
 
 The door is ours because grpc.aio's own shutdown can drop a call between accepting and handling it: such a call would
 hang until its deadline. Here a call is either refused with a status or carried to its end.

@@ -90,7 +90,7 @@ class Deployment:
         metrics.model_info.remove(*self._info)
 
     async def stop(self) -> None:
-        """End it for good and at once: whoever still waits for an image is refused."""
+        """End it for good and at once: calls that still wait for an image are refused."""
         self.retire()
         self.scheduler.close()
         await self.workers.stop()

@@ -82,7 +82,7 @@ class Shelf:
 
 
 def _retold(kept: ModelFile, file: ModelFile) -> ModelFile:
-    """The copy that is kept of a model, with what people are told of it now; workers read that when they start."""
+    """The copy that is kept of a model, with its present note and class names; workers read these when they start."""
     if (kept.note, kept.classes) == (file.note, file.classes):
         return kept
     for name in (MANIFEST_NAME, SIGNATURE_NAME):

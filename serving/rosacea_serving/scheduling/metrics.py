@@ -1,4 +1,4 @@
-"""One model's part of the metrics, in the words of the scheduler that draws it.
+"""The metrics of one model, as its scheduler counts them.
 
 Gauges go up and down by differences: while a revision takes another's place, both have the same label.
 """
@@ -71,7 +71,7 @@ class ModelMetrics:
         self._metrics.jobs.labels(self._model).dec()
 
     def answered(self, facts: JobFacts, seconds: float) -> None:
-        """A job was answered, so many seconds after it was sent."""
+        """A job was answered, `seconds` after it was sent."""
         self._stage("mapping", facts.mapping_seconds)
         self._stage("synthesis", facts.render_seconds - facts.mapping_seconds)
         self._stage("encode", facts.encode_seconds - facts.copy_seconds)

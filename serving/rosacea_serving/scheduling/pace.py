@@ -34,13 +34,13 @@ class Pace:
         self._under_way -= 1
 
     def note(self, images: int, seconds: float, now: float) -> None:
-        """A job of so many images took so long, and ends now."""
+        """A job of this many images took this long, and ends now."""
         self._forget(now)
         self._last = now
         self._sums = self._sums * PAST + (1, images, seconds, images * images, images * seconds)
 
     def seconds(self, images: int, now: float, *, max_batch: int, jobs_in_flight: int) -> float:
-        """How long so many images take from the moment a worker begins with them; 0 where nothing is known."""
+        """Seconds for this many images from the moment a worker begins with them; 0 where nothing is known."""
         fixed, each = self._fit(now)
         jobs = math.ceil(images / max_batch)
         return math.ceil(jobs / jobs_in_flight) * fixed + each * images / max(1, min(jobs, jobs_in_flight))

@@ -109,7 +109,7 @@ class _Line(Generic[T]):
         return True
 
     def ahead(self, principal: str, images: int) -> int:
-        """Images of this lane that go until the last of so many more of this principal's does, these included."""
+        """Images of this lane dispatched up to and including the last of N further ones of the principal."""
         own = self.share.held.get(principal, 0) + images
         return own + sum(min(held, own) for other, held in self.share.held.items() if other != principal)
 
@@ -167,7 +167,7 @@ class Queue(Generic[T]):
         return self._lines[ticket.lane].remove(ticket)
 
     def ahead(self, lane: Lane, principal: str, images: int) -> int:
-        """Images that go until the last of so many more of this principal's does, these included.
+        """Images dispatched up to and including the last of N further ones of the principal.
 
         For the callers who are there now: later ones may come in between.
         """

@@ -24,7 +24,7 @@ PREDICTIONS = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Prediction
 
 
 class Backend(Protocol):
-    """Whatever draws. Tests use a fake of ten lines."""
+    """Draws jobs: TorchServe, or a fake in tests."""
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
         """The result, with one outcome for each item of the job. Raises BackendError."""

@@ -34,7 +34,7 @@ class Devices:
     gpus: tuple[str, ...] = ()
 
     def workers(self, each: int) -> int:
-        """Workers of a model in all, where there are to be so many on each device."""
+        """Workers of a model on all devices, for this number on each."""
         return each * max(1, len(self.gpus))
 
     @property

@@ -21,7 +21,7 @@ TORCHSERVE_MARGIN_SECONDS = 10      # by which its own time limit is behind ours
 
 @dataclass(frozen=True, kw_only=True)
 class TorchServeOptions:
-    """For the processes and for whoever watches them."""
+    """For the processes and for what watches them."""
 
     models: Sequence[ModelFile]
     workers: int = 1                            # for each model, on all devices together

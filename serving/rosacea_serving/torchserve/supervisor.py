@@ -121,7 +121,7 @@ class Supervisor:
 
     @property
     def process(self) -> TorchServeProcess | None:
-        """The TorchServe that runs now, for whoever reads its metrics or kills it in a test."""
+        """The TorchServe that runs now: for its metrics, and for tests that kill it."""
         return self._process
 
     def _become(self, state: State) -> None:
@@ -325,7 +325,7 @@ async def looking_on(work: Coroutine[Any, Any, None], look: Callable[[], Awaitab
 
 
 async def undisturbed(work: Coroutine[Any, Any, None]) -> None:
-    """Do the work to its end, even where whoever waits for it is cancelled; that is told afterwards."""
+    """Finish `work` even if the awaiting task is cancelled, then re-raise CancelledError."""
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)

@@ -1,4 +1,4 @@
-"""What the gateway and the worker must agree on, beside the messages in `render.proto`. Imports nothing."""
+"""Names that the gateway and the worker share, beside the messages in `render.proto`. Imports nothing."""
 
 from __future__ import annotations
 

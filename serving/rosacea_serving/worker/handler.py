@@ -92,7 +92,7 @@ class Batch:
 
 
 def load_engine(path: Path, device: str) -> Drawing:
-    """The real engine. Imported late: torch is no business of whoever only imports this module."""
+    """The real engine. Imported late, so that importing this module does not import torch."""
     from rosacea_model.engine import Engine
 
     return Engine.load(path, device=device)
@@ -335,7 +335,7 @@ def is_sticky(error: Exception) -> bool:
 
 
 def worker_threads() -> int | None:
-    """Threads this worker may use, as whoever started it says; None leaves the choice to torch."""
+    """Threads this worker may use, from its environment; None leaves the choice to torch."""
     text = os.environ.get(THREADS_VARIABLE, "")
     if not text:
         return None

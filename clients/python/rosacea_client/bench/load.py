@@ -35,7 +35,7 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """So many callers at a time, or so many calls a second whatever becomes of them: one of the two."""
+    """Either a number of callers at a time, or a number of calls a second whether or not they are answered."""
 
     concurrency: int | None = None
     calls_per_second: float | None = None

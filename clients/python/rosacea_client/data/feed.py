@@ -152,7 +152,7 @@ class Patience:
         self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
 
     def _say(self, error: FaceError) -> None:
-        """Log the first error of an absence: whoever waits sees what for, and for how long at most."""
+        """Log the first error of an absence, and for how long it may last."""
         if not self._said:
             log.warning("%s; asking again for up to %g s", error, self._seconds)
             self._said = True

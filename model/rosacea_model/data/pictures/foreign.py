@@ -1,4 +1,4 @@
-"""What a file is that is no picture for us, told by its first bytes, and what its owner can do about it."""
+"""Names files that are no picture we read, by their first bytes, and says what their owner can do."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Events:
     """Writes every figure of every tick over the number of real images shown."""
 
     def __init__(self, run: Path, nimg: int) -> None:
-        """Go on from so many images; what an interrupted run has written beyond them is hidden."""
+        """Go on from this number of images; what an interrupted run has written beyond them is hidden."""
         check_installed()
         from torch.utils.tensorboard import SummaryWriter
 

@@ -49,7 +49,7 @@ class Pace:
         return 1000 * sum(self.seconds) / len(self.seconds) / self.config.batch
 
     def left_s(self, kimg: float) -> float:
-        """Seconds to the end of the run, as far as that can be told."""
+        """Estimated seconds to the end of the run."""
         return max(self.config.total_kimg - kimg, 0) * self.s_per_kimg
 
     def estimate(self, kimg: float) -> list[str]:
@@ -80,7 +80,7 @@ class Pace:
 
 
 def rough(config: TrainConfig, kimg: float, s_per_kimg: float) -> list[str]:
-    """What can be told before the first step."""
+    """The estimate before the first step."""
     left = max(config.total_kimg - kimg, 0) * s_per_kimg
     total = f"{config.total_kimg:g} kimg"
     line = f"roughly: {s_per_kimg:.2g} s a kimg, {duration(left)} for {total}; better after ten steps"
