@@ -35,9 +35,9 @@ class Window:
         self._ahead: deque[tuple[FaceItem, asyncio.Future[Drawn]]] = deque()
 
     async def next(self, most_bytes: int) -> list[tuple[FaceItem, Drawn]]:
-        """The next faces in order: one, and those that are drawn and fit into so many bytes with it.
+        """The next faces in order: one, and those that are drawn and fit into `most_bytes` with it.
 
-        None at the end of the stream.
+        An empty list at the end of the stream.
         """
         await self._fill()
         ready: list[tuple[FaceItem, Drawn]] = []

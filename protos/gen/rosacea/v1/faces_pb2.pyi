@@ -351,7 +351,7 @@ class FaceSpec(_message.Message):
     From -2 to 2. Not with `w` or `ws`, which are used as they are.
     """
     truncation_cutoff: _builtins.int
-    """Truncates only the first rows, as many as this; all rows where it is not set."""
+    """Truncates only the first N rows of ws; all rows where it is not set."""
     noise_mode: Global___NoiseMode.ValueType
     """Where per-pixel noise comes from."""
     noise_seed: _builtins.int
@@ -615,7 +615,7 @@ class Timings(_message.Message):
     render_seconds: _builtins.float
     """Drawing the images, as the worker measured it, added up over the jobs that this answer took part in."""
     encode_seconds: _builtins.float
-    """Coding the images, likewise."""
+    """Coding the images, measured and added up in the same way."""
     def __init__(
         self,
         *,
@@ -916,7 +916,7 @@ class Limits(_message.Message):
     quota_calls: _builtins.int
     """How many calls a caller may have under way at one time; 0 where it may have any number."""
     quota_streams: _builtins.int
-    """How many streams, likewise."""
+    """How many streams a caller may have under way at one time; 0 where it may have any number."""
     @_builtins.property
     def formats(self) -> _containers.RepeatedScalarFieldContainer[Global___ImageFormat.ValueType]:
         """The image formats that can be asked for."""
@@ -1090,7 +1090,7 @@ class ListModelsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most so many; 0 and anything above `Limits.max_page_size` mean that many."""
+    """At most this many; 0 and anything above `Limits.max_page_size` mean that many."""
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     def __init__(

@@ -88,7 +88,7 @@ class _OutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Output.ValueTy
     OUTPUT_W: _Output.ValueType  # 1
     """Its first row of intermediate latents: w_dim numbers, little-endian float32. For a latent whose rows are alike."""
     OUTPUT_WS: _Output.ValueType  # 2
-    """All of its rows: num_ws x w_dim numbers, likewise."""
+    """All of its rows: num_ws x w_dim numbers, little-endian float32."""
 
 class Output(_Output, metaclass=_OutputEnumTypeWrapper):
     """What to make of a latent."""
@@ -98,7 +98,7 @@ OUTPUT_UNSPECIFIED: Output.ValueType  # 0
 OUTPUT_W: Output.ValueType  # 1
 """Its first row of intermediate latents: w_dim numbers, little-endian float32. For a latent whose rows are alike."""
 OUTPUT_WS: Output.ValueType  # 2
-"""All of its rows: num_ws x w_dim numbers, likewise."""
+"""All of its rows: num_ws x w_dim numbers, little-endian float32."""
 Global___Output: _TypeAlias = Output  # noqa: Y015
 
 @_typing.final
