@@ -114,7 +114,7 @@ WALL_CLOCK = {
 }
 
 # Where certificates and keys end, and when a span began, is said in the time on the wall.
-OF_THE_WALL = {"access/tls/certificate.py", "access/api_keys/cli.py", "access/door.py", "observe/tracing.py"}
+OF_THE_WALL = {"access/certificate.py", "access/api_keys/cli.py", "access/door.py", "observe/tracing.py"}
 
 
 def asks_the_wall(source: str) -> Iterator[int]:

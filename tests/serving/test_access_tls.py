@@ -18,9 +18,9 @@ from prometheus_client import CollectorRegistry
 
 from rosacea_client import Denied, FaceClient, FaceError, Tls
 from rosacea_serving.access.api_keys.file import changing
+from rosacea_serving.access.certificate import read_certificate
 from rosacea_serving.access.metrics import AccessMetrics
 from rosacea_serving.access.reload import Watched
-from rosacea_serving.access.tls.certificate import read_certificate
 
 from .credentials import DAY, Authority, add_key, client_credentials
 from .hosted import RAW_BYTES, SETTINGS, Hosted, hosted

@@ -24,7 +24,7 @@ from rosacea_serving.access.api_keys.keys import Keys
 from rosacea_serving.access.identity import Refused
 from rosacea_serving.access.issuer.jwks import read_jwks
 from rosacea_serving.access.metrics import AccessMetrics
-from rosacea_serving.access.tls.port import Tls
+from rosacea_serving.access.transport import Tls
 from rosacea_serving.background import Background, Task
 from rosacea_serving.observe.logs import JsonFormatter
 from rosacea_serving.observe.metrics import Metrics

@@ -18,7 +18,7 @@ from .attempts import Attempts
 from .door import Door
 from .interceptor import AccessInterceptor
 from .metrics import AccessMetrics
-from .tls.port import Tls, listen
+from .transport import Tls, listen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

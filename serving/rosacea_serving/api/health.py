@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rosacea_contract.reasons import Reason, Violation
 
-from ..access.tls.port import listen
+from ..access.transport import listen
 from ..calls.receiving import OPEN_BYTES
 from ..connections.bounds import bounds
 from ..connections.ports import port_options

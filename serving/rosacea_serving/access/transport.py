@@ -11,7 +11,7 @@ import grpc
 from .certificate import Certificate, read_certificate
 
 if TYPE_CHECKING:
-    from ..metrics import AccessMetrics
+    from .metrics import AccessMetrics
 
 
 class Tls:

@@ -1,1 +1,0 @@
-"""The port, in plain text or with TLS, and its certificate."""
