@@ -36,7 +36,7 @@ PICTURE_SUFFIXES = frozenset((
 ))
 SHARD = re.compile(r"\d{5}")
 MAX_FLOAT32 = 3.4e38                     # training takes label vectors as 32-bit floats
-MAX_KINDS = 5                            # of other files that an error tells of
+MAX_KINDS = 5                            # of other files that an error names
 MAX_FOLDERS = 100                        # one inside another
 MAX_DEPTH = 200                          # of JSON: writing it again takes a call for each level
 Label = int | tuple[float, ...]

@@ -70,7 +70,7 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
             _write_config(config, run)
         ranks.wait()
 
-        # Build what must survive a restart, and take up the thread. From here on a stop keeps what there is.
+        # Build the training state; restore the newest checkpoint. From here on a stop saves a checkpoint first.
         stop = stack.enter_context(stop_on_signals())
         state = TrainState(config, ranks.device)
         if run.source is not None:

@@ -1,4 +1,4 @@
-"""While a service is away, whoever waits is told so."""
+"""While its service is away, a data set logs what it waits for and for how long."""
 
 from __future__ import annotations
 
