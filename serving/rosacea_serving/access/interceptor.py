@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
 from ..calls.caller import ADDRESS, CALLER
+from ..calls.dispatch import WrappingInterceptor, method_handler
 from ..calls.interceptor import parse, parse_all
 from ..calls.receiving import all_received, received
 from ..connections.strangers import MOST_CALLS, Refusals, Shares
@@ -23,29 +22,24 @@ if TYPE_CHECKING:
     Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
 
 
-class AccessInterceptor(grpc.aio.ServerInterceptor):
+class AccessInterceptor(WrappingInterceptor):
     """Goes behind the CallInterceptor, which turns what is raised here into statuses and hands requests on as bytes."""
 
     def __init__(self, door: Door) -> None:
+        super().__init__()
         self._door = door
         self._refusals = Refusals()
         self._strangers = Shares("calls of callers without credentials", MOST_CALLS)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        handler = await continuation(details)
-        if handler is None:
-            return None
-        method = str(details.method)
-        coding = {"request_deserializer": _unread, "response_serializer": handler.response_serializer}
-        if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._both_streaming(handler, method), **coding)
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._streaming(handler, method), **coding)
-        return grpc.unary_unary_rpc_method_handler(self._unary(handler, method), **coding)
+    def _wrapped(self, path: str, handler: Handler) -> Handler:
+        streaming = self._both_streaming if handler.request_streaming else self._streaming
+        wrap = streaming if handler.response_streaming else self._unary
+        return method_handler(
+            handler,
+            wrap(handler, path),
+            request_deserializer=_unread,
+            response_serializer=handler.response_serializer,
+        )
 
     def _unary(self, handler: Handler, method: str) -> Callable[[bytes | Incoming, Context], Awaitable[Any]]:
         async def answer(request: bytes | Incoming, context: Context) -> Any:

@@ -16,6 +16,7 @@ from rosacea_contract.reasons import Reason
 
 from ..errors import InvalidRequest, ServiceError, to_status
 from ..observe.record import REQUEST_ID, current_call
+from .dispatch import WrappingInterceptor, method_handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -35,7 +36,7 @@ OURS = "/rosacea."
 log = logging.getLogger(__name__)
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
+class CallInterceptor(WrappingInterceptor):
     """Counts calls, and turns what a servicer raises into a status with google.rpc details.
 
     It also parses requests itself, because grpc answers a malformed message with UNKNOWN and the name of a class. So it
@@ -43,28 +44,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self, calls: Calls, rejected: Counter) -> None:
+        super().__init__()
         self._calls = calls
         self._rejected = rejected
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        handler = await continuation(details)
-        if handler is None:
-            return None
-        door = self._calls.one if str(details.method).startswith(OURS) else nullcontext
+    def _wrapped(self, path: str, handler: Handler) -> Handler:
+        door = self._calls.one if path.startswith(OURS) else nullcontext
         if handler.request_streaming:
-            assert handler.response_streaming, details.method
-            return grpc.stream_stream_rpc_method_handler(
-                self._both_streaming(handler), response_serializer=handler.response_serializer
+            return method_handler(
+                handler, self._both_streaming(handler), response_serializer=handler.response_serializer
             )
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._streaming(handler, door), response_serializer=handler.response_serializer
+            return method_handler(
+                handler, self._streaming(handler, door), response_serializer=handler.response_serializer
             )
-        return grpc.unary_unary_rpc_method_handler(self._unary(handler, door), response_serializer=serializer(handler))
+        return method_handler(handler, self._unary(handler, door), response_serializer=serializer(handler))
 
     def _unary(self, handler: Handler, door: Door) -> Callable[[bytes, Context], Awaitable[Any]]:
         async def answer(data: bytes, context: Context) -> Any:

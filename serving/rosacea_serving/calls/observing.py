@@ -12,6 +12,7 @@ import grpc
 
 from ..observe.grpc_metrics import UNKNOWN
 from ..observe.record import REQUEST_ID, CallRecord, begin_call, request_id
+from .dispatch import WrappingInterceptor, method_handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -31,41 +32,24 @@ STATUS = {int(code.value[0]): code for code in grpc.StatusCode}
 log = logging.getLogger("rosacea.access")
 
 
-class WatchInterceptor(grpc.aio.ServerInterceptor):
+class WatchInterceptor(WrappingInterceptor):
     """Outside of all that refuse calls, so that those are seen here as well."""
 
     def __init__(self, calls: GrpcMetrics, streams: Gauge, tracing: Tracing | None = None) -> None:
+        super().__init__()
         self._calls = calls
         self._streams = streams
         self._tracing = tracing
-        self._handlers: dict[str, Handler] = {}     # by path: the same for every call
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        path = str(details.method)
-        if path not in self._handlers:
-            handler = await continuation(details)
-            if handler is None:
-                self._not_there(details)
-                return None
-            self._handlers[path] = self._around(handler, self._calls.find(path))
-        return self._handlers[path]
-
-    def _around(self, handler: Handler, method: Method) -> Handler:
-        if handler.request_streaming:
-            assert handler.response_streaming, method
-            return grpc.stream_stream_rpc_method_handler(
-                self._both_streaming(handler, method), handler.request_deserializer, handler.response_serializer
-            )
-        wrap, make = (
-            (self._streaming, grpc.unary_stream_rpc_method_handler)
-            if handler.response_streaming
-            else (self._unary, grpc.unary_unary_rpc_method_handler)
+    def _wrapped(self, path: str, handler: Handler) -> Handler:
+        streaming = self._both_streaming if handler.request_streaming else self._streaming
+        wrap = streaming if handler.response_streaming else self._unary
+        return method_handler(
+            handler,
+            wrap(handler, self._calls.find(path)),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
         )
-        return make(wrap(handler, method), handler.request_deserializer, handler.response_serializer)
 
     def _unary(self, handler: Handler, method: Method) -> Callable[[Incoming, Context], Awaitable[Any]]:
         async def answer(request: Incoming, context: Context) -> Any:

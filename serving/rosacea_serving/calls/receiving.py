@@ -20,9 +20,10 @@ from rosacea_contract.reasons import Reason
 
 from ..connections.strangers import RETRY_SECONDS, TURN_SECONDS, Turns
 from ..errors import InvalidRequest, Overloaded
+from .dispatch import WrappingInterceptor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Container
+    from collections.abc import AsyncIterator, Callable, Container
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
@@ -88,33 +89,21 @@ async def all_received(requests: Incoming, *, known: bool) -> AsyncIterator[byte
         yield more
 
 
-class ReceivingInterceptor(grpc.aio.ServerInterceptor):
+class ReceivingInterceptor(WrappingInterceptor):
     """The outermost interceptor: those within get an Incoming in place of a request. The innermost must receive it."""
 
     def __init__(self, max_request_bytes: int, open_paths: Container[str]) -> None:
+        super().__init__()
         self._open_paths = open_paths       # of calls that need no credentials
         places = max(1, RECEIVED_BYTES // max_request_bytes)
         self._single = Kind(Turns(places))
         # Who streams requests must not keep others from sending theirs while it is silent.
         self._several = Kind(Turns(max(1, places // 4)), seconds=None)
         self._open = Kind(Turns(OPEN_PLACES), most_bytes=OPEN_BYTES)
-        self._handlers: dict[str, Handler] = {}     # by path: the same for every call
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        path = str(details.method)
-        if path not in self._handlers:
-            handler = await continuation(details)
-            if handler is None:
-                return None
-            answer = self._answer(handler, self._kind(path, handler))
-            self._handlers[path] = grpc.stream_stream_rpc_method_handler(
-                answer, response_serializer=handler.response_serializer
-            )
-        return self._handlers[path]
+    def _wrapped(self, path: str, handler: Handler) -> Handler:
+        answer = self._answer(handler, self._kind(path, handler))
+        return grpc.stream_stream_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
     def _kind(self, path: str, handler: Handler) -> Kind:
         if path in self._open_paths:

@@ -1,0 +1,52 @@
+"""What all interceptors share: they wrap the handler of each method once, whatever kind of call it answers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
+    Answer = Callable[[Any, Any], Any]
+
+
+class WrappingInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps each handler when its method is first called; what a caller makes up is never kept."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}     # by path: the same for every call
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        path = str(details.method)
+        if path not in self._handlers:
+            handler = await continuation(details)
+            if handler is None:
+                self._not_there(details)
+                return None
+            self._handlers[path] = self._wrapped(path, handler)
+        return self._handlers[path]
+
+    @abstractmethod
+    def _wrapped(self, path: str, handler: Handler) -> Handler:
+        """A handler around this one."""
+
+    def _not_there(self, details: grpc.HandlerCallDetails) -> None:
+        """No such method: grpc answers UNIMPLEMENTED by itself."""
+
+
+def method_handler(handler: Handler, answer: Answer, **coding: Any) -> Handler:
+    """A handler of the same kind of call as `handler`, with another answer and other (de)serialisers."""
+    if handler.request_streaming:
+        assert handler.response_streaming, "no call of ours streams requests alone"
+        return grpc.stream_stream_rpc_method_handler(answer, **coding)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(answer, **coding)
+    return grpc.unary_unary_rpc_method_handler(answer, **coding)
