@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import stat
@@ -10,7 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from typer.testing import CliRunner
@@ -251,7 +252,9 @@ def test_the_command_tells_what_is_wrong_and_leaves_the_file_as_it_is(
 
 @pytest.mark.parametrize("command", [serve, commands.generate, commands.map_latents, commands.models])
 def test_no_command_takes_a_secret_on_its_command_line_or_from_a_variable(command: Callable[..., None]) -> None:
-    kinds = {name: hint for name, hint in get_type_hints(command).items() if re.search("key|secret|token", name)}
+    options = inspect.signature(command, eval_str=True).parameters
+    secrets = [each for name, each in options.items() if re.search("key|secret|token", name)]
+    kinds = {each.name: get_args(each.annotation)[0] for each in secrets}
 
     assert kinds
     assert set(kinds.values()) == {Path | None}, "files only"

@@ -18,21 +18,15 @@ from rosacea_client.bench.report import markdown, plot, to_json
 from rosacea_client.bench.sweep import Question, Sweep
 from rosacea_client.client import FaceClient
 from rosacea_client.commands.options import (
-    Address,
-    ApiKeyFile,
-    CaFile,
     ClassIndex,
-    ClientCert,
-    ClientKey,
+    Connection,
     Format,
     ModelName,
     Psi,
-    UseTls,
-    wanted_tls,
+    with_connection,
 )
 from rosacea_client.files import write_atomically
 from rosacea_client.labels import class_number, number_or_name
-from rosacea_client.rpc.address import DEFAULT_ADDRESS
 from rosacea_contract.fields import full_name
 from rosacea_contract.spec import ImageFormat
 
@@ -40,6 +34,7 @@ INTERRUPTED = 130
 DEFAULT_SWEEP = "1,2,4,8,16"
 
 
+@with_connection
 def bench(
     concurrency: Annotated[str, typer.Option("--concurrency", help="Closed loop: callers, such as 1,2,4.")] = "",
     rate: Annotated[str, typer.Option("--rate", help="Open loop: calls a second, such as 10,50.")] = "",
@@ -53,13 +48,9 @@ def bench(
     model: ModelName = "",
     as_json: Annotated[str, typer.Option("--json", metavar="FILE", help="Figures as JSON; - for stdout.")] = "",
     picture: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw them.")] = None,
-    address: Address = DEFAULT_ADDRESS,
-    tls: UseTls = False,
-    ca_file: CaFile = None,
-    client_cert: ClientCert = None,
-    client_key: ClientKey = None,
-    api_key_file: ApiKeyFile = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for each call.")] = 60.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Measure latency and throughput under closed and open loops, and print a Markdown table.
 
@@ -68,10 +59,9 @@ def bench(
     """
     if picture and picture.suffix.lower() != ".png":
         raise ValueError(f"--plot must end in .png, got {picture.name}")
-    wanted = wanted_tls(tls, ca_file, client_cert, client_key)
     number = number_or_name(class_index)
     if isinstance(number, str):
-        with FaceClient(address, timeout, tls=wanted, api_key=api_key_file) as client:
+        with FaceClient(connection.address, timeout, tls=connection.tls, api_key=connection.api_key_file) as client:
             number = class_number(number, client.model(full_name(model)))
     sweep = Sweep(
         Question(images_per_call=images, truncation_psi=psi, class_index=number,
@@ -81,7 +71,9 @@ def bench(
     )
 
     def connect() -> AsyncFaceClient:
-        return AsyncFaceClient(address, timeout, tls=wanted, api_key=api_key_file, retries=False)
+        return AsyncFaceClient(
+            connection.address, timeout, tls=connection.tls, api_key=connection.api_key_file, retries=False
+        )
 
     interrupted = False
     try:
@@ -89,7 +81,7 @@ def bench(
             asyncio.run(sweep.run(connect, told))
     except KeyboardInterrupt:
         interrupted = True
-    write(sweep, {"target": address, "spacing": spacing}, interrupted, as_json, picture)
+    write(sweep, {"target": connection.address, "spacing": spacing}, interrupted, as_json, picture)
     if interrupted:
         typer.echo(f"interrupted: {len(sweep.steps)} of {len(sweep.loads)} loads are complete", err=True)
         raise typer.Exit(INTERRUPTED)

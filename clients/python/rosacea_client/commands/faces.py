@@ -15,12 +15,8 @@ import typer
 from rosacea_client.client import FaceClient
 from rosacea_client.commands.inspection import Inspection, inspect_image
 from rosacea_client.commands.options import (
-    Address,
-    ApiKeyFile,
-    CaFile,
     ClassIndex,
-    ClientCert,
-    ClientKey,
+    Connection,
     Cutoff,
     Format,
     LabelVector,
@@ -30,11 +26,10 @@ from rosacea_client.commands.options import (
     Psi,
     Quality,
     StyleMixes,
-    UseTls,
     given,
     numbers,
     style_mixes,
-    wanted_tls,
+    with_connection,
 )
 from rosacea_client.commands.replay import CannotReplay, Replay, replay_image
 from rosacea_client.errors import FaceError, Overloaded, Unavailable
@@ -42,7 +37,6 @@ from rosacea_client.files import read_bounded, write_atomically
 from rosacea_client.labels import number_or_name
 from rosacea_client.results.face import Face
 from rosacea_client.results.modelinfo import ModelInfo
-from rosacea_client.rpc.address import DEFAULT_ADDRESS
 from rosacea_client.seeds import parse_seeds
 from rosacea_contract.fields import full_name
 from rosacea_contract.spec import LatentSpace
@@ -50,15 +44,12 @@ from rosacea_contract.spec import LatentSpace
 MAX_NAMES_CHARS = 60        # of the names of a model's classes, in a row of `rosacea models`
 
 
-def connect(
-    address: str, timeout: float, tls: bool, ca_file: Path | None, cert: Path | None, key: Path | None,
-    api_key_file: Path | None,
-) -> FaceClient:  # fmt: skip
+def connect(to: Connection, timeout: float) -> FaceClient:
     """The client that the options of a command describe."""
-    wanted = wanted_tls(tls, ca_file, cert, key)
-    return FaceClient(address, timeout_seconds=timeout, tls=wanted, api_key=api_key_file)
+    return FaceClient(to.address, timeout_seconds=timeout, tls=to.tls, api_key=to.api_key_file)
 
 
+@with_connection
 def generate(
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds, such as 7 or 0-15,42.")] = None,
     latents: Annotated[
@@ -76,13 +67,9 @@ def generate(
     quality: Quality = None,
     model: ModelName = "",
     grid: Annotated[bool, typer.Option("--grid", help="Also write grid.png, all on one sheet.")] = False,
-    address: Address = DEFAULT_ADDRESS,
-    tls: UseTls = False,
-    ca_file: CaFile = None,
-    client_cert: ClientCert = None,
-    client_key: ClientKey = None,
-    api_key_file: ApiKeyFile = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for all of it.")] = 3600.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Draw faces from seeds or latents and save them, one file each."""
     check_folder(out)
@@ -91,7 +78,7 @@ def generate(
         label_vector=numbers(label_vector), noise_seed=noise_seed, jpeg_quality=quality,
     )
     asked |= {"style_mixes": style_mixes(style_mix), "noise_mode": noise_mode, "format": image_format, "model": model}
-    with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
+    with connect(connection, timeout) as client:
         chosen, total = source(seeds, latents, lambda: client.model(full_name(model)))
         kept = save_faces(client.stream(**chosen, **asked), out, total=total, keep=grid)
     if grid:
@@ -135,6 +122,7 @@ def latents_of(path: Path, model: ModelInfo) -> tuple[dict[str, Any], int]:
     return {name: array}, len(array)
 
 
+@with_connection
 def map_latents(
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 7 or 0-15,42.")],
     out: Annotated[Path, typer.Option("--out", help="File for the array, NAME.npy.")] = Path("w.npy"),
@@ -145,13 +133,9 @@ def map_latents(
     label_vector: LabelVector = None,
     style_mix: StyleMixes = None,
     model: ModelName = "",
-    address: Address = DEFAULT_ADDRESS,
-    tls: UseTls = False,
-    ca_file: CaFile = None,
-    client_cert: ClientCert = None,
-    client_key: ClientKey = None,
-    api_key_file: ApiKeyFile = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 60.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Compute the intermediate latents of seeds and save them as one numpy array."""
     if out.suffix != ".npy":
@@ -160,7 +144,7 @@ def map_latents(
         truncation_psi=psi, truncation_cutoff=cutoff, class_index=number_or_name(class_index),
         label_vector=numbers(label_vector),
     )
-    with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
+    with connect(connection, timeout) as client:
         latents = client.map_latents(
             parse_seeds(seeds), space=space, style_mixes=style_mixes(style_mix), model=model, **asked
         )    # fmt: skip
@@ -170,18 +154,15 @@ def map_latents(
     typer.echo(f"{latents.space} {list(latents.array.shape)} of {latents.model} in {out}")
 
 
+@with_connection
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="Everything about them, as JSON.")] = False,
-    address: Address = DEFAULT_ADDRESS,
-    tls: UseTls = False,
-    ca_file: CaFile = None,
-    client_cert: ClientCert = None,
-    client_key: ClientKey = None,
-    api_key_file: ApiKeyFile = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 10.0,
+    *,
+    connection: Connection,
 ) -> None:
     """List the models that the service draws with."""
-    with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
+    with connect(connection, timeout) as client:
         found = client.models()
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(model) for model in found], indent=2))
@@ -213,23 +194,20 @@ def inspect(
         raise typer.Exit(1)
 
 
+@with_connection
 def replay(
     file: Annotated[Path, typer.Argument(help="A PNG or JPEG image.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="What came of it, as JSON.")] = False,
-    address: Address = DEFAULT_ADDRESS,
-    tls: UseTls = False,
-    ca_file: CaFile = None,
-    client_cert: ClientCert = None,
-    client_key: ClientKey = None,
-    api_key_file: ApiKeyFile = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 60.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Ask the service again for the face in a file, by the mark in it, and compare byte for byte.
 
     Exit code 0 where it is the same, 1 where it differs, 2 where that cannot be told: an image without a mark, or of a
     latent, which is never in the file.
     """
-    with connect(address, timeout, tls, ca_file, client_cert, client_key, api_key_file) as client:
+    with connect(connection, timeout) as client:
         found = replayed(file, client)
     if as_json:
         typer.echo(json.dumps(found.told(), indent=2))

@@ -3,12 +3,17 @@
 What is asked for has the names of the API's fields, and short ones beside them.
 """
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rosacea_client.errors import InvalidSpec
+from rosacea_client.rpc.address import DEFAULT_ADDRESS
 from rosacea_client.rpc.connection import Tls
 from rosacea_contract import spec
 from rosacea_contract.reasons import show
@@ -92,6 +97,46 @@ ClientKey = Annotated[
 ApiKeyFile = Annotated[
     Path | None, typer.Option("--api-key-file", envvar="ROSACEA_API_KEY_FILE", help="File that holds your API key.")
 ]
+
+
+CONNECTION = {
+    "address": (Address, DEFAULT_ADDRESS), "tls": (UseTls, False), "ca_file": (CaFile, None),
+    "client_cert": (ClientCert, None), "client_key": (ClientKey, None), "api_key_file": (ApiKeyFile, None),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where the service is and how to reach it, as the options of a command say."""
+
+    address: str
+    tls: Tls | None             # None for plain text
+    api_key_file: Path | None
+
+
+def with_connection(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, whose last parameter is `connection`, the options for one instead; they stand before its last."""
+    *own, last, _ = inspect.signature(command).parameters.values()
+    added = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
+        for name, (kind, default) in CONNECTION.items()
+    ]
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        connection = _connection(**{name: options.pop(name) for name in CONNECTION})
+        command(**options, connection=connection)
+
+    run.__signature__ = inspect.Signature([*own, *added, last])  # type: ignore[attr-defined]  # typer reads it
+    return run
+
+
+def _connection(
+    address: str, tls: bool, ca_file: Path | None, client_cert: Path | None, client_key: Path | None,
+    api_key_file: Path | None,
+) -> Connection:  # fmt: skip
+    return Connection(address, wanted_tls(tls, ca_file, client_cert, client_key), api_key_file)
+
 
 def wanted_tls(tls: bool, ca_file: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
     """What those options ask for; None for plain text."""

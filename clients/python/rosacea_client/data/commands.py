@@ -10,19 +10,14 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from rosacea_client.commands.options import (
-    Address,
-    ApiKeyFile,
-    CaFile,
-    ClientCert,
-    ClientKey,
+    Connection,
     Cutoff,
     ModelName,
     Noise,
     NoiseSeed,
     Psi,
     Quality,
-    UseTls,
-    wanted_tls,
+    with_connection,
 )
 from rosacea_client.commands.options import image_format as parse_format
 from rosacea_client.data.bulk import DatasetFolder, make
@@ -33,12 +28,12 @@ from rosacea_client.data.request import Look
 from rosacea_client.data.service import Service
 from rosacea_client.data.shards import Form
 from rosacea_client.labels import class_number, number_or_name
-from rosacea_client.rpc.address import DEFAULT_ADDRESS
 from rosacea_client.seeds import parse_seeds
 from rosacea_contract.fields import full_name
 from rosacea_contract.spec import ImageFormat
 
 
+@with_connection
 def dataset(
     out: Annotated[Path, typer.Option("--out", help="Folder for the data set.")],
     count: Annotated[int | None, typer.Option("--count", min=1, help="Images in all, of seeds that are drawn.")] = None,
@@ -61,20 +56,15 @@ def dataset(
     quality: Quality = None,
     model: ModelName = "",
     patience: Annotated[float, typer.Option("--patience", min=0, help="Seconds that the service may be away.")] = 300.0,
-    address: Address = DEFAULT_ADDRESS,
-    tls: UseTls = False,
-    ca_file: CaFile = None,
-    client_cert: ClientCert = None,
-    client_key: ClientKey = None,
-    api_key_file: ApiKeyFile = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for one request.")] = 600.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Make a data set of faces in shards; run it again to resume, check and repair it."""
     first, number = chosen_faces(count, seeds)
     name = named_class(labels)
     plan = Plan(seed=seed, labels=Labels.parse(labels) if labels and not name else None, first_face=first)
-    wanted = wanted_tls(tls, ca_file, client_cert, client_key)
-    service = Service(address, timeout, {"tls": wanted, "api_key": api_key_file})
+    service = Service(connection.address, timeout, {"tls": connection.tls, "api_key": connection.api_key_file})
     look = Look(truncation_psi=psi, truncation_cutoff=cutoff, noise_mode=noise_mode, noise_seed=noise_seed,
                 format=cast("ImageFormat", image_format), jpeg_quality=quality)    # fmt: skip
     feed = Feed(service, look, patience_seconds=patience)
