@@ -25,12 +25,19 @@ if TYPE_CHECKING:
 CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 CLIENTS, ROUNDS = 50, 12
 SOON = Duration(nanos=10_000_000)
+DELAY = Duration(nanos=400_000_000)
 
 both = pytest.mark.parametrize("kind", KINDS)
 
 
 def refused(code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, delay: Duration | None = None) -> Status:
     return failure(code, "no", *([error_details_pb2.RetryInfo(retry_delay=delay)] if delay else []))
+
+
+def seconds_left(timeout: float, pauses: int) -> float:
+    """At most this much of the deadline reaches the service after pauses of DELAY, however busy the machine is: grpc
+    sends a timeout that is up to 3 % too long."""
+    return (timeout - pauses * DELAY.ToNanoseconds() / 1e9) * 1.03
 
 
 # C1
@@ -40,14 +47,12 @@ def refused(code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, delay: Duration
 def test_a_call_that_is_refused_twice_succeeds_within_the_one_deadline(
     service: FakeFaces, address: str, kind: Any
 ) -> None:
-    service.failures = [refused()] * 2
+    service.failures = [refused(delay=DELAY)] * 2
 
-    assert len(Either(kind, address, timeout_seconds=2).generate([1])) == 1
+    assert len(Either(kind, address, timeout_seconds=5).generate([1])) == 1
 
-    deadlines = [deadline or 0.0 for deadline in service.deadlines]
-    assert len(deadlines) == 3
-    # Two pauses of 50 ms at least. grpc sends a timeout that is up to 3 % too long where it has sent such a one before.
-    assert deadlines[2] <= (2 - 0.1) * 1.03 < deadlines[0] <= 2
+    assert len(service.deadlines) == 3
+    assert (service.deadlines[2] or 0) <= seconds_left(5, pauses=2) < 5
 
 
 @both
@@ -63,14 +68,12 @@ def test_after_three_attempts_the_error_stands(service: FakeFaces, address: str,
 
 @both
 def test_the_services_own_delay_is_waited_for(service: FakeFaces, address: str, kind: Any) -> None:
-    service.failures = [refused(delay=Duration(nanos=400_000_000))]
+    service.failures = [refused(delay=DELAY)]
 
-    Either(kind, address, timeout_seconds=2).generate([1])
+    Either(kind, address, timeout_seconds=5).generate([1])
 
-    first, second = service.deadlines
-    assert first is not None
-    assert second is not None
-    assert second < first - 0.38
+    _, second = service.deadlines
+    assert (second or 0) <= seconds_left(5, pauses=1) < 5
 
 
 @both
