@@ -50,8 +50,12 @@ test-long: setup  ## run the tests that take minutes each: the same properties i
 
 lint: setup  ## check style, and the protos where node is at hand
 	$(BIN)/ruff check $(SUITES) locks
+	$(BIN)/ruff format --check $(SUITES) locks
 	@if command -v npx >/dev/null; then $(MAKE) --no-print-directory lint-protos; \
 	else echo 'protos not linted: no node here (buf comes from npm); tests/protos still compares the API'; fi
+
+format: setup  ## format the code
+	$(BIN)/ruff format $(SUITES) locks
 
 lint-protos:
 	$(BUF) lint protos

@@ -81,7 +81,7 @@ SHARED = {      # the modules beside the rooms that every room may use
     "serving/rosacea_serving": {"background", "bounded", "catalog", "errors", "lane", "scratch", "settings"},
 }  # fmt: skip
 PACKAGES = [*ROOMS, "protos/contract/rosacea_contract"]
-MOST_MODULES = 15       # of a folder
+MOST_MODULES = 15  # of a folder
 OURS = {"rosacea_contract", "rosacea_client", "rosacea_model", "rosacea_serving", "rosacea"}
 
 

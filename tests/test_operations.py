@@ -39,7 +39,7 @@ RUN_SECONDS = 280.0
 STOP_SECONDS = 60.0
 # Settings of other programs, and a field of a request.
 OTHERS = {*re.findall(r"\w+", (ROOT / "serving" / "deploy" / "proxies" / "nginx.conf").read_text()), *VARIABLES,
-          *EXCEPTIONS, "start_index"}    # fmt: skip
+          *EXCEPTIONS, "start_index"}  # fmt: skip
 # There only with TLS.
 ELSEWHERE = {"rosacea_tls_certificate_expiry_timestamp_seconds"}
 
@@ -136,7 +136,7 @@ def test_every_command_runs_one_after_the_other(tmp_path: Path) -> None:
     need("openssl", "curl")
     ports = {port: str(free_port()) for port in STANDARD_PORTS}
     script = re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda port: ports[port[0]], "".join(blocks("sh")))
-    temporary = Path(tempfile.mkdtemp(prefix="ops"))        # short: UNIX sockets lie in it
+    temporary = Path(tempfile.mkdtemp(prefix="ops"))  # short: UNIX sockets lie in it
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ROSACEA_")} | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "ROSACEA_ADDRESS": f"127.0.0.1:{ports['7433']}",

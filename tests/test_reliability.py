@@ -11,8 +11,8 @@ import pytest
 from .conftest import ROOT
 
 PAGE = (ROOT / "docs" / "RELIABILITY.md").read_text()
-CELLS = 6           # row, fault, promise, measured, control, command
-CELLS_OPERATING = 4     # row, promise with its control, measured, command
+CELLS = 6  # row, fault, promise, measured, control, command
+CELLS_OPERATING = 4  # row, promise with its control, measured, command
 
 
 def rows(kinds: str) -> list[list[str]]:

@@ -158,7 +158,7 @@ def shown(name: str, code: str, address: str) -> str:
     here = {
         '"127.0.0.1:7433"': f'"{address}"', "DEFAULT_ADDRESS": f'"{address}"',
         "FaceClient()": f'FaceClient("{address}")', "FaceClient(tracing": f'FaceClient("{address}", tracing',
-    }    # fmt: skip
+    }  # fmt: skip
     given = GIVEN + textwrap.dedent(GIVEN_OF.get(name, "")) + "\n"
     for there, ours in here.items():
         code, given = code.replace(there, ours), given.replace(there, ours)
@@ -226,7 +226,7 @@ def test_the_notebook_runs_from_top_to_bottom(
 ) -> None:
     for name in ("ROSACEA_ADDRESS", "PATH"):
         monkeypatch.setenv(name, environment[name])
-    notebook: Any = nbformat.read(EXAMPLES / "faces.ipynb", as_version=4)   # type: ignore[no-untyped-call]
+    notebook: Any = nbformat.read(EXAMPLES / "faces.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     assert all(not cell.get("outputs") for cell in notebook.cells), "clear all outputs before it is committed"
 
     nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()

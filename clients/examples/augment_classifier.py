@@ -36,10 +36,10 @@ from rosacea_model.phantom import render, sample_phantom
 
 CLASSES, RESOLUTION = 4, 64
 WAYS = ("real", "repeated", "filled up")
-TRAINING_SERIES, TEST_SERIES = 1_000, 2_000     # of phantoms; the demo model has seen series 0
+TRAINING_SERIES, TEST_SERIES = 1_000, 2_000  # of phantoms; the demo model has seen series 0
 BATCH = 64
 
-Faces = tuple[torch.Tensor, torch.Tensor]       # images [N, 3, H, W] uint8, severities [N]
+Faces = tuple[torch.Tensor, torch.Tensor]  # images [N, 3, H, W] uint8, severities [N]
 
 
 def real_faces(series: int, counts: list[int]) -> Faces:
@@ -123,7 +123,7 @@ def table(found: list[dict[str, list[float]]]) -> str:
     """Mean recalls of every way, and of each seed the mean over severities (balanced accuracy)."""
     lines = ["| trained on | none | mild | moderate | severe | balanced accuracy | of each seed |", "|---" * 7 + "|"]
     for way in WAYS:
-        each = np.array([one[way] for one in found])            # [seeds, classes]
+        each = np.array([one[way] for one in found])  # [seeds, classes]
         cells = [f"{value:.3f}" for value in (*each.mean(0), each.mean())]
         seeds = ", ".join(f"{value:.3f}" for value in each.mean(1))
         lines.append("| " + " | ".join([way, *cells, seeds]) + " |")

@@ -23,7 +23,7 @@ SNAPSHOTS = "snapshots"
 def model_behind(path: Path) -> Iterator[tuple[Path, str]]:
     """The model for a path, and what was taken for it ("" for a model); an imported one lasts as long as this."""
     if is_run(path) or not _is_foreign(path):
-        yield take_model(path, path)        # nothing is imported
+        yield take_model(path, path)  # nothing is imported
         return
     with tempfile.TemporaryDirectory(prefix="rosacea-import-") as scratch:
         yield take_model(path, Path(scratch) / "model")

@@ -16,10 +16,10 @@ from .errors import ModelRejected
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FACT = "classes"                         # the entry of the manifest: a JSON list as text, for entries are texts
-MAX_SHOWN = 20                           # names that an error lists
+FACT = "classes"  # the entry of the manifest: a JSON list as text, for entries are texts
+MAX_SHOWN = 20  # names that an error lists
 MAX_NAME_CHARS = 64
-MAX_NAMES_BYTES = 2**16                  # of them all: they travel with every description of the model
+MAX_NAMES_BYTES = 2**16  # of them all: they travel with every description of the model
 
 
 def classes_fact(names: Sequence[str]) -> dict[str, str]:

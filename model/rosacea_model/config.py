@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-MAX_CLAMP = 1e30                         # within the range of float32
+MAX_CLAMP = 1e30  # within the range of float32
 Architecture = Literal["orig", "skip", "resnet"]
 
 # Far beyond any network that was ever trained: they keep a lying file from asking for one that never ends.
@@ -26,16 +26,16 @@ class GeneratorConfig:
     """A StyleGAN2 generator (Karras et al. 2020), in the vocabulary of the reference implementation."""
 
     z_dim: int = 512
-    c_dim: int = 0                       # width of the label vector; 0 = unconditional
+    c_dim: int = 0  # width of the label vector; 0 = unconditional
     w_dim: int = 512
-    img_resolution: int = 512            # a power of two, at least 8
+    img_resolution: int = 512  # a power of two, at least 8
     img_channels: int = 3
     mapping_layers: int = 8
     architecture: Architecture = "skip"
-    channel_base: int = 32768            # channels at resolution R: min(channel_base // R, channel_max)
+    channel_base: int = 32768  # channels at resolution R: min(channel_base // R, channel_max)
     channel_max: int = 512
-    num_fp16_res: int = 4                # the highest N resolutions run in float16 on CUDA
-    conv_clamp: float | None = 256.0     # activations stay within +/- this; None = no bound
+    num_fp16_res: int = 4  # the highest N resolutions run in float16 on CUDA
+    conv_clamp: float | None = 256.0  # activations stay within +/- this; None = no bound
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():

@@ -78,7 +78,7 @@ class Engine:
         """What the mapping network took of the last drawing or mapping."""
         return self._mapping.seconds
 
-    def render(self, samples: Sequence[Sample]) -> NDArray[np.uint8]:       # => [N, H, W, C]
+    def render(self, samples: Sequence[Sample]) -> NDArray[np.uint8]:  # => [N, H, W, C]
         """Draw every sample, or raise what is wrong with the first bad one (ValueError or RenderError)."""
         outcomes = self.render_each(samples)
         for outcome in outcomes:
@@ -113,7 +113,7 @@ class Engine:
             outcomes[index] = outcome
         return outcomes  # type: ignore[return-value]
 
-    def ws(self, samples: Sequence[Sample]) -> Tensor:                      # => [N, num_ws, w_dim]
+    def ws(self, samples: Sequence[Sample]) -> Tensor:  # => [N, num_ws, w_dim]
         """Intermediate latents of the samples, truncated and mixed as they ask."""
         for sample in samples:
             sample.check(self.config)
@@ -138,7 +138,7 @@ class Engine:
             return [(self._tensor(source),) for source in sources]
         return [(self._tensor(source), self._tensor(sample.label)) for source in sources]
 
-    def _assemble(self, sample: Sample, mapped: Iterator[Tensor]) -> Tensor:    # => [num_ws, w_dim]
+    def _assemble(self, sample: Sample, mapped: Iterator[Tensor]) -> Tensor:  # => [num_ws, w_dim]
         num_ws = self.config.num_ws
         if sample.ws is not None:
             return self._tensor(sample.ws)
@@ -162,7 +162,7 @@ class Engine:
 
         return [to_pixels(image) for image in self._in_micro_batches(synthesize, rows)]
 
-    def _noises(self, sample: Sample) -> list[Tensor]:          # a [1, R, R] for each layer
+    def _noises(self, sample: Sample) -> list[Tensor]:  # a [1, R, R] for each layer
         synthesis = self.model.generator.synthesis
         if sample.noise_mode == "random":
             images = noise_images(sample.noise_seed, synthesis.noise_shapes())
@@ -202,7 +202,7 @@ class Stopwatch:
     def _mark(self, place: int) -> None:
         self._times[place] = time.perf_counter()
         if self._events:
-            with torch.cuda.device(self._device):       # an event belongs to the device that is current at its record
+            with torch.cuda.device(self._device):  # an event belongs to the device that is current at its record
                 self._events[place].record()
 
     @property

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .networks.generator import MappingNetwork
 
 UNTRAINED = "untrained: drawn from a fixed seed"
-AVERAGE_OVER = 1000              # latents that w_avg is the mean of
+AVERAGE_OVER = 1000  # latents that w_avg is the mean of
 
 
 def demo_config() -> GeneratorConfig:
@@ -33,9 +33,7 @@ def demo_config() -> GeneratorConfig:
 PRESETS = {"demo": demo_config, "full": GeneratorConfig}
 
 
-def fresh_model(
-    folder: Path, config: GeneratorConfig, *, seed: int, name: str, note: str = UNTRAINED
-) -> ModelFile:
+def fresh_model(folder: Path, config: GeneratorConfig, *, seed: int, name: str, note: str = UNTRAINED) -> ModelFile:
     """Write an untrained model: the same config and seed give the same digest.
 
     Its w_avg is the mean over AVERAGE_OVER latents, so that truncation has a centre to pull to.
@@ -49,7 +47,7 @@ def fresh_model(
 
 
 @torch.inference_mode()
-def average_w(mapping: MappingNetwork, config: GeneratorConfig) -> Tensor:       # => [w_dim]
+def average_w(mapping: MappingNetwork, config: GeneratorConfig) -> Tensor:  # => [w_dim]
     """Mean intermediate latent of seeds 0 to 999, over the classes in turn where there are any."""
     # In float64, so that the order in which a machine adds does not reach the float32 result.
     exact = copy.deepcopy(mapping).double()

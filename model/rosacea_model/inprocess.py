@@ -1,5 +1,7 @@
 """A model that draws in the process that asks, for data sets without a service.
 
+Example:
+
     model = InProcess("models/mine")                        # or a training run: its best snapshot
     pixels = model.draw(seed=7, class_index=2, truncation_psi=0.7)
 """
@@ -34,14 +36,24 @@ class InProcess:
         self.file = verify(best_snapshot(place)[0] if is_run(place) else place)
 
     def draw(
-        self, seed: int, class_index: int | None, *, truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
-        noise_mode: Literal["const", "none", "random"] = "const", noise_seed: int = 0,
-    ) -> NDArray[np.uint8]:                                     # => [H, W, C]
+        self,
+        seed: int,
+        class_index: int | None,
+        *,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        noise_mode: Literal["const", "none", "random"] = "const",
+        noise_seed: int = 0,
+    ) -> NDArray[np.uint8]:  # => [H, W, C]
         """One face, as the service draws it on this machine."""
         label = None if class_index is None else one_hot(class_index, self.file.config.c_dim)
         sample = Sample(
-            seed=seed, label=label, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff,
-            noise_mode=noise_mode, noise_seed=noise_seed,
+            seed=seed,
+            label=label,
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+            noise_mode=noise_mode,
+            noise_seed=noise_seed,
         )
         pixels: NDArray[np.uint8] = self.engine.render([sample])[0]
         return pixels

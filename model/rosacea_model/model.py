@@ -65,7 +65,7 @@ class Model:
         return self.w_avg.device
 
     @property
-    def w_avg(self) -> Tensor:                                  # => [w_dim]
+    def w_avg(self) -> Tensor:  # => [w_dim]
         """The average intermediate latent, where truncation pulls to."""
         return self.generator.mapping.w_avg
 

@@ -32,15 +32,15 @@ class Sample:
     """One face to draw: exactly one of seed, z, w and ws, and how to draw it."""
 
     seed: int | None = None
-    z: NDArray[np.float32] | None = None            # [z_dim]
-    w: NDArray[np.float32] | None = None            # [w_dim], used for every layer
-    ws: NDArray[np.float32] | None = None           # [num_ws, w_dim], a row for each layer
-    truncation_psi: float = 1.0                     # for seed and z; w and ws are used as they are
-    truncation_cutoff: int | None = None            # rows that are truncated; None = all
+    z: NDArray[np.float32] | None = None  # [z_dim]
+    w: NDArray[np.float32] | None = None  # [w_dim], used for every layer
+    ws: NDArray[np.float32] | None = None  # [num_ws, w_dim], a row for each layer
+    truncation_psi: float = 1.0  # for seed and z; w and ws are used as they are
+    truncation_cutoff: int | None = None  # rows that are truncated; None = all
     noise_mode: Literal["const", "none", "random"] = "const"
-    noise_seed: int = 0                             # where noise_mode is random
-    label: NDArray[np.float32] | None = None        # [c_dim]; None = unconditional, or w or ws
-    mixes: tuple[StyleMix, ...] = ()                # applied in order; for seed and z
+    noise_seed: int = 0  # where noise_mode is random
+    label: NDArray[np.float32] | None = None  # [c_dim]; None = unconditional, or w or ws
+    mixes: tuple[StyleMix, ...] = ()  # applied in order; for seed and z
 
     def check(self, config: GeneratorConfig) -> None:
         """Raise ValueError, naming the field, unless a generator of this config can draw it."""
@@ -92,7 +92,7 @@ def _check_array(name: str, array: NDArray[np.float32] | None, shape: tuple[int,
         raise ValueError(f"{name} must be finite")
 
 
-def latents(seeds: Iterable[int], z_dim: int) -> NDArray[np.float32]:      # => [N, z_dim]
+def latents(seeds: Iterable[int], z_dim: int) -> NDArray[np.float32]:  # => [N, z_dim]
     """Input latents of seeds, each from its own legacy generator, so that none depends on its neighbours."""
     rows = [np.random.RandomState(seed).randn(1, z_dim) for seed in seeds]
     return np.concatenate(rows).astype(np.float32) if rows else np.empty((0, z_dim), np.float32)
@@ -104,7 +104,7 @@ def noise_images(noise_seed: int, shapes: Sequence[tuple[int, int]]) -> list[NDA
     return [rng.randn(*shape).astype(np.float32) for shape in shapes]
 
 
-def one_hot(index: int, width: int) -> NDArray[np.float32]:                # => [width]
+def one_hot(index: int, width: int) -> NDArray[np.float32]:  # => [width]
     """The label vector of a class."""
     if not 0 <= index < width:
         raise ValueError(f"class index must be from 0 to {width - 1}, got {index}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter
 
-PAUSE_SECONDS = 1.0     # before a task that failed begins anew
+PAUSE_SECONDS = 1.0  # before a task that failed begins anew
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +25,16 @@ log = logging.getLogger(__name__)
 class Task(StrEnum):
     """What runs beside the calls."""
 
-    FILES = "files"                 # watches keys, certificates and an issuer's keys on disk
-    ISSUER = "issuer"               # fetches an issuer's keys
-    TORCHSERVE = "torchserve"       # starts TorchServe, and again
-    CENSUS = "census"               # counts its workers
-    CANARY = "canary"               # asks its workers for a face
-    STATE = "state"                 # reports a change of state and lost workers
-    JOB = "job"                     # takes a job to a worker and hands out what comes back
-    SWAP = "swap"                   # reads the models again
-    RETIRE = "retire"               # ends a model that was replaced
-    METRICS = "metrics"             # answers scrapes
+    FILES = "files"  # watches keys, certificates and an issuer's keys on disk
+    ISSUER = "issuer"  # fetches an issuer's keys
+    TORCHSERVE = "torchserve"  # starts TorchServe, and again
+    CENSUS = "census"  # counts its workers
+    CANARY = "canary"  # asks its workers for a face
+    STATE = "state"  # reports a change of state and lost workers
+    JOB = "job"  # takes a job to a worker and hands out what comes back
+    SWAP = "swap"  # reads the models again
+    RETIRE = "retire"  # ends a model that was replaced
+    METRICS = "metrics"  # answers scrapes
 
 
 class Background:
@@ -43,7 +43,7 @@ class Background:
     def __init__(self, failures: Counter | None = None) -> None:
         self._failures = failures
         for task in Task if failures else ():
-            self.failures_of(task)      # so that the first one is a rise and not a beginning
+            self.failures_of(task)  # so that the first one is a rise and not a beginning
 
     def failures_of(self, task: Task) -> Counter | None:
         """The counter of one task."""

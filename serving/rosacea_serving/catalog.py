@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 NAME = re.compile(r"models/(?P<name>[^/@]+)(?:(?:/revisions/|@)(?P<revision>[^/@]+))?")
 SHORTEST_DIGEST_PREFIX = 8
 CODING_SLACK = 1.25
-CODING_HEADER_BYTES = 64 * 1024         # headers, a mark (MAX_MARK_BYTES) and a signature (MAX_SIGNATURE_BYTES)
+CODING_HEADER_BYTES = 64 * 1024  # headers, a mark (MAX_MARK_BYTES) and a signature (MAX_SIGNATURE_BYTES)
 CODABLE_CHANNELS = (1, 3)
-SEED_BYTES = 5                  # of one below 2**32 in a list of seeds
+SEED_BYTES = 5  # of one below 2**32 in a list of seeds
 MAX_LISTED = 1000
 MAX_SHOWN = 160
 

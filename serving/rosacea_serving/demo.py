@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rosacea_model.files.modelfile import ModelFile
 
 SEEDS = range(4)
-TILE = 128                  # pixels: faces of 64 are hard to see
+TILE = 128  # pixels: faces of 64 are hard to see
 TRUNCATION_PSI = 0.7
 START_SECONDS = 300.0
 
@@ -54,7 +54,7 @@ def draw_faces(address: str, out: Path) -> Path:
             for face in client.generate(SEEDS, truncation_psi=TRUNCATION_PSI, class_index=severity):
                 face.save(out / f"face_{face.seed:06d}_{severity}_{name}.png")
                 captions[face] = f"seed {face.seed}, {name}"
-    by_seed = sorted(captions, key=lambda face: face.index)    # stable: severities stay in order
+    by_seed = sorted(captions, key=lambda face: face.index)  # stable: severities stay in order
     sheet = out / "contact-sheet.png"
     save_sheet(contact_sheet(by_seed, len(SEVERITIES), captions.__getitem__, tile=TILE), sheet)
     return sheet

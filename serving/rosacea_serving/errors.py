@@ -148,9 +148,7 @@ def to_status(error: Exception) -> status_pb2.Status:
 
 def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
     fields = [
-        error_details_pb2.BadRequest.FieldViolation(
-            field=each.field, description=each.description, reason=each.reason
-        )
+        error_details_pb2.BadRequest.FieldViolation(field=each.field, description=each.description, reason=each.reason)
         for each in violations
     ]
     return error_details_pb2.BadRequest(field_violations=fields)

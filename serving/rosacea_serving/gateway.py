@@ -65,8 +65,8 @@ if TYPE_CHECKING:
 SERVICES = [faces_pb2.DESCRIPTOR.services_by_name["FaceService"], health_pb2.DESCRIPTOR.services_by_name["Health"]]
 SERVICE = faces_pb2.DESCRIPTOR.services_by_name["FaceService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-LIVE = "live"                       # a name in the health service: this process answers, whether or not it can draw
-LAST_WORDS_SECONDS = 0.5            # for the statuses that are still on their way out
+LIVE = "live"  # a name in the health service: this process answers, whether or not it can draw
+LAST_WORDS_SECONDS = 0.5  # for the statuses that are still on their way out
 
 log = logging.getLogger(__name__)
 
@@ -114,9 +114,7 @@ class Gateway:
             server = self._bind()
             if self._settings.metrics_address:
                 metrics = self.metrics
-                stack.enter_context(
-                    serve_metrics(self._settings.metrics_address, metrics.registry, metrics.background)
-                )
+                stack.enter_context(serve_metrics(self._settings.metrics_address, metrics.registry, metrics.background))
             stack.callback(self._faces.close)
             health = self._health.alone(self._settings, self._interceptors(OPEN_BYTES))
             self.health_port = await stack.enter_async_context(health)
@@ -220,9 +218,7 @@ class Gateway:
     # What the state of the models means for callers.
 
     def _deploy(self, file: ModelFile) -> Deployment:
-        return Deployment(
-            file, self._settings, self.metrics, self._supervise, self._show_health, devices=self._devices
-        )
+        return Deployment(file, self._settings, self.metrics, self._supervise, self._show_health, devices=self._devices)
 
     def _show_health(self) -> None:
         """The service is there while it can draw anything, but not before every model has had its chance to start.
@@ -255,7 +251,7 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, again.set)
     files, devices = await asyncio.gather(asyncio.to_thread(read, []), asyncio.to_thread(devices_of, settings))
     async with Gateway(files, settings, devices=devices) as gateway:
-        gc.freeze()     # going through everything that was imported takes tens of milliseconds, and frees nothing
+        gc.freeze()  # going through everything that was imported takes tens of milliseconds, and frees nothing
         if logs:
             logs.on_drop = gateway.metrics.dropped_lines.inc
         swapping = asyncio.create_task(_swap_at(again, gateway, read))
@@ -263,7 +259,7 @@ async def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, gateway.hurry)
         log.info("draining")
-        swapping.cancel()       # what it has started it takes down beside the drain
+        swapping.cancel()  # what it has started it takes down beside the drain
     await asyncio.gather(swapping, return_exceptions=True)
     log.info("stopped")
 

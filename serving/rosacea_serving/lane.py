@@ -8,5 +8,5 @@ from enum import StrEnum
 class Lane(StrEnum):
     """How urgent an image is."""
 
-    INTERACTIVE = "interactive"     # somebody waits for the answer
-    BULK = "bulk"                   # a stream, read as its reader goes
+    INTERACTIVE = "interactive"  # somebody waits for the answer
+    BULK = "bulk"  # a stream, read as its reader goes

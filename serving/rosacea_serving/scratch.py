@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 PREFIX = "rosacea-"
-LOCK_NAME = ".rosacea-held"     # the guard of TorchServe knows it, too
+LOCK_NAME = ".rosacea-held"  # the guard of TorchServe knows it, too
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Scratch:
     def __init__(self, prefix: str = PREFIX, parent: str | None = None) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
         self._lock: int | None = None
-        with suppress(OSError):     # a file system without locks: nobody will ever take this folder for a dead one's
+        with suppress(OSError):  # a file system without locks: nobody will ever take this folder for a dead one's
             self._lock = new_lock(self.path / LOCK_NAME)
 
     def __enter__(self) -> Self:
@@ -65,7 +65,7 @@ def new_lock(path: Path) -> int:
 def sweep(parents: Iterable[Path] | None = None) -> list[Path]:
     """Remove the folders of this user's that nobody uses any more; those that were removed."""
     if parents is None:
-        parents = {Path(tempfile.gettempdir()).resolve(), Path("/tmp")}     # noqa: S108  # nosec B108 -- nothing is made here
+        parents = {Path(tempfile.gettempdir()).resolve(), Path("/tmp")}  # noqa: S108  # nosec B108 -- nothing is made here
     gone = [folder for parent in parents for folder in sorted(parent.glob(f"{PREFIX}*")) if remove_unused(folder)]
     if gone:
         log.info("removed what processes that were killed had left: %s", ", ".join(map(str, gone)))
@@ -80,7 +80,7 @@ def remove_unused(folder: Path) -> bool:
             return False
         with alone(folder / LOCK_NAME):
             remove(folder)
-    except OSError:     # it is used, or is none of these, or has just been removed by another
+    except OSError:  # it is used, or is none of these, or has just been removed by another
         return False
     return True
 

@@ -71,7 +71,7 @@ def _plain(error: ErrorDetails) -> str:
 PREFIX = "ROSACEA_SERVE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 
-LONGEST_SOCKET_PATH = 107       # that Linux takes
+LONGEST_SOCKET_PATH = 107  # that Linux takes
 
 Address = Annotated[str, AfterValidator(_is_address)]
 ServerAddress = Annotated[str, AfterValidator(_is_server_address)]

@@ -1,5 +1,7 @@
 """Attack the gateway for a while in each of twelve ways, and print what that costs.
 
+Usage:
+
     python -m tests.attacks --seconds 60                    from one and from eight connections each
     python -m tests.attacks --seconds 5 --only settings     those whose name has that in it
 """

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 GENERATE = "/rosacea.v1.FaceService/GenerateFaces"
 STREAM = "/rosacea.v1.FaceService/StreamFaces"
 WATCH, LIST = "/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/List"
-LARGE = 4 * 2**20 - 16      # of a message that is just small enough
+LARGE = 4 * 2**20 - 16  # of a message that is just small enough
 STREAMS = 100
-MANY = 500                  # frames in one write
+MANY = 500  # frames in one write
 
 
 def idle(port: int, over: Callable[[], bool]) -> None:

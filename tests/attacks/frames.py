@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
-FRAME_BYTES = 2**14         # that a receiver must take
+FRAME_BYTES = 2**14  # that a receiver must take
 SEND_SECONDS = 5.0
 NO_FLAGS = 0
 

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from rosacea_model.files.modelfile import ModelFile
     from rosacea_serving.torchserve.options import TorchServeOptions
 
-LONE = 40                   # calls a round, one after the other
-FULL = 24                   # full jobs a round
+LONE = 40  # calls a round, one after the other
+FULL = 24  # full jobs a round
 CLIENTS = 16
 NAME = "bench"
 
@@ -105,7 +105,7 @@ class Bench:
         formats: tuple[ImageFormat, ...] = ("raw", "png")
         async with self._gateway:
             await self._gateway.wait_until_ready(300)
-            gc.freeze()                 # as `serve` does
+            gc.freeze()  # as `serve` does
             with process() as clients:
                 for image_format in formats:
                     await self._row(size, image_format, clients)
@@ -123,7 +123,7 @@ class Bench:
                 alone = await loop.run_in_executor(clients, ask_alone, *ask, LONE)
                 took = await self._bare(pools, image_format)
                 wall = await loop.run_in_executor(clients, self._ask_together, *ask, images)
-                if number:                          # the first round warms up
+                if number:  # the first round warms up
                     seen += [call for call, _ in alone]
                     drawn += [work for _, work in alone]
                     bare.append(images / took)
@@ -141,13 +141,17 @@ class Bench:
 
         async def keep_one_going() -> None:
             while next(left) < FULL:
-                job = render_pb2.RenderJob(items=[
-                    render_pb2.RenderItem(
-                        seed=next(seeds), truncation_psi=0.7, noise=render_pb2.NOISE_CONST,
-                        encoding=ENCODINGS[image_format][0],
-                    )
-                    for _ in range(self._settings.max_batch)
-                ])
+                job = render_pb2.RenderJob(
+                    items=[
+                        render_pb2.RenderItem(
+                            seed=next(seeds),
+                            truncation_psi=0.7,
+                            noise=render_pb2.NOISE_CONST,
+                            encoding=ENCODINGS[image_format][0],
+                        )
+                        for _ in range(self._settings.max_batch)
+                    ]
+                )
                 await pools.render(job)
 
         start = time.perf_counter()

@@ -30,7 +30,7 @@ JOB_SECONDS = 0.2
 MAX_BATCH = 8
 CAPACITY = MAX_BATCH / JOB_SECONDS
 SECONDS = 10.0
-CONNECTIONS = 16             # one alone carries 128 calls at a time
+CONNECTIONS = 16  # one alone carries 128 calls at a time
 DEADLINE_SECONDS = 2.0
 MODEL = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, channel_base=256)
 

@@ -24,18 +24,20 @@ PEOPLE, EACH, SIDE = 50, 6, 256
 
 
 def main() -> None:
-    first = int(sys.argv[1]) if len(sys.argv) > 1 else 0         # further people: 50, 100, ...
+    first = int(sys.argv[1]) if len(sys.argv) > 1 else 0  # further people: 50, 100, ...
     places = [(first + place // EACH, place % EACH) for place in range(PEOPLE * EACH)]
     with ProcessPoolExecutor() as pool:
         embeddings = list(pool.map(embedding, places, chunksize=EACH))
     seen = [place for place, found in enumerate(embeddings) if found is not None]
     truth = np.array([places[place][0] for place in seen])
     groups = people(np.stack([found for found in embeddings if found is not None]))
-    labels = np.arange(len(seen)) + len(groups)                  # alone, unless a group says otherwise
+    labels = np.arange(len(seen)) + len(groups)  # alone, unless a group says otherwise
     for number, group in enumerate(groups):
         labels[group] = number
-    print(f"people {first} to {first + PEOPLE - 1}: {len(seen)} of {len(places)} faces found, {len(groups)} groups, "
-          f"adjusted Rand index {adjusted_rand_index(truth, labels):.3f}")
+    print(
+        f"people {first} to {first + PEOPLE - 1}: {len(seen)} of {len(places)} faces found, {len(groups)} groups, "
+        f"adjusted Rand index {adjusted_rand_index(truth, labels):.3f}"
+    )
 
 
 def embedding(place: tuple[int, int]) -> NDArray[np.float32] | None:

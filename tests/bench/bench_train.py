@@ -47,8 +47,17 @@ class Setting:
 
     def config(self) -> TrainConfig:
         return TrainConfig(
-            resolution=self.resolution, total_kimg=1, batch=self.batch, batch_gpu=self.batch, gamma=1, ema_kimg=10,
-            channel_base=self.channel_base, channel_max=self.channel_max, aug="fixed", p=self.p, num_fp16_res=0,
+            resolution=self.resolution,
+            total_kimg=1,
+            batch=self.batch,
+            batch_gpu=self.batch,
+            gamma=1,
+            ema_kimg=10,
+            channel_base=self.channel_base,
+            channel_max=self.channel_max,
+            aug="fixed",
+            p=self.p,
+            num_fp16_res=0,
             device=self.device,
         )
 
@@ -85,9 +94,11 @@ def main() -> None:
     if options.peak:
         print(peak_mib(options.peak, setting_of(options, options.resolutions[0])))
         return
-    print(f"torch {torch.__version__}, {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, "
-          f"{options.device}, {options.threads} thread(s), batch {options.batch}, channels {options.channel_base}/R "
-          f"up to {options.channel_max}, augmentation p {options.p:g}, medians of {options.rounds} rounds in turn")
+    print(
+        f"torch {torch.__version__}, {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, "
+        f"{options.device}, {options.threads} thread(s), batch {options.batch}, channels {options.channel_base}/R "
+        f"up to {options.channel_max}, augmentation p {options.p:g}, medians of {options.rounds} rounds in turn"
+    )
     print(f"plain = {DESCRIPTION}")
     print(f"command: python -m tests.bench.bench_train {' '.join(sys.argv[1:])}")
     print("resolution  plain img/s  ours img/s  ratio  plain MiB  ours MiB  ratio by pass")
@@ -106,7 +117,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--smoke", action="store_true", help="tiny networks, one round: does it run at all")
-    parser.add_argument("--peak", choices=["plain", "ours"], help=argparse.SUPPRESS)    # what a child process is asked
+    parser.add_argument("--peak", choices=["plain", "ours"], help=argparse.SUPPRESS)  # what a child process is asked
     options = parser.parse_args()
     if options.smoke:
         options.resolutions, options.rounds, options.batch = [16], 1, 4
@@ -116,8 +127,12 @@ def parse_args() -> argparse.Namespace:
 
 def setting_of(options: argparse.Namespace, resolution: int) -> Setting:
     return Setting(
-        resolution=resolution, channel_base=options.channel_base, channel_max=options.channel_max,
-        batch=options.batch, p=options.p, device=options.device,
+        resolution=resolution,
+        channel_base=options.channel_base,
+        channel_max=options.channel_max,
+        batch=options.batch,
+        p=options.p,
+        device=options.device,
     )
 
 
@@ -131,15 +146,16 @@ def row(setting: Setting, options: argparse.Namespace) -> str:
                 check_same(name, *told)
         if number == 0:
             for variant in (plain, ours):
-                variant.seconds = {name: [] for name in CYCLE}     # warm-up
+                variant.seconds = {name: [] for name in CYCLE}  # warm-up
     ratio = ours.images_per_second() / plain.images_per_second()
     ratios = "  ".join(
-        f"{name} {statistics.median(plain.seconds[name]) / statistics.median(ours.seconds[name]):.2f}"
-        for name in CYCLE
+        f"{name} {statistics.median(plain.seconds[name]) / statistics.median(ours.seconds[name]):.2f}" for name in CYCLE
     )
     peaks = [peak_of_child(name, setting, options.threads) for name in ("plain", "ours")]
-    return (f"{setting.resolution:>10} {plain.images_per_second():12.2f} {ours.images_per_second():11.2f} {ratio:6.2f}"
-            f" {peaks[0]:10.0f} {peaks[1]:9.0f}  {ratios}")
+    return (
+        f"{setting.resolution:>10} {plain.images_per_second():12.2f} {ours.images_per_second():11.2f} {ratio:6.2f}"
+        f" {peaks[0]:10.0f} {peaks[1]:9.0f}  {ratios}"
+    )
 
 
 def check_same(name: str, plain: dict[str, float], ours: dict[str, float]) -> None:
@@ -153,9 +169,25 @@ def check_same(name: str, plain: dict[str, float], ours: dict[str, float]) -> No
 def peak_of_child(name: str, setting: Setting, threads: int) -> float:
     """Peak memory in MiB of a process, or on its GPU, that makes every pass twice in one variant."""
     command = [
-        sys.executable, "-m", __spec__.name, "--peak", name, "--resolutions", str(setting.resolution), "--batch",
-        str(setting.batch), "--channel-base", str(setting.channel_base), "--channel-max", str(setting.channel_max),
-        "--p", str(setting.p), "--device", setting.device, "--threads", str(threads),
+        sys.executable,
+        "-m",
+        __spec__.name,
+        "--peak",
+        name,
+        "--resolutions",
+        str(setting.resolution),
+        "--batch",
+        str(setting.batch),
+        "--channel-base",
+        str(setting.channel_base),
+        "--channel-max",
+        str(setting.channel_max),
+        "--p",
+        str(setting.p),
+        "--device",
+        setting.device,
+        "--threads",
+        str(threads),
     ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

@@ -29,8 +29,12 @@ DESCRIPTION = "plain eager fp32: grouped convolution per sample, separate filter
 def plain_training() -> Iterator[None]:
     """Have the networks and the warp computed the plain way."""
     replaced: dict[str, Any] = {
-        "cpu_layout": lambda x: x, "low_pass": low_pass, "upsample": upsample, "leaky_relu": leaky_relu,
-        "bound": bound, "modulated_conv": modulated_conv,
+        "cpu_layout": lambda x: x,
+        "low_pass": low_pass,
+        "upsample": upsample,
+        "leaky_relu": leaky_relu,
+        "bound": bound,
+        "modulated_conv": modulated_conv,
     }
     with patch.multiple(ops, **replaced), patch.object(pipe, "warp", warp), patch.object(Conv, "forward", convolve):
         yield
@@ -72,7 +76,7 @@ def modulated_conv(
 ) -> Tensor:
     """Karras et al. 2020, eq. 1 to 3, with the samples as groups."""
     batch, inputs, height, width = x.shape
-    weights = weight[None] * styles[:, None, :, None, None]                         # => [N, O, I, k, k]
+    weights = weight[None] * styles[:, None, :, None, None]  # => [N, O, I, k, k]
     if demodulate:
         weights = weights * (weights.square().sum(dim=(2, 3, 4), keepdim=True) + ops.EPSILON).rsqrt()
     grouped = x.reshape(1, batch * inputs, height, width)

@@ -27,8 +27,25 @@ from rosacea_model.training.reporting.records import read_stats
 ROSACEA = Path(sys.executable).with_name("rosacea")
 KIMG = 10.0
 PHANTOMS = ["data", "phantom", "--count", "300", "--resolution", "32", "--seed", "0"]
-TRAIN = ["train", "--preset", "small-data", "--batch", "8", "--cbase", "512", "--cmax", "32", "--threads", "1",
-         "--device", "cpu", "--tick-kimg", "1", "--snap-kimg", "2"]
+TRAIN = [
+    "train",
+    "--preset",
+    "small-data",
+    "--batch",
+    "8",
+    "--cbase",
+    "512",
+    "--cmax",
+    "32",
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+    "--tick-kimg",
+    "1",
+    "--snap-kimg",
+    "2",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +77,8 @@ def train_smoke(folder: Path, kimg: float = KIMG) -> Smoke:
     records = read_stats(run)
     return Smoke(
         distance=(records[0]["distance"], records[-1]["distance"]),
-        layout=(records[0]["layout"], records[-1]["layout"]), layout_of_average=layout_of_average(data),
+        layout=(records[0]["layout"], records[-1]["layout"]),
+        layout_of_average=layout_of_average(data),
     )
 
 

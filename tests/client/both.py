@@ -53,9 +53,7 @@ class Either:
         models: list[ModelInfo] = self.call("models")
         return models
 
-    def stream(
-        self, *arguments: Any, seen: Callable[[Face], None] = lambda face: None, **options: Any
-    ) -> list[Face]:
+    def stream(self, *arguments: Any, seen: Callable[[Face], None] = lambda face: None, **options: Any) -> list[Face]:
         """All faces of a stream; `seen` is called with each as it comes."""
         faces: list[Face] = []
 

@@ -20,6 +20,7 @@ GRPC = [(":status", "200"), ("content-type", "application/grpc")]
 
 def reset(code: int) -> Callable[[h2.connection.H2Connection, int], None]:
     """RST_STREAM after the headers."""
+
     def fault(http: h2.connection.H2Connection, stream: int) -> None:
         http.send_headers(stream, GRPC)
         http.reset_stream(stream, code)
@@ -29,6 +30,7 @@ def reset(code: int) -> Callable[[h2.connection.H2Connection, int], None]:
 
 def ended(data: bytes) -> Callable[[h2.connection.H2Connection, int], None]:
     """END_STREAM after some data, without trailers."""
+
     def fault(http: h2.connection.H2Connection, stream: int) -> None:
         http.send_headers(stream, GRPC)
         http.send_data(stream, data, end_stream=True)
@@ -38,6 +40,7 @@ def ended(data: bytes) -> Callable[[h2.connection.H2Connection, int], None]:
 
 def page(status: int) -> Callable[[h2.connection.H2Connection, int], None]:
     """A page of HTML, as proxies have it for errors of their own."""
+
     def fault(http: h2.connection.H2Connection, stream: int) -> None:
         http.send_headers(stream, [(":status", str(status)), ("content-type", "text/html")])
         http.send_data(stream, b"<html>nginx</html>", end_stream=True)

@@ -38,16 +38,16 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
         self.calls = 0
         self.deadlines: list[float | None] = []
         self.requests: list[Any] = []
-        self.cut: dict[int, status_pb2.Status] = {}     # where streams end once, by the index of the next face
+        self.cut: dict[int, status_pb2.Status] = {}  # where streams end once, by the index of the next face
         self.spoil_stream: Callable[[pb.StreamFacesResponse], pb.StreamFacesResponse] = lambda answer: answer
         self.peers: list[str] = []
         self.asked, self.hold = Event(), Event()
-        self.hold.set()             # clear it, and calls wait
+        self.hold.set()  # clear it, and calls wait
         self.page_size = 2
-        self.max_request_bytes = 0      # as GetModel tells it
+        self.max_request_bytes = 0  # as GetModel tells it
         self.label_dim, self.class_names = 0, tuple[str, ...]()
         self.model_names = ["models/circles", "models/squares", "models/triangles"]
-        self.spoil: Callable[[pb.Face], pb.Face] = lambda face: face    # what a lying service does to a face
+        self.spoil: Callable[[pb.Face], pb.Face] = lambda face: face  # what a lying service does to a face
         self.spoil_latents: Callable[[pb.MapLatentsResponse], pb.MapLatentsResponse] = lambda answer: answer
 
     def GenerateFaces(self, request: Any, context: Any) -> pb.GenerateFacesResponse:  # noqa: N802
@@ -55,7 +55,7 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
         timings = pb.Timings(queue_seconds=0.25, render_seconds=2, encode_seconds=0.5)
         return pb.GenerateFacesResponse(
             faces=self._faces(request.spec), provenance=provenance(), timings=timings
-        )    # fmt: skip
+        )  # fmt: skip
 
     def StreamFaces(self, request: Any, context: Any) -> Iterator[pb.StreamFacesResponse]:  # noqa: N802
         self._begin(request, context)
@@ -79,7 +79,7 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
             shape=[len(seeds), ROWS, WIDTH] if spec.space == "ws" else [len(seeds), WIDTH],
             seeds=spec.seed_list or (),
             provenance=provenance(),
-        ))    # fmt: skip
+        ))  # fmt: skip
 
     def GetModel(self, request: Any, context: Any) -> pb.GetModelResponse:  # noqa: N802
         self._begin(request, context)
@@ -125,7 +125,7 @@ def draw(index: int, seed: int, image_format: pb.ImageFormat.ValueType = pb.IMAG
     reason = pb.FINISH_REASON_COMPLETE
     return pb.Face(
         index=index, seed=seed, image=buffer.getvalue(), format=image_format, finish_reason=reason, **size
-    )    # fmt: skip
+    )  # fmt: skip
 
 
 def provenance() -> pb.Provenance:
@@ -140,7 +140,7 @@ def model(name: str) -> pb.Model:
         name=name, revision=MODEL, resolution=SIDE, channels=3, z_dim=4, w_dim=4, num_ws=4, ready=True,
         limits=pb.Limits(max_images_per_request=64, formats=[pb.IMAGE_FORMAT_PNG], noise_modes=[99]),  # type: ignore[list-item]
         note="draws squares", digest="ab" * 32,
-    )    # fmt: skip
+    )  # fmt: skip
 
 
 def failure(code: grpc.StatusCode, message: str, *details: Message) -> status_pb2.Status:

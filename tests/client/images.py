@@ -16,7 +16,7 @@ MARK = Mark(
     seed_scheme="numpy-randomstate", latent="seed", seed=7, truncation_psi=0.7, truncation_cutoff=3,
     noise_mode="random", noise_seed=2**32 - 1, label_vector=(0.1, -1e-7, 3.0),
     style_mixes=({"seed": 1, "first_row": 2, "end_row": 3},), format="png",
-)    # fmt: skip
+)  # fmt: skip
 
 
 def coded(image_format: str, mode: str = "RGB", **options: Any) -> bytes:

@@ -155,7 +155,7 @@ def test_every_variable_is_read() -> None:
     found = stated({
         "ROSACEA_ADDRESS": "a:1", "ROSACEA_CA_FILE": "ca.pem", "ROSACEA_CLIENT_CERT": "me.pem",
         "ROSACEA_CLIENT_KEY": "me.key", "ROSACEA_SERVER_NAME": "faces", "ROSACEA_API_KEY_FILE": "mine.key",
-    })    # fmt: skip
+    })  # fmt: skip
 
     tls = Tls(ca_file="ca.pem", certificate_file="me.pem", key_file="me.key", server_name="faces")
     assert found == {"target": "a:1", "tls": tls, "api_key": Path("mine.key")}

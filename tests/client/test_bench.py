@@ -86,7 +86,7 @@ def test_the_warm_up_does_not_count(load: Load) -> None:
 
 def test_an_open_loop_counts_the_waiting_that_a_closed_one_leaves_out() -> None:
     async def ask(number: int) -> Answer:
-        if 3 <= now() < 5:              # a service that stands still for a while
+        if 3 <= now() < 5:  # a service that stands still for a while
             await asyncio.sleep(5 - now())
         await asyncio.sleep(0.0625)
         return ANSWER
@@ -105,7 +105,7 @@ def test_an_open_loop_counts_the_waiting_that_a_closed_one_leaves_out() -> None:
 def test_an_open_loop_counts_from_when_a_call_was_meant_to_begin() -> None:
     async def ask(number: int) -> Answer:
         if number == 40:
-            asyncio.get_running_loop()._now += 2    # type: ignore[attr-defined]  # this very process stood still
+            asyncio.get_running_loop()._now += 2  # type: ignore[attr-defined]  # this very process stood still
         return ANSWER
 
     found = measured(Load(calls_per_second=8, spacing="fixed"), ask)
@@ -216,7 +216,7 @@ def test_the_json_has_a_stable_schema() -> None:
             "failed": "int", "errors": {}, "images_per_second": "float", "megabytes_per_second": "float",
             "latency": latencies,
         }],
-    }    # fmt: skip
+    }  # fmt: skip
 
 
 # The command
@@ -268,7 +268,7 @@ def test_json_on_stdout_has_it_to_itself(bench: Any) -> None:
 def test_every_call_draws_other_faces(service: FakeFaces, bench: Any) -> None:
     bench("--concurrency", "3", "--images", 2)
 
-    starts = [each.spec.seed_range.start for each in service.requests[2:]]     # behind the model and the first try
+    starts = [each.spec.seed_range.start for each in service.requests[2:]]  # behind the model and the first try
     assert sorted(starts) == list(range(0, 2 * len(starts), 2))
 
 
@@ -293,7 +293,7 @@ def test_no_call_is_made_again(capsys: pytest.CaptureFixture[str], monkeypatch: 
     (found,) = json.loads(capsys.readouterr().out)["steps"]
     assert caught.value.code == 0
     assert found["errors"] == {"QUEUE_FULL": found["failed"]}
-    assert service.calls in (2 + found["failed"], 3 + found["failed"])      # one may end behind the window
+    assert service.calls in (2 + found["failed"], 3 + found["failed"])  # one may end behind the window
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -328,7 +328,7 @@ def test_ctrl_c_leaves_what_is_complete(service: FakeFaces, address: str, tmp_pa
         "import signal\n"
         "from importlib.metadata import EntryPoint\n"
         "from rosacea_client.cli import main\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"        # a shell's background job ignores it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
         "main([EntryPoint('bench', 'rosacea_client.bench.commands:bench', 'rosacea.commands')])\n"
     )
     loads = ",".join(["1"] * 200)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rosacea_client.results.face import Face
 
-NOBODY = "127.0.0.1:9"      # the discard port, where nothing listens
+NOBODY = "127.0.0.1:9"  # the discard port, where nothing listens
 
 
 @pytest.fixture(scope="module")
@@ -141,5 +141,3 @@ def test_a_command_line_says_what_to_type_instead(
     assert [word for word in words if word not in told] == [], told
     assert caught.value.code == code, told
     assert "Traceback" not in told
-
-

@@ -39,9 +39,7 @@ def entry_points(**commands: str) -> list[EntryPoint]:
 
 
 @pytest.fixture
-def rosacea(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
+def rosacea(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """Run the command line in this process; gives the exit code, stdout and stderr."""
 
     def run(*arguments: object, **more_commands: str) -> tuple[int, str, str]:
@@ -89,7 +87,7 @@ def test_options_reach_the_service(rosacea: Any, service: FakeFaces, address: st
         "generate", "--seeds", 7, "--label", 2, "--format", "jpeg", "--quality", 80, "--noise", "random",
         "--noise-seed", 5, "--model", "models/squares", "--cutoff", 3, "--out", tmp_path,
         "--address", address,
-    )    # fmt: skip
+    )  # fmt: skip
 
     spec = service.requests[0].spec
     assert code == 0
@@ -98,9 +96,7 @@ def test_options_reach_the_service(rosacea: Any, service: FakeFaces, address: st
     assert (spec.noise_seed, spec.truncation_cutoff) == (5, 3)
 
 
-def test_the_address_may_come_from_the_environment(
-    rosacea: Any, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_address_may_come_from_the_environment(rosacea: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROSACEA_ADDRESS", address)
 
     code, stdout, _ = rosacea("models")
@@ -162,9 +158,7 @@ def test_seeds_keep_their_order() -> None:
     assert parse_seeds(" 3, 0-1,3") == [3, 0, 1, 3]
 
 
-def test_ctrl_c_keeps_what_is_complete(
-    rosacea: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_keeps_what_is_complete(rosacea: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> Iterator[Face]:
         yield Face.from_pb(draw(0, 5), provenance())
         raise KeyboardInterrupt
@@ -196,9 +190,7 @@ def test_an_app_is_a_group_of_commands(rosacea: Any, plugin: Callable[[str], str
 
 
 @pytest.mark.parametrize("body", ["import nowhere\ndef command(): 1", "def command():\n    import nowhere"])
-def test_a_missing_module_is_named_with_what_to_install(
-    rosacea: Any, plugin: Callable[[str], str], body: str
-) -> None:
+def test_a_missing_module_is_named_with_what_to_install(rosacea: Any, plugin: Callable[[str], str], body: str) -> None:
     code, _, stderr = rosacea("other", other=plugin(body))
 
     assert code == 2
@@ -277,7 +269,7 @@ def test_ctrl_c_ends_a_hanging_call_quietly(tmp_path: Path) -> None:
         "import signal, sys\n"
         "from importlib.metadata import EntryPoint\n"
         "from rosacea_client.cli import main\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"        # a shell's background job ignores it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
         "main([EntryPoint('generate', 'rosacea_client.commands.faces:generate', 'rosacea.commands')])\n"
     )
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -315,8 +307,9 @@ def test_a_name_that_is_no_array_is_refused_before_anything_is_asked(
     assert "--out must end in .npy, got w.txt" in stderr
 
 
-def test_latents_of_a_file_are_drawn_as_what_their_shape_says(rosacea: Any, address: str, service: FakeFaces,
-                                                              tmp_path: Path) -> None:
+def test_latents_of_a_file_are_drawn_as_what_their_shape_says(
+    rosacea: Any, address: str, service: FakeFaces, tmp_path: Path
+) -> None:
     np.save(tmp_path / "w.npy", np.ones((2, 4)))
     np.save(tmp_path / "ws.npy", np.ones((3, 4, 4)))
     np.save(tmp_path / "odd.npy", np.ones((3, 7)))

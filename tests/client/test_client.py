@@ -44,7 +44,7 @@ def test_faces_arrive_in_order_with_what_made_them(address: str) -> None:
 @pytest.mark.parametrize("image_format", ["png", "jpeg", "raw"])
 def test_every_format_becomes_the_same_array(address: str, image_format: str) -> None:
     with FaceClient(address) as client:
-        (face,) = client.generate(9, format=image_format)    # type: ignore[arg-type]  # one of them
+        (face,) = client.generate(9, format=image_format)  # type: ignore[arg-type]  # one of them
 
     pixels = face.array()
 
@@ -68,7 +68,7 @@ def test_every_call_sends_its_deadline(service: FakeFaces, address: str) -> None
         client.model()
         client.models()
 
-    assert len(service.deadlines) == 5    # models come in two pages
+    assert len(service.deadlines) == 5  # models come in two pages
     assert all(deadline is not None and 4 < deadline < 5.5 for deadline in service.deadlines)
 
 
@@ -128,9 +128,7 @@ def test_nonsense_is_refused_before_it_is_sent(service: FakeFaces, address: str)
 
 
 @pytest.mark.parametrize("lie", ["index", "seed", "format"])
-def test_an_answer_to_another_question_is_an_integrity_error(
-    service: FakeFaces, address: str, lie: str
-) -> None:
+def test_an_answer_to_another_question_is_an_integrity_error(service: FakeFaces, address: str, lie: str) -> None:
     def spoil(face: pb.Face) -> pb.Face:
         setattr(face, lie, 3)
         return face
@@ -305,7 +303,7 @@ def test_a_sheet_has_every_face_in_its_place() -> None:
 
     sheet = contact_sheet(faces, columns=3, caption=None)
 
-    tile, margin = 16, 4    # tiny faces are shown larger
+    tile, margin = 16, 4  # tiny faces are shown larger
     assert sheet.size == (3 * (tile + margin) + margin, 2 * (tile + margin) + margin)
     for place in range(5):
         middle = [margin + step * (tile + margin) + tile // 2 for step in (place % 3, place // 3)]

@@ -60,9 +60,7 @@ async def test_a_silent_path_costs_an_async_client_one_call(address: str) -> Non
         await client.model()
 
 
-def test_without_a_new_connection_every_call_would_expire(
-    path: ThreadedProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_new_connection_every_call_would_expire(path: ThreadedProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FaceClient, "_replace", lambda *_: None)
     with FaceClient(path.address, DEADLINE_SECONDS) as client:
         client.model()
@@ -133,9 +131,7 @@ def test_a_data_pipeline_goes_on_over_a_silent_path(path: ThreadedProxy) -> None
 
 
 @pytest.mark.slow
-def test_keepalive_takes_a_stream_up_again_long_before_its_deadline(
-    path: ThreadedProxy, service: FakeFaces
-) -> None:
+def test_keepalive_takes_a_stream_up_again_long_before_its_deadline(path: ThreadedProxy, service: FakeFaces) -> None:
     """Its control is gRPC's own limit, a minute."""
     with FaceClient(path.address, timeout_seconds=45) as client:
         seeds = []

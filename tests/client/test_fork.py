@@ -73,7 +73,8 @@ STREAM = f"{CALLS}; stream = client.stream(range(60)); next(stream)"
 
 @pytest.mark.parametrize("past", ["", CALLS, STREAM])
 def test_a_forked_process_draws_without_entering_grpc(address: str, past: str) -> None:
-    run(f"""
+    run(
+        f"""
 client = FaceClient(A)
 {past}
 def work():
@@ -83,7 +84,9 @@ def work():
     client.close()
 assert [in_child(work) for _ in range(3)] == [0, 0, 0]
 assert client.generate([5])[0].seed == 5
-""", address)
+""",
+        address,
+    )
 
 
 ORDERS = {
@@ -103,7 +106,7 @@ def test_nothing_of_grpc_is_at_work_in_a_forked_process(address: str, name: str)
     done = subprocess.run(
         [sys.executable, "-c", imports + CHILDREN, address, str(relayed)], cwd=ROOT, capture_output=True, text=True,
         timeout=120, env=environment | ({"GRPC_ENABLE_FORK_SUPPORT": wish} if wish else {}),
-    )    # fmt: skip
+    )  # fmt: skip
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -127,14 +130,18 @@ assert [face.seed for face in stream] == list(range(1, 3000))
 
 
 def test_the_watch_over_grpc_notices_who_enters_it(address: str) -> None:
-    run("""
+    run(
+        """
 import grpc
 assert in_child(lambda: grpc.insecure_channel(A)) == 99
-""", address)
+""",
+        address,
+    )
 
 
 def test_a_stream_belongs_to_the_process_that_began_it(address: str) -> None:
-    run("""
+    run(
+        """
 client = FaceClient(A)
 stream = client.stream(range(60))
 next(stream)
@@ -147,11 +154,14 @@ def work():
 assert in_child(work) == 0
 assert [face.seed for face in stream] == list(range(1, 60))
 assert [face.seed for face in dropped] == list(range(1, 60))
-""", address)
+""",
+        address,
+    )
 
 
 def test_what_cannot_work_in_a_forked_process_is_refused_in_a_sentence(address: str) -> None:
-    run("""
+    run(
+        """
 import asyncio, grpc
 client = FaceClient(channel=grpc.insecure_channel(A))
 client.generate([1])
@@ -164,11 +174,14 @@ def work():
     refused(lambda: asyncio.run(ask(before)), "does not survive a fork")
     refused(lambda: asyncio.run(ask(AsyncFaceClient(A))), "does not survive a fork")
 assert in_child(work) == 0
-""", address)
+""",
+        address,
+    )
 
 
 def test_a_forked_process_that_ends_by_itself_does_not_enter_grpc_on_its_way_out(address: str) -> None:
-    run("""
+    run(
+        """
 client = FaceClient(A)
 client.generate([1])
 stream = client.stream(range(60))
@@ -179,11 +192,14 @@ if not child:
     sys.exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 assert [face.seed for face in stream] == list(range(1, 60))
-""", address)
+""",
+        address,
+    )
 
 
 def test_children_of_forked_processes_have_helpers_of_their_own(address: str) -> None:
-    run("""
+    run(
+        """
 client = FaceClient(A)
 client.generate([1])
 def grandchild():
@@ -194,11 +210,14 @@ def child():
     assert in_child(grandchild) == 0
     assert [face.seed for face in stream] == list(range(1, 60))
 assert in_child(child) == 0
-""", address)
+""",
+        address,
+    )
 
 
 def test_threads_of_a_forked_process_share_its_helper(address: str) -> None:
-    run("""
+    run(
+        """
 from concurrent.futures import ThreadPoolExecutor
 client = FaceClient(A)
 client.generate([1])
@@ -208,7 +227,9 @@ def work():
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(draw, range(0, 800, 50)))
 assert in_child(work) == 0
-""", address)
+""",
+        address,
+    )
 
 
 def helpers() -> list[psutil.Process]:
@@ -248,7 +269,7 @@ def test_without_retries_a_killed_helper_is_an_error_that_names_it(address: str)
 
 def test_the_helper_ends_when_its_process_is_killed(address: str) -> None:
     code = ("import sys, time; from rosacea_client import FaceClient as F; c = F(sys.argv[1], in_helper=True); "
-            "c.generate([1]); print(flush=True); time.sleep(60)")    # fmt: skip
+            "c.generate([1]); print(flush=True); time.sleep(60)")  # fmt: skip
     owner = subprocess.Popen([sys.executable, "-c", code, address], stdout=subprocess.PIPE)
     assert owner.stdout and owner.stdout.readline() == b"\n"
     (helper,) = psutil.Process(owner.pid).children()
@@ -282,7 +303,7 @@ def test_a_reader_that_stops_reading_stalls_the_service_not_memory() -> None:
 
         assert len(running.workers.drawn) == drawn < 1000
 
-        for _ in range(drawn):      # it was the reader that held it up
+        for _ in range(drawn):  # it was the reader that held it up
             next(stream)
         assert len(running.workers.drawn) > drawn
         stream.close()

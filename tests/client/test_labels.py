@@ -63,14 +63,17 @@ def test_a_name_that_is_none_is_told_with_those_that_are_and_the_nearest(
 
     assert told in str(refused.value)
     assert [(each.field, each.reason) for each in refused.value.violations] == [
-        ("spec.label.class_index", Reason.LABEL_OUT_OF_RANGE)]
+        ("spec.label.class_index", Reason.LABEL_OUT_OF_RANGE)
+    ]
 
 
 @pytest.mark.parametrize(
     ("label_dim", "names", "told"),
-    [(0, (), "does not go with models/squares, which is unconditional"),
-     (4, (), "must be from 0 to 3, for the classes of models/squares have no names, got 'mild'"),
-     (3, ("none", "Mild", "MILD"), "must be one of none, Mild, MILD")],
+    [
+        (0, (), "does not go with models/squares, which is unconditional"),
+        (4, (), "must be from 0 to 3, for the classes of models/squares have no names, got 'mild'"),
+        (3, ("none", "Mild", "MILD"), "must be one of none, Mild, MILD"),
+    ],
 )
 def test_a_model_without_that_name_says_what_it_has(
     service: FakeFaces, address: str, label_dim: int, names: tuple[str, ...], told: str

@@ -36,7 +36,7 @@ HOSTILE = [
     "]]>&lt;&amp;&#0;&bogus;",
     '","seed":8,"x":"',
     "?xpacket end='w'?>\x00\x1b[2J\r\n\t\u2028\ufffe",
-    "\\\\\"\\u0022",
+    '\\\\"\\u0022',
 ]
 
 

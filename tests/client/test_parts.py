@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 both = pytest.mark.parametrize("kind", KINDS)
-MANY = range(2**28, 2**28 + 14_000)        # five bytes each: 70,000
+MANY = range(2**28, 2**28 + 14_000)  # five bytes each: 70,000
 REQUEST_BYTES = 30_000
 SHAPES = {"z": (CONFIG.z_dim,), "w": (CONFIG.w_dim,), "ws": (CONFIG.num_ws, CONFIG.w_dim)}
 

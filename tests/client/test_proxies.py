@@ -31,6 +31,7 @@ def refusing_proxy() -> Iterator[tuple[str, list[bytes]]]:
     """An HTTP proxy that refuses every CONNECT: its address, and the first lines of what it was asked."""
     asked: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
+
         def serve() -> None:
             while True:
                 try:

@@ -28,7 +28,7 @@ def mark(**changes: Any) -> Mark:
     fields: dict[str, Any] = {
         **PLAIN, "model": "models/squares", "digest": "ab" * 32, "seed": 7, "truncation_psi": 1.0,
         "noise_mode": "const", "format": "png", **changes,
-    }    # fmt: skip
+    }  # fmt: skip
     return Mark(**fields)
 
 

@@ -45,7 +45,7 @@ def test_settings_reach_every_face() -> None:
     spec = FaceSpec(
         z=np.zeros(8), truncation_psi=0.5, truncation_cutoff=6, noise_mode="random", noise_seed=3,
         class_index=1, style_mixes=[mix], format="jpeg",
-    )    # fmt: skip
+    )  # fmt: skip
 
     face = resolve(spec, replace(LIMITS, label_dim=5)).item(1)
 
@@ -71,12 +71,12 @@ def test_settings_reach_every_face() -> None:
         ({"z": np.zeros(4)}, {"label_dim": 5}, "spec.label", "LABEL_REQUIRED"),
         ({"w": [1] * 3, "label_vector": [1]}, {"label_dim": 5}, "spec.label.vector.values", "LABEL_LENGTH_MISMATCH"),
     ],
-)    # fmt: skip
+)  # fmt: skip
 def test_what_does_not_fit_the_model_names_its_field_and_reason(
     fields: dict[str, Any], limits: dict[str, int], field: str, reason: str
 ) -> None:
     with pytest.raises(InvalidSpec) as caught:
-        resolve(FaceSpec(**fields), replace(LIMITS, **limits))    # type: ignore[arg-type]  # by name
+        resolve(FaceSpec(**fields), replace(LIMITS, **limits))  # type: ignore[arg-type]  # by name
 
     assert [(violation.field, violation.reason) for violation in caught.value.violations] == [(field, reason)]
 

@@ -100,7 +100,7 @@ def test_pauses_are_random_and_grow_from_a_twentieth_of_a_second_to_one() -> Non
     longest: list[list[float]] = [[], [], [], [], [], []]
     for _ in range(300):
         attempts = Attempts(60, Budget(), Clock())
-        attempts.answered()                 # a stream that has begun goes on
+        attempts.answered()  # a stream that has begun goes on
         for found in longest:
             found.append(attempts.pause_seconds(Unavailable("no")))
 
@@ -155,7 +155,7 @@ def test_clients_of_a_service_that_refuses_everything_soon_ask_once(
             list(pool.map(ask, clients))
             seen.append(service.calls - before)
         service.failures.clear()
-        list(pool.map(lambda client: client.model(), clients))      # and is well again at once
+        list(pool.map(lambda client: client.model(), clients))  # and is well again at once
         list(pool.map(lambda client: client.close(), clients))
 
     beyond = sum(seen[4:]) / (CLIENTS * (ROUNDS - 4)) - 1

@@ -17,7 +17,7 @@ from rosacea_contract.spec import FORMATS, NOISE_MODES, FaceSpec, InvalidSpec, S
 
 NAN = math.nan
 ONE = pb.Seeds(values=[1])
-UNKNOWN: Any = 99    # no enum has so many values
+UNKNOWN: Any = 99  # no enum has so many values
 SEED = st.integers(0, 2**32 - 1)
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 MODELS = ["models/a", "models/a-1.b_c/revisions/latest", "models/a/revisions/" + "0f" * 32]
@@ -25,11 +25,11 @@ LABELS = [pb.Label(), pb.Label(class_index=3), pb.Label(vector=pb.LabelVector())
 BAD_MIX = {"seed": 1, "first_row": 1, "end_row": 1}
 ODDITIES = [
     10**5000, 1e308, np.zeros((2, 3)), np.float64(NAN), np.array("x"), object(), 1j, [[1], [2, 3]], range(3),
-]    # fmt: skip
+]  # fmt: skip
 MIX = st.builds(
     lambda seed, first, rows: {"seed": seed, "first_row": first, "end_row": first + rows},
     SEED, st.integers(0, 30), st.integers(1, 30),
-)    # fmt: skip
+)  # fmt: skip
 
 
 def maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -80,14 +80,14 @@ def wild_messages(draw: st.DrawFn) -> pb.FaceSpec:
     source = draw(st.sampled_from(["", *sources]))
     return pb.FaceSpec(
         model=draw(st.text(max_size=100)),
-        **({source: draw(sources[source])} if source else {}),    # type: ignore[arg-type]  # by name
+        **({source: draw(sources[source])} if source else {}),  # type: ignore[arg-type]  # by name
         truncation_psi=draw(maybe(st.floats())),
         truncation_cutoff=draw(maybe(uint32)),
-        noise_mode=draw(st.integers(-(2**31), 2**31 - 1)),    # type: ignore[arg-type]  # open enum
+        noise_mode=draw(st.integers(-(2**31), 2**31 - 1)),  # type: ignore[arg-type]  # open enum
         noise_seed=draw(maybe(uint64)),
         label=draw(maybe(st.sampled_from(LABELS))),
         style_mixes=draw(st.lists(mixes, max_size=3)),
-        format=draw(st.integers(-(2**31), 2**31 - 1)),    # type: ignore[arg-type]  # open enum
+        format=draw(st.integers(-(2**31), 2**31 - 1)),  # type: ignore[arg-type]  # open enum
         jpeg_quality=draw(maybe(uint32)),
     )
 
@@ -139,7 +139,7 @@ def test_any_message_is_read_or_refused_with_field_paths(message: pb.FaceSpec) -
     | st.lists(st.integers() | st.text())
     | st.dictionaries(st.sampled_from(["seed", "start", "count", "end_row", "x"]), st.integers() | st.text())
     | st.sampled_from(ODDITIES),
-)    # fmt: skip
+)  # fmt: skip
 def test_any_python_value_is_taken_or_refused_in_our_words(name: str, value: Any) -> None:
     try:
         FaceSpec(**{"seeds": [1], name: value})
@@ -188,7 +188,7 @@ def test_any_python_value_is_taken_or_refused_in_our_words(name: str, value: Any
         ({"seeds": [1], "model": "models/a\n"}, "spec.model", Reason.MODEL_NAME_INVALID),
         ({"seeds": [1], "colour": 1}, "spec.colour", Reason.INVALID_FIELD),
     ],
-)    # fmt: skip
+)  # fmt: skip
 def test_a_broken_rule_names_its_field_and_reason(fields: dict[str, Any], field: str, reason: Reason) -> None:
     assert violations(**fields) == [(field, reason)]
 
@@ -203,7 +203,7 @@ def test_a_broken_rule_names_its_field_and_reason(fields: dict[str, Any], field:
         (pb.FaceSpec(seeds=ONE, format=UNKNOWN), "spec.format", Reason.FORMAT_UNKNOWN),
         (pb.FaceSpec(seeds=ONE, noise_mode=UNKNOWN), "spec.noise_mode", Reason.NOISE_MODE_UNKNOWN),
     ],
-)    # fmt: skip
+)  # fmt: skip
 def test_what_only_the_wire_can_say_is_refused_too(message: pb.FaceSpec, field: str, reason: Reason) -> None:
     with pytest.raises(InvalidSpec) as caught:
         FaceSpec.from_pb(message)
@@ -216,7 +216,7 @@ def test_all_problems_are_told_at_once() -> None:
 
     assert {field for field, _ in found} == {
         "spec.seeds.values[0]", "spec.truncation_psi", "spec.format", "spec.model", "spec.noise_seed",
-    }    # fmt: skip
+    }  # fmt: skip
 
 
 def test_a_message_names_the_thing_the_rule_and_the_value() -> None:
@@ -274,7 +274,7 @@ def test_a_part_refuses_nonsense_by_itself() -> None:
 
 def test_a_spec_is_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
-        FaceSpec(seeds=[1]).format = "raw"    # type: ignore[misc]
+        FaceSpec(seeds=[1]).format = "raw"  # type: ignore[misc]
 
 
 def test_the_error_survives_pickling() -> None:

@@ -55,7 +55,7 @@ def python(code: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )    # fmt: skip
+    )  # fmt: skip
 
 
 # C4
@@ -100,7 +100,7 @@ def test_the_kills_would_be_noticed() -> None:
             stub: Any = channel.unary_stream(
                 "/rosacea.v1.FaceService/StreamFaces", pb.StreamFacesRequest.SerializeToString,
                 pb.StreamFacesResponse.FromString,
-            )    # fmt: skip
+            )  # fmt: skip
             spec = pb.FaceSpec(seed_range=pb.SeedRange(start=7, count=5000))
             for answer in stub(pb.StreamFacesRequest(spec=spec), timeout=60):
                 service.seen(answer.faces[0])
@@ -160,9 +160,7 @@ client.generate([2])
 """
 
 
-def test_forked_workers_draw_their_shares_and_leave_the_parents_stream_alone(
-    service: FakeFaces, address: str
-) -> None:
+def test_forked_workers_draw_their_shares_and_leave_the_parents_stream_alone(service: FakeFaces, address: str) -> None:
     done = python(FORK, address)
 
     # gRPC says so where a thread of its own is at work while the process forks; the child may then crash.
@@ -232,6 +230,7 @@ LIES: dict[str, Any] = {
 @pytest.mark.parametrize("name", [None, *LIES])
 def test_what_was_not_asked_for_is_no_data(service: FakeFaces, address: str, kind: Any, name: str | None) -> None:
     """The control tells no lie."""
+
     def spoil(answer: pb.StreamFacesResponse) -> pb.StreamFacesResponse:
         if name and answer.faces[0].index:
             LIES[name](answer.faces[0], answer.provenance)

@@ -15,7 +15,7 @@ from .kinds import BYTES, JSONS, damage
 if TYPE_CHECKING:
     from pathlib import Path
 
-EACH = 8        # damages of every file
+EACH = 8  # damages of every file
 
 
 def test_a_damaged_file_of_ours_is_read_or_refused_in_a_sentence(tmp_path: Path) -> None:

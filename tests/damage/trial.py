@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .files import Subject
 
-HANG_SECONDS = 30       # a thousand times what reading takes
+HANG_SECONDS = 30  # a thousand times what reading takes
 MAX_SENTENCE = 2000
 
 
@@ -30,7 +30,7 @@ class Hung(BaseException):
 class Trial:
     subject: str
     kind: str
-    verdict: str            # read, refused, or what must not be
+    verdict: str  # read, refused, or what must not be
     told: str = ""
 
     @property

@@ -20,7 +20,7 @@ from ..integration.service import free_port
 from .dashboard import DEPLOY
 
 START_SECONDS = 60.0
-Series = dict[str, Any]         # labels under "metric", numbers under "values" or "value"
+Series = dict[str, Any]  # labels under "metric", numbers under "values" or "value"
 
 
 class Prometheus:

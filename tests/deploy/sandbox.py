@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .dockerfile import Container
 
 NOBODY = "65534"
-APPLICATION = "/opt/rosacea"        # where the image has its Python and its packages
+APPLICATION = "/opt/rosacea"  # where the image has its Python and its packages
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEM = ("/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/var")
 

@@ -50,7 +50,7 @@ LOOKED_AT = {
 class Pin:
     name: str
     version: Version
-    applies: bool       # on this platform and Python
+    applies: bool  # on this platform and Python
 
 
 def pins(text: str) -> list[Pin]:

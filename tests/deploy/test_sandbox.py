@@ -83,7 +83,7 @@ def contained(log: Path) -> Iterator[Contained]:
         service.wait_until_serving()
         yield service
     finally:
-        service.process.kill()      # and with it everything in there
+        service.process.kill()  # and with it everything in there
         service.process.wait()
 
 

@@ -30,7 +30,7 @@ class WallClock:
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_FORCE_MONOTONIC_FIX": "0",        # Java does not start with it
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # Java does not start with it
         }
 
     def jump(self, seconds: int) -> None:

@@ -25,7 +25,7 @@ ENCODINGS = {"png": render_pb2.ENCODING_PNG, "raw": render_pb2.ENCODING_RAW}
 class Want(NamedTuple):
     """One face, by everything that its bytes depend on."""
 
-    revision: str           # models/NAME/revisions/DIGEST
+    revision: str  # models/NAME/revisions/DIGEST
     seed: int
     psi: float
     format: str
@@ -36,7 +36,7 @@ def goldens(
 ) -> dict[Want, str]:
     """The digest of every face of one revision."""
     found: dict[Want, str] = {}
-    with torch_threads(1):      # as the workers
+    with torch_threads(1):  # as the workers
         engine = Engine.load(folder)
         revision, maker = revision_name(engine.model.file), maker_of(engine)
         for seed, psi in itertools.product(seeds, psis):

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 class Call:
     """One call: what it asked for, and its end."""
 
-    wants: Sequence[object]             # keys of the golden digests, one for each face
+    wants: Sequence[object]  # keys of the golden digests, one for each face
     who: str = ""
     deadline_seconds: float | None = None
     began: float = 0.0
     ended: float | None = None
-    ends: int = 0                       # how often it ended
-    error: str = ""                     # the status or exception; empty for OK
-    may_end: Sequence[str] | None = None        # statuses; None for OK and whatever the run may have brought about
-    got: list[tuple[object, str]] = field(default_factory=list)      # key and digest of each face
+    ends: int = 0  # how often it ended
+    error: str = ""  # the status or exception; empty for OK
+    may_end: Sequence[str] | None = None  # statuses; None for OK and whatever the run may have brought about
+    got: list[tuple[object, str]] = field(default_factory=list)  # key and digest of each face
     retry_after_seconds: float | None = None
 
     @property

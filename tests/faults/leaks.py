@@ -29,7 +29,7 @@ def descriptors(process: int | None = None) -> Counter[str]:
     """Open files of a process, this one where none is named, by what they lead to: socket, pipe, a path."""
     found: Counter[str] = Counter()
     for entry in Path(f"/proc/{process or 'self'}/fd").iterdir():
-        with suppress(OSError):     # the one that lists them, and those that are being closed
+        with suppress(OSError):  # the one that lists them, and those that are being closed
             found[f"descriptor: {plain(str(entry.readlink()))}"] += 1
     return found
 

@@ -21,7 +21,7 @@ from typing import Self
 from .cgroup import NotPermittedError
 
 PRIVATELY = ("unshare", "--net")
-MTU = 1500              # as on a wire: over loopback a packet has 64 kB
+MTU = 1500  # as on a wire: over loopback a packet has 64 kB
 TABLE = "rosacea"
 BOTH_WAYS = ("sport", "dport")
 

@@ -1,5 +1,7 @@
 """A TCP proxy that does to a connection what networks do: delay it, stall it, cut it, reset it.
 
+Example:
+
     async with Proxy(target) as proxy:
         channel = grpc.aio.insecure_channel(proxy.address)
         proxy.delay_seconds = 0.2       # for every piece of data, each way
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PIECE = 64 * 1024
-RESET = struct.pack("ii", 1, 0)     # SO_LINGER with 0 s: closing sends RST
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER with 0 s: closing sends RST
 
 
 class Proxy:
@@ -36,8 +38,8 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.delay_seconds = 0.0
-        self.accepted = 0           # connections
-        self.carried = 0            # bytes that came through, both ways
+        self.accepted = 0  # connections
+        self.carried = 0  # bytes that came through, both ways
 
     async def __aenter__(self) -> Self:
         # A small buffer: what does not pass should stay with the server, not with us.
@@ -89,9 +91,7 @@ class Proxy:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _carry(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, moving: asyncio.Event
-    ) -> None:
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, moving: asyncio.Event) -> None:
         try:
             while data := await source.read(PIECE):
                 await asyncio.sleep(self.delay_seconds)
@@ -100,7 +100,7 @@ class Proxy:
                 await sink.drain()
                 self.carried += len(data)
         except OSError:
-            pass        # one side is gone; the other learns it below
+            pass  # one side is gone; the other learns it below
         finally:
             sink.close()
 
@@ -114,6 +114,7 @@ class ThreadedProxy:
 
     def freeze(self) -> None:
         """As `Proxy.freeze`."""
+
         async def freeze() -> None:
             self.proxy.freeze()
 

@@ -65,7 +65,7 @@ def faces_of(worker: handler.FaceHandler, seeds: Iterable[int]) -> list[bytes]:
     return [outcome.image for outcome in render_pb2.RenderResult.FromString(data).outcomes]
 
 
-@torch_threads(1)       # more of them wait for one another on a busy machine, for longer than they draw
+@torch_threads(1)  # more of them wait for one another on a busy machine, for longer than they draw
 def wrong_faces(worker: handler.FaceHandler, rounds: int) -> list[str]:
     """Faces in batches of 1 to 16 random seeds, so many of each size, that are not what the seed gives alone."""
     golden: dict[object, str] = {seed: digest(faces_of(worker, [seed])[0]) for seed in SEEDS}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pytest
 
 BUSY_SECONDS = 0.5
-IMAGE_BYTES = 2**18         # a full answer is coded off the event loop
+IMAGE_BYTES = 2**18  # a full answer is coded off the event loop
 
 
 class BusyEncoder:

@@ -64,7 +64,7 @@ class Served:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):
-            while not condition():     # noqa: ASYNC110  # of several kinds, some without an event
+            while not condition():  # noqa: ASYNC110  # of several kinds, some without an event
                 await asyncio.sleep(0.005)
 
     async def calls_are(self, count: int) -> None:
@@ -290,8 +290,9 @@ async def test_two_thousand_mixed_calls_leave_no_task_descriptor_or_thread(tmp_p
         elif leak == "thread":
             threading.Thread(target=stop.wait).start()
         after = await settled(before, seconds=10.0 if leak == "nothing" else 1.0)
-        held, queued = served.held_bytes, sum(
-            served.sample("rosacea_queue_depth", model="demo", lane=lane) for lane in ("interactive", "bulk")
+        held, queued = (
+            served.held_bytes,
+            sum(served.sample("rosacea_queue_depth", model="demo", lane=lane) for lane in ("interactive", "bulk")),
         )
 
     stop.set()
@@ -322,7 +323,7 @@ async def stall_while(action: Callable[[], Any]) -> float:
 
 async def test_what_blocks_the_loop_is_seen(tmp_path: Path) -> None:
     async def block() -> None:
-        time.sleep(0.5)     # noqa: ASYNC251  # the negative control
+        time.sleep(0.5)  # noqa: ASYNC251  # the negative control
 
     assert await stall_while(block) > 0.4
 

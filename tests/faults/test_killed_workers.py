@@ -40,12 +40,12 @@ TINY = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=32, mapping_layers=2, 
 SEEDS = range(100)
 SETTINGS = Settings(address="127.0.0.1:0", workers=2, worker_threads=1, max_batch=8)
 CALLS_A_SECOND = 20
-MOST_OPEN = 64              # a machine that cannot carry the load gets less of it
-SECONDS = float(os.environ.get("ROSACEA_TEST_SECONDS", "10"))      # at least
+MOST_OPEN = 64  # a machine that cannot carry the load gets less of it
+SECONDS = float(os.environ.get("ROSACEA_TEST_SECONDS", "10"))  # at least
 DEADLINE_SECONDS = 30.0
 KILLS = 3
 READY_SECONDS = 120.0
-BACK_SECONDS = 120.0        # promised are 30, on a machine that is not busy with other things
+BACK_SECONDS = 120.0  # promised are 30, on a machine that is not busy with other things
 
 
 class Noting(Supervisor):
@@ -75,7 +75,7 @@ async def until(holds: Callable[[], bool]) -> float:
     """The seconds until it held."""
     began = time.monotonic()
     async with asyncio.timeout(BACK_SECONDS):
-        while not holds():      # noqa: ASYNC110 -- what is waited for has no event
+        while not holds():  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(0.05)
     return time.monotonic() - began
 
@@ -85,7 +85,7 @@ async def kill_one_with_a_job(workers: Noting) -> float:
     old = workers.worker_pids()
     victim = psutil.Process(old[0])
     with paused(victim):
-        await asyncio.sleep(0.5)        # in ten calls, one comes its way and gets stuck
+        await asyncio.sleep(0.5)  # in ten calls, one comes its way and gets stuck
         await asyncio.to_thread(kill, victim)
     return await until(lambda: bool(set(workers.worker_pids()).difference(old) & workers.drew))
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 JOB_SECONDS = 0.2
 MAX_BATCH = 8
-CAPACITY = MAX_BATCH / JOB_SECONDS          # images a second
+CAPACITY = MAX_BATCH / JOB_SECONDS  # images a second
 GOLDEN: dict[object, str] = {seed: digest(str(seed).encode()) for seed in range(10_000)}
 REFUSED = ("Overloaded", "TooLate", "DEADLINE")
 
@@ -155,7 +155,7 @@ def test_with_deadlines_shorter_than_the_queue_nobody_is_drawn_for_in_vain(run: 
     async def hundred() -> Load:
         load = Load(queue_images=200)
         load.bench.workers.seconds = 1.0
-        await load.call([0])        # so that the pace is known
+        await load.call([0])  # so that the pace is known
         await asyncio.gather(*(load.call([seed], 0.3) for seed in range(1, 101)))
         return await load.end()
 
@@ -235,7 +235,7 @@ def test_ten_thousand_random_requests_get_their_own_faces_whatever_dies(run: Run
         workers = load.bench.workers
 
         def sometimes(job: render_pb2.RenderJob) -> None:
-            if mixed_up and len(job.items) > 1:        # the negative control: two faces of a job change places
+            if mixed_up and len(job.items) > 1:  # the negative control: two faces of a job change places
                 job.items[0].seed, job.items[1].seed = job.items[1].seed, job.items[0].seed
             if rng.random() < 0.02:
                 raise WorkerDied("gone")

@@ -33,10 +33,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def _run_once(self) -> None:
-        timers: list[asyncio.TimerHandle] = self._scheduled     # type: ignore[attr-defined]
-        if timers and not self._ready:                          # type: ignore[attr-defined]
+        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        if timers and not self._ready:  # type: ignore[attr-defined]
             self._now = max(self._now, timers[0].when())
-        super()._run_once()                                     # type: ignore[misc]
+        super()._run_once()  # type: ignore[misc]
 
 
 @contextmanager

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 METHODS = tuple(SAMPLES)
 BLAME_THE_REQUEST = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
 MAX_TRAILER_BYTES = 8 * 1024
-MAX_MESSAGES = 3            # of a stream that may have a million
+MAX_MESSAGES = 3  # of a stream that may have a million
 
 
 class Refused(Exception):
@@ -156,7 +156,7 @@ def check(status: Any, jobs: int) -> None:
     assert status.code in BLAME_THE_REQUEST, (status.code, status.details)
     assert jobs == 0, "a refused request reached a worker"
     ((_, packed),) = status.trailing_metadata
-    size = len(packed) * 4 // 3 + len(quote(status.details))      # as they travel
+    size = len(packed) * 4 // 3 + len(quote(status.details))  # as they travel
     assert size < MAX_TRAILER_BYTES, size
     told = status_pb2.Status.FromString(packed)
     info = error_details_pb2.ErrorInfo()
@@ -165,7 +165,7 @@ def check(status: Any, jobs: int) -> None:
     for detail in told.details:
         blame = error_details_pb2.BadRequest()
         for each in blame.field_violations if detail.Unpack(blame) else ():
-            if not each.reason.startswith("MODEL_"):       # these repeat the name, which may be anything
+            if not each.reason.startswith("MODEL_"):  # these repeat the name, which may be anything
                 assert not PRIVATE.search(each.description), each.description
 
 

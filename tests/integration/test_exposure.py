@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 CONFIG = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16)
 MANAGEMENT = "/org.pytorch.serve.grpc.management.ManagementAPIsService"
-URL_FIELD = 9           # of TorchServe's RegisterModelRequest
+URL_FIELD = 9  # of TorchServe's RegisterModelRequest
 READY_SECONDS = 120.0
 LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1"}
 
@@ -152,9 +152,7 @@ async def test_the_trap_is_called_where_torchserve_is_not_locked_up(
     assert trap.visits and trap.visits[0].startswith(b"GET /evil.mar")
 
 
-def test_exactly_the_declared_sockets_are_open_and_all_of_them_on_the_loopback_address(
-    model: Path, trap: Trap
-) -> None:
+def test_exactly_the_declared_sockets_are_open_and_all_of_them_on_the_loopback_address(model: Path, trap: Trap) -> None:
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "ALL_PROXY"), f"http://{trap.address}")
     with RunningService([model], environment=proxies) as service:
         with FaceClient(service.address) as client:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 # Notes the GPU that TorchServe gives to this worker and the GPUs that the worker may see.
-HANDLER = '''
+HANDLER = """
 import os
 from types import SimpleNamespace
 from rosacea_serving.worker.handler import FaceHandler
@@ -33,7 +33,7 @@ class Handler(FaceHandler):
         with open({notes!r}, "a") as notes:
             notes.write(f"{{properties.pop('gpu_id', None)}} of {{os.environ['CUDA_VISIBLE_DEVICES']}}\\n")
         super().initialize(SimpleNamespace(system_properties=properties))
-'''
+"""
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ async def test_each_gpu_has_its_workers(
     try:
         await supervisor.wait_ready(120)
         assert len(supervisor.worker_pids()) == options.workers
-        async with asyncio.timeout(60):     # ready is who has one worker
-            while len(notes.read_text().splitlines()) < options.workers:    # noqa: ASYNC110 -- a file has no event
+        async with asyncio.timeout(60):  # ready is who has one worker
+            while len(notes.read_text().splitlines()) < options.workers:  # noqa: ASYNC110 -- a file has no event
                 await asyncio.sleep(0.1)
     finally:
         await supervisor.stop()

@@ -120,7 +120,7 @@ def test_without_its_only_worker_it_is_not_ready_and_every_call_is_answered_by_t
     # A channel of its own, so that nothing is asked again on the way.
     with ThreadPoolExecutor(25) as pool, grpc.insecure_channel(service.address) as channel:
         client = FaceClient(service.address, timeout_seconds=120, channel=channel)
-        with paused(worker):        # so that none has its answer before all are under way
+        with paused(worker):  # so that none has its answer before all are under way
             calls = [pool.submit(client.generate, list(range(8))) for _ in range(20)]
             service.wait_for_metric("rosacea_open_calls", 20)
             worker.kill()

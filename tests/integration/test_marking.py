@@ -88,7 +88,7 @@ def test_a_saved_face_is_replayed_byte_for_byte(service: RunningService, image_f
     options: dict[str, Any] = {
         "truncation_psi": PSI, "truncation_cutoff": 4, "noise_mode": "random", "noise_seed": 5, "format": image_format,
         "style_mixes": [{"seed": 8, "first_row": 2, "end_row": 4}],
-    }    # fmt: skip
+    }  # fmt: skip
     with FaceClient(service.address) as client:
         (face,) = client.generate([SEED], **options)
         file = face.save(tmp_path / f"face.{SUFFIXES[image_format]}")

@@ -36,10 +36,10 @@ pytestmark = pytest.mark.slow
 
 CONFIG = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=32, mapping_layers=2, channel_base=512, channel_max=32)
 CALLERS = 4
-SECONDS_BETWEEN_CALLS = 0.2         # of each caller: 20 calls a second in all
+SECONDS_BETWEEN_CALLS = 0.2  # of each caller: 20 calls a second in all
 SWAP_SECONDS = 120.0
 SEEDS = 8
-THREADS = 2                         # of the workers and of the engine they are compared with
+THREADS = 2  # of the workers and of the engine they are compared with
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +173,7 @@ def test_damage_in_place_does_not_reach_the_model_that_is_served(service: Runnin
 
 
 @pytest.mark.long
-def test_a_model_that_cannot_load_opens_its_circuit_and_leaves_the_other_in_service(
-    folder: Path, served: Path
-) -> None:
+def test_a_model_that_cannot_load_opens_its_circuit_and_leaves_the_other_in_service(folder: Path, served: Path) -> None:
     want = pictures(folder)
     broken = verify(folder / "broken").digest
     threads = ("--worker-threads", str(THREADS))

@@ -38,7 +38,7 @@ SETS = ("unconditional", "conditional")
 TINY = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=64, mapping_layers=2, channel_base=1024, channel_max=32)
 CLIENTS = 64
 ANSWERS = 1000
-THREADS = 2         # of the worker and of the engine it is compared with
+THREADS = 2  # of the worker and of the engine it is compared with
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def java_of(supervisor: Supervisor) -> psutil.Process:
 
 async def eventually(holds: Callable[[], object], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
-        while not holds():      # noqa: ASYNC110 -- what is waited for has no event
+        while not holds():  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(0.05)
 
 
@@ -308,7 +308,7 @@ async def test_stopping_during_the_start_leaves_nothing(
         await asyncio.sleep(seconds)
         await supervisor.stop()
 
-        assert os.listdir(tmp_path) == []     # noqa: PTH208
+        assert os.listdir(tmp_path) == []  # noqa: PTH208
         assert {each.pid for each in psutil.Process().children(recursive=True)} <= before
 
 

@@ -102,5 +102,6 @@ def reopened(data: bytes) -> Image.Image:
 def cropped(image: Image.Image, share: float = 0.02) -> Image.Image:
     """The picture without `share` of its size on each side."""
     width, height = image.size
-    return image.crop((round(width * share), round(height * share),
-                       round(width * (1 - share)), round(height * (1 - share))))
+    return image.crop(
+        (round(width * share), round(height * share), round(width * (1 - share)), round(height * (1 - share)))
+    )

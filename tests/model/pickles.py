@@ -70,9 +70,7 @@ def named(module: str, name: str) -> bytes:
 def storage(numbers: torch.Tensor) -> Call:
     """What torch itself writes for a storage inside a pickle."""
     buffer = io.BytesIO()
-    typed = torch.storage.TypedStorage(
-        wrap_storage=numbers.untyped_storage(), dtype=numbers.dtype, _internal=True
-    )
+    typed = torch.storage.TypedStorage(wrap_storage=numbers.untyped_storage(), dtype=numbers.dtype, _internal=True)
     torch.save(typed, buffer, _use_new_zipfile_serialization=False)
     return Call(STORAGE, (buffer.getvalue(),))
 

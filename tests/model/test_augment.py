@@ -36,7 +36,12 @@ BLIT = {"xflip", "rotate90", "xint"}
 GEOM = {"scale", "rotate", "aniso", "xfrac"}
 COLOR = {"brightness", "contrast", "lumaflip", "hue", "saturation"}
 MEMBERS = {
-    "blit": BLIT, "geom": GEOM, "color": COLOR, "filter": {"imgfilter"}, "noise": {"noise"}, "cutout": {"cutout"},
+    "blit": BLIT,
+    "geom": GEOM,
+    "color": COLOR,
+    "filter": {"imgfilter"},
+    "noise": {"noise"},
+    "cutout": {"cutout"},
     "bg": BLIT | GEOM,
     "bgc": BLIT | GEOM | COLOR,
     "bgcf": BLIT | GEOM | COLOR | {"imgfilter"},
@@ -243,7 +248,7 @@ def test_a_warped_image_does_not_depend_on_its_batch() -> None:
 
 
 def test_whole_pixels_are_shifted_with_reflection() -> None:
-    images = some_images(batch=1, height=24, width=24).cumsum(dim=3) / 5      # smooth along x
+    images = some_images(batch=1, height=24, width=24).cumsum(dim=3) / 5  # smooth along x
     matrices = translation(torch.tensor([-3.0]), torch.tensor([0.0]))
 
     shown = warp(images, matrices, AugmentPipe(EVERYTHING).taps)
@@ -314,18 +319,18 @@ def test_gradients_and_their_gradients_are_right(name: str) -> None:
     pipe = AugmentPipe(AUGMENT_SETS[name], p=0.7)
 
     def shown(images: Tensor) -> Tensor:
-        bent: Tensor = pipe(images, seeded(2)).sin()          # so that the second derivative is not zero
+        bent: Tensor = pipe(images, seeded(2)).sin()  # so that the second derivative is not zero
         return bent
 
     assert torch.autograd.gradcheck(shown, images)
-    assert torch.autograd.gradgradcheck(shown, images, fast_mode=True)      # along a random direction
+    assert torch.autograd.gradgradcheck(shown, images, fast_mode=True)  # along a random direction
 
 
 def test_noise_has_a_random_strength() -> None:
     shown = AugmentPipe(only("noise"), p=1)(torch.zeros(2000, 1, 16, 16), seeded())
 
     strengths = shown.std(dim=(1, 2, 3))
-    assert strengths.mean() == pytest.approx(NOISE * math.sqrt(2 / math.pi), rel=0.05)     # mean of |N(0, 1)|
+    assert strengths.mean() == pytest.approx(NOISE * math.sqrt(2 / math.pi), rel=0.05)  # mean of |N(0, 1)|
     assert strengths.square().mean().sqrt() == pytest.approx(NOISE, rel=0.05)
 
 

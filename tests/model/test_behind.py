@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIG = GeneratorConfig(
-    z_dim=8, w_dim=8, img_resolution=8, mapping_layers=1, channel_base=64, channel_max=8, num_fp16_res=0,
+    z_dim=8,
+    w_dim=8,
+    img_resolution=8,
+    mapping_layers=1,
+    channel_base=64,
+    channel_max=8,
+    num_fp16_res=0,
     conv_clamp=None,
 )
 

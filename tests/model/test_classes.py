@@ -56,9 +56,13 @@ def test_names_go_with_a_model_into_archives_and_stores(model: Path, tmp_path: P
 
 @pytest.mark.parametrize(
     ("names", "told"),
-    [(["a", "b"], "a name for each of the 3 classes, got 2"), (["a", "b", "a"], "'a' more than once"),
-     (["a", "b", ""], "1 to 64 printable"), (["a", "b", "c\n"], "1 to 64 printable"),
-     (["a", "b", "c" * (MAX_NAME_CHARS + 1)], "1 to 64 printable")],
+    [
+        (["a", "b"], "a name for each of the 3 classes, got 2"),
+        (["a", "b", "a"], "'a' more than once"),
+        (["a", "b", ""], "1 to 64 printable"),
+        (["a", "b", "c\n"], "1 to 64 printable"),
+        (["a", "b", "c" * (MAX_NAME_CHARS + 1)], "1 to 64 printable"),
+    ],
 )
 def test_names_that_fit_no_model_are_refused_and_nothing_is_changed(model: Path, names: list[str], told: str) -> None:
     before = (model / MANIFEST_NAME).read_bytes()
@@ -80,8 +84,15 @@ def test_a_manifest_with_names_that_cannot_be_is_refused(model: Path, entry: str
 
 @pytest.mark.parametrize(
     ("names", "width", "usable"),
-    [(("a", "b"), 2, ("a", "b")), (("a", "b"), 4, ("a", "b", "2", "3")), ((), 3, ()), (("a", "b"), 1, ()),
-     (("a\n", "b"), 2, ("a?", "b")), (("x" * 80, "b"), 2, ("x" * 64, "b")), (("x" * 80, "x" * 90), 2, ())],
+    [
+        (("a", "b"), 2, ("a", "b")),
+        (("a", "b"), 4, ("a", "b", "2", "3")),
+        ((), 3, ()),
+        (("a", "b"), 1, ()),
+        (("a\n", "b"), 2, ("a?", "b")),
+        (("x" * 80, "b"), 2, ("x" * 64, "b")),
+        (("x" * 80, "x" * 90), 2, ()),
+    ],
 )
 def test_folder_names_become_class_names_where_they_can(
     names: tuple[str, ...], width: int, usable: tuple[str, ...]

@@ -35,15 +35,19 @@ ADOBE_XYZ = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919,
 
 def profile_bytes(colorants: tuple[tuple[float, float, float], ...] = ADOBE_XYZ, gamma: float = 563 / 256) -> bytes:
     """A version 2 matrix profile, written here by the specification and not by the code under test."""
+
     def fixed(values: tuple[float, ...]) -> bytes:
         return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
     name = b"some camera\0"
     description = (b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name).ljust(102, b"\0") + b"\0\0"
     curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
-    tags = [(b"desc", description), (b"wtpt", fixed((0.9642, 1, 0.8249))),
-            *((f"{name}XYZ".encode(), fixed(xyz)) for name, xyz in zip("rgb", colorants, strict=True)),
-            *((f"{name}TRC".encode(), curve) for name in "rgb")]
+    tags = [
+        (b"desc", description),
+        (b"wtpt", fixed((0.9642, 1, 0.8249))),
+        *((f"{name}XYZ".encode(), fixed(xyz)) for name, xyz in zip("rgb", colorants, strict=True)),
+        *((f"{name}TRC".encode(), curve) for name in "rgb"),
+    ]
     table, body, at = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
     for tag, content in tags:
         table += struct.pack(">4sII", tag, at + len(body), len(content))
@@ -104,7 +108,7 @@ def sixteen_bit_png(levels_: NDArray[np.uint8]) -> bytes:
     return SIGNATURE + b"".join(chunk(*parts) for parts in ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")))
 
 
-Form = tuple[str, bytes, Image.Image]    # suffix, file, and what it should look like
+Form = tuple[str, bytes, Image.Image]  # suffix, file, and what it should look like
 
 
 def plain_png(image: Image.Image) -> Form:
@@ -169,8 +173,18 @@ def palette_png(image: Image.Image) -> Form:
 
 
 FORMS: list[Callable[[Image.Image], Form]] = [
-    plain_png, wide_jpeg, turned_jpeg, turned_wide_tiff, packed_tiff, cmyk_jpeg, bmp, wide_webp, avif, deep_png,
-    clear_wide_png, palette_png,
+    plain_png,
+    wide_jpeg,
+    turned_jpeg,
+    turned_wide_tiff,
+    packed_tiff,
+    cmyk_jpeg,
+    bmp,
+    wide_webp,
+    avif,
+    deep_png,
+    clear_wide_png,
+    palette_png,
 ]
 
 
@@ -241,11 +255,13 @@ def gamma_chunk(gamma: float) -> tuple[bytes, bytes]:
     [
         ((gamma_chunk(1.0),), lambda image: xyz_to_srgb(levels(image) / 255 @ SRGB.T)),
         ((gamma_chunk(1 / 1.8),), lambda image: xyz_to_srgb((levels(image) / 255) ** 1.8 @ SRGB.T)),
-        ((gamma_chunk(1 / 2.2), (b"cHRM", chunk_of_primaries())),
-         lambda image: xyz_to_srgb((levels(image) / 255) ** 2.2 @ ADOBE.T)),
+        (
+            (gamma_chunk(1 / 2.2), (b"cHRM", chunk_of_primaries())),
+            lambda image: xyz_to_srgb((levels(image) / 255) ** 2.2 @ ADOBE.T),
+        ),
         (((b"cICP", b"\x0c\x0d\0\1"),), lambda image: xyz_to_srgb(to_linear(image) @ P3.T)),
         (((b"cICP", b"\x09\x0d\0\1"), gamma_chunk(1.0)), lambda image: xyz_to_srgb(to_linear(image) @ REC2020.T)),
-        ((gamma_chunk(1 / 2.2),), levels),                       # as many programs write it for sRGB
+        ((gamma_chunk(1 / 2.2),), levels),  # as many programs write it for sRGB
         (((b"sRGB", b"\0"), gamma_chunk(0.6)), levels),
         (((b"cICP", b"\x01\x0d\0\1"),), levels),
         ((gamma_chunk(0.0),), levels),
@@ -258,7 +274,7 @@ def test_what_a_png_says_of_its_colours_is_heeded(
 
     shown = decode(with_chunks(encoded(image), *chunks), SMALL).image
 
-    assert np.abs(levels(shown) - expected(image)).max() <= 1.5          # half a level is rounding
+    assert np.abs(levels(shown) - expected(image)).max() <= 1.5  # half a level is rounding
 
 
 def test_high_dynamic_range_is_refused_and_not_shown_wrong() -> None:
@@ -270,7 +286,7 @@ def test_high_dynamic_range_is_refused_and_not_shown_wrong() -> None:
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
 def test_a_camera_s_adobe_rgb_without_a_profile_is_heeded(format_: str) -> None:
     image, exif = face(2, 48), Image.Exif()
-    exif[0x0112] = 1                     # Pillow writes no EXIF without an entry of its own
+    exif[0x0112] = 1  # Pillow writes no EXIF without an entry of its own
     exif.get_ifd(0x8769)[0xA001] = 65535
     exif.get_ifd(0x8769)[0xA005] = {1: "R03"}
     data = encoded(image, format_, exif=exif, quality=95, lossless=True)
@@ -336,13 +352,13 @@ def test_sixteen_bit_grey_keeps_its_levels(format_: str, byte_order: str) -> Non
 
 @pytest.mark.parametrize("background", [(60, 180, 90), (0, 0, 0)])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
-def test_the_background_keeps_its_very_colour_whatever_the_profile(
-    mode: str, background: tuple[int, int, int]
-) -> None:
+def test_the_background_keeps_its_very_colour_whatever_the_profile(mode: str, background: tuple[int, int, int]) -> None:
     image = Image.new("RGBA", (8, 8), (200, 30, 40, 0)).convert(mode)
 
-    decoded = decode(encoded(image, "TIFF" if mode == "PA" else "PNG", icc_profile=WIDE),
-                     DecodeOptions(min_size=1, background=background))
+    decoded = decode(
+        encoded(image, "TIFF" if mode == "PA" else "PNG", icc_profile=WIDE),
+        DecodeOptions(min_size=1, background=background),
+    )
 
     assert (levels(decoded.image) == background).all()
 

@@ -121,10 +121,12 @@ def write_mixed(folder: Path, modes: str) -> None:
 
 @pytest.mark.parametrize(
     ("modes", "told"),
-    [("CCCCCLCC", r"1 of 8 images .*: 5\.png: it is 16x16 and grey, and 7 others are 16x16 and in colour"),
-     ("LCCCCLCC", r"2 of 8 .*0\.png: it is 16x16 and grey, and 6 others are .* in colour; 5\.png"),
-     ("LLLCLLLL", r"1 of 8 .*3\.png: it is 16x16 and in colour, and 7 others are 16x16 and grey"),
-     ("BCCCCCCC", r"1 of 8 .*0\.png: it is 32x32 and in colour, and 7 others are 16x16 and in colour")],
+    [
+        ("CCCCCLCC", r"1 of 8 images .*: 5\.png: it is 16x16 and grey, and 7 others are 16x16 and in colour"),
+        ("LCCCCLCC", r"2 of 8 .*0\.png: it is 16x16 and grey, and 6 others are .* in colour; 5\.png"),
+        ("LLLCLLLL", r"1 of 8 .*3\.png: it is 16x16 and in colour, and 7 others are 16x16 and grey"),
+        ("BCCCCCCC", r"1 of 8 .*0\.png: it is 32x32 and in colour, and 7 others are 16x16 and in colour"),
+    ],
 )
 def test_grey_among_colour_is_told_before_a_run(tmp_path: Path, modes: str, told: str) -> None:
     write_mixed(tmp_path, modes)

@@ -55,6 +55,7 @@ def measured(path: Path, how: str) -> tuple[str, float]:
 
 def flat_png(side: int) -> bytes:
     """A PNG of side x side black pixels in few bytes."""
+
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -65,8 +66,14 @@ def flat_png(side: int) -> bytes:
 
 
 def fits() -> bytes:
-    cards = [b"SIMPLE  =                    T", b"BITPIX  =                    8", b"NAXIS   =                    2",
-             b"NAXIS1  =                  300", b"NAXIS2  =                  300", b"END"]
+    cards = [
+        b"SIMPLE  =                    T",
+        b"BITPIX  =                    8",
+        b"NAXIS   =                    2",
+        b"NAXIS1  =                  300",
+        b"NAXIS2  =                  300",
+        b"END",
+    ]
     return b"".join(card.ljust(80) for card in cards).ljust(2880) + bytes(300 * 300)
 
 
@@ -168,10 +175,19 @@ def test_a_webp_that_was_cut_is_truncated() -> None:
         decode(data[: len(data) // 2], DecodeOptions())
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"quality": 20}, {"quality": 97, "subsampling": 0}, {"optimize": True}, {"progressive": True},
-    {"progressive": True, "quality": 30, "subsampling": 2}, {"restart_marker_blocks": 4}, {"comment": b"\xff\xd9"},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"quality": 20},
+        {"quality": 97, "subsampling": 0},
+        {"optimize": True},
+        {"progressive": True},
+        {"progressive": True, "quality": 30, "subsampling": 2},
+        {"restart_marker_blocks": 4},
+        {"comment": b"\xff\xd9"},
+    ],
+)
 def test_sound_jpegs_are_accepted_and_keep_their_pixels(changes: dict[str, Any]) -> None:
     plain = [Image.new("RGB", (63, 33), (255, 255, 255)), Image.new("L", (1, 1), 7)]
     for image in [*(face(number, 57 + 9 * number) for number in range(12)), face(20).convert("L"), *plain]:
@@ -216,8 +232,12 @@ def test_the_formats_are_accepted_whatever_their_name(format_: str) -> None:
 
 def test_exif_orientation_is_applied() -> None:
     upright = face(0).crop((0, 0, 128, 256))
-    for orientation, turn in ((3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90),
-                              (8, Image.Transpose.ROTATE_270), (2, Image.Transpose.FLIP_LEFT_RIGHT)):
+    for orientation, turn in (
+        (3, Image.Transpose.ROTATE_180),
+        (6, Image.Transpose.ROTATE_90),
+        (8, Image.Transpose.ROTATE_270),
+        (2, Image.Transpose.FLIP_LEFT_RIGHT),
+    ):
         exif = Image.Exif()
         exif[0x0112] = orientation
 
@@ -234,8 +254,13 @@ def test_a_phone_picture_with_a_second_image_is_no_animation() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "notes"),
-    [("L", ("grey repeated",)), ("1", ("black and white to grey", "grey repeated")), ("P", ("palette to colour",)),
-     ("RGBA", ()), ("LA", ("grey repeated",))],
+    [
+        ("L", ("grey repeated",)),
+        ("1", ("black and white to grey", "grey repeated")),
+        ("P", ("palette to colour",)),
+        ("RGBA", ()),
+        ("LA", ("grey repeated",)),
+    ],
 )
 def test_other_modes_become_colour_and_say_so(mode: str, notes: tuple[str, ...]) -> None:
     decoded = decode(encoded(face(0).convert(mode)), SMALL)
@@ -304,8 +329,13 @@ def test_every_shape_becomes_a_square(fit: Fit, size: tuple[int, int]) -> None:
 
 def test_a_mutated_picture_gives_a_picture_or_a_reason() -> None:
     rng = np.random.default_rng(1)
-    good = [encoded(face(0, 64), "PNG"), encoded(face(0, 64), "JPEG"), encoded(face(0, 64), "WEBP"),
-            encoded(face(0, 64).convert("P")), encoded(face(0, 64), "WEBP", lossless=True)]
+    good = [
+        encoded(face(0, 64), "PNG"),
+        encoded(face(0, 64), "JPEG"),
+        encoded(face(0, 64), "WEBP"),
+        encoded(face(0, 64).convert("P")),
+        encoded(face(0, 64), "WEBP", lossless=True),
+    ]
     seen: dict[Any, int] = {}
     for number in range(1000):
         data = bytearray(good[number % len(good)])

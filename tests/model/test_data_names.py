@@ -46,10 +46,12 @@ def invoke(*arguments: object) -> Any:
 
 @pytest.mark.parametrize(
     ("names", "order"),
-    [(["10", "9", "2", "1"], ["1", "2", "9", "10"]),
-     (["grade 10", "grade 2", "control"], ["control", "grade 2", "grade 10"]),
-     (["p10b2", "p10b10", "p9"], ["p9", "p10b2", "p10b10"]),
-     (["02", "2", "10", "1a", "a1"], ["1a", "02", "2", "10", "a1"])],
+    [
+        (["10", "9", "2", "1"], ["1", "2", "9", "10"]),
+        (["grade 10", "grade 2", "control"], ["control", "grade 2", "grade 10"]),
+        (["p10b2", "p10b10", "p9"], ["p9", "p10b2", "p10b10"]),
+        (["02", "2", "10", "1a", "a1"], ["1a", "02", "2", "10", "a1"]),
+    ],
 )
 def test_numbers_in_names_are_ordered_as_people_count(tmp_path: Path, names: list[str], order: list[str]) -> None:
     assert sorted(names, key=natural) == order
@@ -91,10 +93,10 @@ def test_two_files_whose_names_differ_in_their_form_alone_keep_their_own_labels(
         (["A.PNG"], ["a.png"], {"A.PNG": "a.png"}),
         (["a.jpeg", "b.tif"], ["a.png", "b.png"], {"a.jpeg": "a.png", "b.tif": "b.png"}),
         (["a"], ["a.png"], {"a": "a.png"}),
-        (["a.png"], ["A.png", "a.PNG"], {}),                         # could be either
+        (["a.png"], ["A.png", "a.PNG"], {}),  # could be either
         (["a.jpg"], ["a.png", "a.tif"], {}),
         (["a.jpg", "a.tif"], ["a.png"], {}),
-        (["a.jpg"], ["b/a.jpg"], {}),                                # another folder may be another person
+        (["a.jpg"], ["b/a.jpg"], {}),  # another folder may be another person
         (["a.png", "a.jpg"], ["a.png", "a.webp"], {"a.png": "a.png", "a.jpg": "a.webp"}),
     ],
 )
@@ -125,8 +127,12 @@ def test_labels_may_be_names_of_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "told"),
-    [([["a.png", 0.5]], "got 0.5"), ([["a.png", "-1"], ["b.png", "1"]], "got -1"),
-     ([["a.png", 0], ["b.png", "mild"]], "got mild"), ([["a.png", 0], ["a.png", 1]], "a.png has two, 0 and 1")],
+    [
+        ([["a.png", 0.5]], "got 0.5"),
+        ([["a.png", "-1"], ["b.png", "1"]], "got -1"),
+        ([["a.png", 0], ["b.png", "mild"]], "got mild"),
+        ([["a.png", 0], ["a.png", 1]], "a.png has two, 0 and 1"),
+    ],
 )
 def test_a_label_that_may_mean_something_else_is_refused(tmp_path: Path, labels: object, told: str) -> None:
     if isinstance(labels, list) and labels[0][1] == "-1":
@@ -171,12 +177,14 @@ def test_the_mapping_of_classes_is_shown_and_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("file,subject\na.png,anna\n".encode("utf-16"), "UTF-16: save it as UTF-8"),
-     ("file,subject\na.png,anna\n".encode("utf-16-le"), "UTF-16: save it as UTF-8"),
-     (b"file;subject\na.png;anna\n", "separated by semicolons; save it with commas"),
-     (b"file\tsubject\na.png\tanna\n", "separated by tabs"),
-     ("file,subject\nM\u00fcller.png,anna\n".encode("latin-1"), "not in UTF-8"),
-     (b"file,subject\nphotos/a.png,anna\n", "such as photos/a.png; a picture of the source is a.png")],
+    [
+        ("file,subject\na.png,anna\n".encode("utf-16"), "UTF-16: save it as UTF-8"),
+        ("file,subject\na.png,anna\n".encode("utf-16-le"), "UTF-16: save it as UTF-8"),
+        (b"file;subject\na.png;anna\n", "separated by semicolons; save it with commas"),
+        (b"file\tsubject\na.png\tanna\n", "separated by tabs"),
+        ("file,subject\nM\u00fcller.png,anna\n".encode("latin-1"), "not in UTF-8"),
+        (b"file,subject\nphotos/a.png,anna\n", "such as photos/a.png; a picture of the source is a.png"),
+    ],
 )
 def test_a_list_from_a_spreadsheet_gets_a_hint(tmp_path: Path, content: bytes, told: str) -> None:
     touch(tmp_path / "in", "a.png")

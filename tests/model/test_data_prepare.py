@@ -120,8 +120,9 @@ def test_a_data_set_that_lost_a_picture_is_counted_again(photos: Path, tmp_path:
     prepare(folder, tmp_path / "less.zip", options())
     prepare(tmp_path / "less.zip", tmp_path / "again.zip", options())
 
-    before, after = (json.loads(read_zip((tmp_path / name).read_bytes())["datasheet.json"])
-                     for name in ("once.zip", "less.zip"))
+    before, after = (
+        json.loads(read_zip((tmp_path / name).read_bytes())["datasheet.json"]) for name in ("once.zip", "less.zip")
+    )
     assert (before["images"]["count"], after["images"]["count"]) == (23, 22)
     assert before["images"]["sha256_of_sha256"] != after["images"]["sha256_of_sha256"]
     assert sum(after["labels"]["per_class"].values()) == 22
@@ -135,12 +136,14 @@ def test_a_replaced_picture_does_not_inherit_facts(photos: Path, tmp_path: Path)
 
     prepare(folder, tmp_path / "replaced.zip", options())
 
-    before, after = (lines(read_zip((tmp_path / name).read_bytes())["facts.jsonl"])
-                     for name in ("once.zip", "replaced.zip"))
+    before, after = (
+        lines(read_zip((tmp_path / name).read_bytes())["facts.jsonl"]) for name in ("once.zip", "replaced.zip")
+    )
     assert before[3]["source_format"] == "JPEG" and after[3]["source_format"] == "PNG"
     assert after[3]["changes"] == ["facts of another picture dropped"]
     assert [new for place, new in enumerate(after) if place != 3] == [
-        old for place, old in enumerate(before) if place != 3]
+        old for place, old in enumerate(before) if place != 3
+    ]
 
 
 def test_a_sheet_names_no_truth_that_is_not_there(tmp_path: Path) -> None:
@@ -252,8 +255,11 @@ def test_findings_are_excluded_when_asked_for(photos: Path, tmp_path: Path) -> N
     result = prepare(photos, tmp_path / "data.zip", options(exclude=frozenset({Finding.duplicates, Finding.bars})))
 
     out = {result.kept[place].picture.name: why.value for place, why in result.excluded.items()}
-    assert out == {"healthy/again.jpg": "duplicates", "rosacea/mirrored.png": "duplicates",
-                   "rosacea/barred.png": "bars"}
+    assert out == {
+        "healthy/again.jpg": "duplicates",
+        "rosacea/mirrored.png": "duplicates",
+        "rosacea/barred.png": "bars",
+    }
 
 
 def few(root: Path) -> Path:
@@ -271,8 +277,13 @@ def test_originals_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "b-holdout.zip").hardlink_to(tmp_path / "a.zip")
     before = (tmp_path / "a.zip").read_bytes()
 
-    for source, out in (("a.zip", "a.zip"), ("a.zip", "link.zip"), ("link.zip", "a.zip"), ("a.zip", "b.zip"),
-                        ("photos", "photos/data.zip")):
+    for source, out in (
+        ("a.zip", "a.zip"),
+        ("a.zip", "link.zip"),
+        ("link.zip", "a.zip"),
+        ("a.zip", "b.zip"),
+        ("photos", "photos/data.zip"),
+    ):
         with pytest.raises(DataRejected, match=r"would replace|must lie outside"):
             prepare(tmp_path / source, tmp_path / out, options(holdout=0.5))
 
@@ -304,9 +315,7 @@ def test_a_worker_that_dies_costs_one_picture(photos: Path, tmp_path: Path) -> N
     assert len(result.kept) + len(result.unusable) == 23
 
 
-def test_a_worker_that_hangs_costs_one_picture(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_hangs_costs_one_picture(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "MAX_SECONDS", 2.0)
 
     def freeze() -> None:

@@ -77,10 +77,13 @@ def test_an_excluded_copy_still_keeps_its_person_on_one_side(persons: Path, tmp_
 
 @pytest.mark.parametrize(
     ("rows", "told"),
-    [("a.jpg,anna", "1 of its 1 files are no picture"), ("", "0 of its 0 files"),
-     ("00-a.png,anna\n00-a.png,berta", "line 3: 00-a.png has two subjects, anna and berta"),
-     ("00-a.png,anna\nelse.png,berta", "1 of its 2 files are no picture of the source, such as else.png"),
-     ("x" * 200_000 + ",anna", "not readable as a CSV: field larger")],
+    [
+        ("a.jpg,anna", "1 of its 1 files are no picture"),
+        ("", "0 of its 0 files"),
+        ("00-a.png,anna\n00-a.png,berta", "line 3: 00-a.png has two subjects, anna and berta"),
+        ("00-a.png,anna\nelse.png,berta", "1 of its 2 files are no picture of the source, such as else.png"),
+        ("x" * 200_000 + ",anna", "not readable as a CSV: field larger"),
+    ],
 )
 def test_a_list_of_subjects_that_misses_its_pictures_is_refused(
     persons: Path, tmp_path: Path, rows: str, told: str

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-pytestmark = pytest.mark.slow       # together they take half a minute
+pytestmark = pytest.mark.slow  # together they take half a minute
 
 DISTINCT = 400
 SOME = 200

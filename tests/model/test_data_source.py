@@ -51,8 +51,9 @@ def entry(name: str, mode: int = 0o100644) -> zipfile.ZipInfo:
 
 def raw_zip(names: list[bytes], *, stated: int | None = None) -> bytes:
     """A zip of empty members, made by hand: zipfile would refuse some, and take minutes for others."""
-    local = b"".join(struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, 0, 0, 0, 33, 0, 0, 0, len(name), 0) + name
-                     for name in names)
+    local = b"".join(
+        struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, 0, 0, 0, 33, 0, 0, 0, len(name), 0) + name for name in names
+    )
     directory, at = [], 0
     for name in names:
         fields = (b"PK\x01\x02", 20, 0, 20, 0, 0, 0, 0, 33, 0, 0, 0, len(name), 0, 0, 0, 0, 0, at)
@@ -186,10 +187,36 @@ def huge_number(path: Path) -> None:
     with_json(path, "dataset.json", '{"labels": [["0.png", [1' + "0" * 400 + "]]]}")
 
 
-JSON_ATTACKS = [json_bomb, json_bomb_among_pictures, datasheet_bomb, facts_bomb, facts_line_bomb, deep_datasheet,
-                not_a_number, infinite, huge_number]
-ATTACKS = [*JSON_ATTACKS, slip, absolute, backslash, drive, symlink, bomb, huge_member, million, lying_count,
-           late_trouble, duplicate, twin, nul, overlapping, damaged, encrypted]
+JSON_ATTACKS = [
+    json_bomb,
+    json_bomb_among_pictures,
+    datasheet_bomb,
+    facts_bomb,
+    facts_line_bomb,
+    deep_datasheet,
+    not_a_number,
+    infinite,
+    huge_number,
+]
+ATTACKS = [
+    *JSON_ATTACKS,
+    slip,
+    absolute,
+    backslash,
+    drive,
+    symlink,
+    bomb,
+    huge_member,
+    million,
+    lying_count,
+    late_trouble,
+    duplicate,
+    twin,
+    nul,
+    overlapping,
+    damaged,
+    encrypted,
+]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -334,8 +361,17 @@ def test_a_dataset_json_decides_and_what_it_leaves_out_has_no_label(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"labels": 3}', '{"labels": [["a.png"]]}', '{"labels": [["a.png", true]]}',
-             '{"labels": [["a.png", -1]]}', '{"labels": [["a.png", 1], ["b.png", [1.0]]]}', "[" * 100_000],
+    "text",
+    [
+        "{",
+        "[]",
+        '{"labels": 3}',
+        '{"labels": [["a.png"]]}',
+        '{"labels": [["a.png", true]]}',
+        '{"labels": [["a.png", -1]]}',
+        '{"labels": [["a.png", 1], ["b.png", [1.0]]]}',
+        "[" * 100_000,
+    ],
 )
 def test_a_bad_dataset_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
@@ -369,8 +405,11 @@ def test_facts_are_of_the_bytes_that_they_were_stated_for(tmp_path: Path) -> Non
     ("files", "labels", "classes"),
     [
         (["photos/healthy/a.png", "photos/rosacea/b.png"], [0, 1], ("healthy", "rosacea")),
-        (["photos/healthy/a.png", "photos/rosacea/b.png", "__MACOSX/photos/._a.png", "README.md"], [0, 1],
-         ("healthy", "rosacea")),
+        (
+            ["photos/healthy/a.png", "photos/rosacea/b.png", "__MACOSX/photos/._a.png", "README.md"],
+            [0, 1],
+            ("healthy", "rosacea"),
+        ),
         (["photos/a.png", "photos/b.png"], [None, None], ()),
         (["00000/a.png", "00000/b.png"], [None, None], ()),
     ],
@@ -441,7 +480,10 @@ def test_a_folder_that_cannot_be_listed_costs_only_itself(tmp_path: Path, monkey
     good, bad = open_source(tmp_path).pictures
 
     assert good.problem == "" and (bad.name, bad.reason, bad.problem) == (
-        "closed/", Reason.unreadable, "Permission denied")
+        "closed/",
+        Reason.unreadable,
+        "Permission denied",
+    )
 
 
 def test_names_cannot_steer_the_terminal() -> None:

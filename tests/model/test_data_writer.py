@@ -165,8 +165,11 @@ def test_facts_may_be_called_anything(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "value", "told"),
-    [("MAX_MEMBER_BYTES", 1000, "at most 1000 bytes"), ("MAX_ENTRIES", 5, "at most 5 files"),
-     ("MAX_TOTAL_BYTES", 2000, "at most 2000 bytes")],
+    [
+        ("MAX_MEMBER_BYTES", 1000, "at most 1000 bytes"),
+        ("MAX_ENTRIES", 5, "at most 5 files"),
+        ("MAX_TOTAL_BYTES", 2000, "at most 2000 bytes"),
+    ],
 )
 def test_what_our_reader_would_refuse_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, told: str

@@ -45,8 +45,19 @@ def figures() -> dict[str, Any]:
 def run_ship(out: Path, found: dict[str, Any], least: float = -1, least_variety: float = 0) -> None:
     out.mkdir()
     (out / "figures.json").write_text(json.dumps(found))
-    arguments = [demo.folder(), "--figures", out / "figures.json", "--command", "rosacea train --cond",
-                 "--least", least, "--least-variety", least_variety, "--out", out / "model"]
+    arguments = [
+        demo.folder(),
+        "--figures",
+        out / "figures.json",
+        "--command",
+        "rosacea train --cond",
+        "--least",
+        least,
+        "--least-variety",
+        least_variety,
+        "--out",
+        out / "model",
+    ]
     CliRunner().invoke(SHIP, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
@@ -97,7 +108,7 @@ def test_its_last_training_command_means_the_config_that_it_was_trained_with(
     data = tmp_path / "train.zip"
     list(write_series(data, Series(seed=0, count=4, resolution=64, confounders=False), Labels.severity, workers=1))
     last = manifest["training"].split(" && ")[-1].split()
-    at = last.index("--init-from")             # the stretch before, which is not at hand
+    at = last.index("--init-from")  # the stretch before, which is not at hand
     rosacea = Path(sys.executable).with_name("rosacea")
 
     told = subprocess.run(
@@ -150,9 +161,19 @@ def test_what_ship_writes_is_the_model_and_a_card_with_its_figures(tmp_path: Pat
 @pytest.mark.slow
 def test_the_script_makes_a_model_from_nothing(tmp_path: Path) -> None:
     environment = {
-        **os.environ, "WORK": str(tmp_path), "MODEL": str(tmp_path / "model"), "DOCS": str(tmp_path / "docs"),
-        "PICTURE": str(tmp_path / "demo.png"), "COUNT": "24", "SIZE": "16", "KIMG_FIRST": "0.05",
-        "KIMG": "0.06", "SAMPLES": "16", "LEAST": "-1", "LEAST_VARIETY": "0", "OMP_NUM_THREADS": "1",
+        **os.environ,
+        "WORK": str(tmp_path),
+        "MODEL": str(tmp_path / "model"),
+        "DOCS": str(tmp_path / "docs"),
+        "PICTURE": str(tmp_path / "demo.png"),
+        "COUNT": "24",
+        "SIZE": "16",
+        "KIMG_FIRST": "0.05",
+        "KIMG": "0.06",
+        "SAMPLES": "16",
+        "LEAST": "-1",
+        "LEAST_VARIETY": "0",
+        "OMP_NUM_THREADS": "1",
     }
 
     subprocess.run([SCRIPT], env=environment, check=True, timeout=250)

@@ -218,7 +218,7 @@ def test_mixing_by_seed_is_mixing_ws_by_hand(engine: Engine) -> None:
     ws = engine.ws([Sample(seed=seed, truncation_psi=0.8) for seed in (1, 2, 3)]).numpy()
     by_hand = ws[0].copy()
     by_hand[1:4] = ws[1, 1:4]
-    by_hand[3:6] = ws[2, 3:6]                # the later mix wins where both take a row
+    by_hand[3:6] = ws[2, 3:6]  # the later mix wins where both take a row
 
     mixes = (StyleMix(seed=2, first_row=1, end_row=4), StyleMix(seed=3, first_row=3, end_row=6))
     mixed = Sample(seed=1, truncation_psi=0.8, mixes=mixes)

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TINY: dict[str, Any] = {
-    "z_dim": 8, "w_dim": 8, "img_resolution": 16, "channel_base": 64, "channel_max": 8, "mapping_layers": 2,
+    "z_dim": 8,
+    "w_dim": 8,
+    "img_resolution": 16,
+    "channel_base": 64,
+    "channel_max": 8,
+    "mapping_layers": 2,
 }
 SERIES = Series(seed=0, count=48, resolution=16, confounders=False)
 
@@ -106,7 +111,7 @@ def test_the_nearest_are_those_of_a_plain_search_over_images_and_mirror_images()
     found = nearest(images, training)
 
     both = np.stack([training, training[:, :, ::-1]]).astype(float)
-    plain = np.sqrt(((images[:, None, None] - both) ** 2).mean(axis=(3, 4, 5)))        # [7, 2, 300]
+    plain = np.sqrt(((images[:, None, None] - both) ** 2).mean(axis=(3, 4, 5)))  # [7, 2, 300]
     of_each = np.sort(plain.min(axis=1), axis=1)
     np.testing.assert_allclose(found.distance, of_each[:, 0], rtol=1e-4)
     np.testing.assert_allclose(found.second, of_each[:, 1], rtol=1e-4)

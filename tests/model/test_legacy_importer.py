@@ -86,7 +86,7 @@ def test_the_same_file_gives_the_same_digest(snapshot: Path, tmp_path: Path) -> 
 def test_a_folder_in_use_is_left_alone_unless_forced(snapshot: Path, tmp_path: Path) -> None:
     folder = tmp_path / "face"
     folder.mkdir()
-    import_checkpoint(snapshot, folder, "first")      # an empty folder is free
+    import_checkpoint(snapshot, folder, "first")  # an empty folder is free
 
     with pytest.raises(ValueError, match="must be empty or absent"):
         import_checkpoint(snapshot, folder, "second")
@@ -131,8 +131,11 @@ def old_torch_file() -> bytes:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"", "is empty"), (b"text", "neither a snapshot"), (b"PK\x03\x04", r"not a readable .pt"),
-        (b"\x80\x04N.", "must be a dict of networks"), (old_torch_file(), "before 1.6"),
+        (b"", "is empty"),
+        (b"text", "neither a snapshot"),
+        (b"PK\x03\x04", r"not a readable .pt"),
+        (b"\x80\x04N.", "must be a dict of networks"),
+        (old_torch_file(), "before 1.6"),
     ],
     ids=["empty", "text", "broken zip", "no networks", "old torch"],
 )
@@ -159,9 +162,12 @@ def test_a_reader_that_takes_too_long_is_ended(snapshot: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("script", "text"),
     [
-        ("kill -9 $$", "stopped by SIGKILL"), ("echo out of luck >&2; exit 3", "status 3: out of luck"),
-        ("exit 1", "status 1: no message"), ("true", "no readable answer"),
-        ("echo '[]'", "no readable answer"), ("echo nonsense", "no readable answer"),
+        ("kill -9 $$", "stopped by SIGKILL"),
+        ("echo out of luck >&2; exit 3", "status 3: out of luck"),
+        ("exit 1", "status 1: no message"),
+        ("true", "no readable answer"),
+        ("echo '[]'", "no readable answer"),
+        ("echo nonsense", "no readable answer"),
     ],
 )
 def test_a_reader_that_dies_is_a_refusal(
@@ -212,7 +218,11 @@ def attempt(code: str, folder: Path, *, walled: bool) -> subprocess.CompletedPro
     """)
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}
     return subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True,
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
         check=False,
     )
 
@@ -271,4 +281,4 @@ def test_the_child_stays_within_four_gibibytes(golden: Path, tmp_path: Path) -> 
 
     import_checkpoint(source, tmp_path / "face", "face")
 
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4 * 2**20      # in KiB
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4 * 2**20  # in KiB

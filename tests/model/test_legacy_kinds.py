@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG = GeneratorConfig(
-    z_dim=6, w_dim=8, c_dim=3, img_resolution=16, mapping_layers=2, channel_base=64, channel_max=8, num_fp16_res=0,
+    z_dim=6,
+    w_dim=8,
+    c_dim=3,
+    img_resolution=16,
+    mapping_layers=2,
+    channel_base=64,
+    channel_max=8,
+    num_fp16_res=0,
     conv_clamp=None,
 )
 

@@ -24,19 +24,37 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG = GeneratorConfig(
-    z_dim=6, w_dim=6, img_resolution=32, mapping_layers=3, channel_base=128, channel_max=16, num_fp16_res=0,
+    z_dim=6,
+    w_dim=6,
+    img_resolution=32,
+    mapping_layers=3,
+    channel_base=128,
+    channel_max=16,
+    num_fp16_res=0,
     conv_clamp=None,
 )
 
 # How rosinality calls the tensors of a 32x32 generator, written out by hand from its table of names.
 BLOCKS = {
-    "b4.conv1": "conv1", "b4.torgb": "to_rgb1",
-    "b8.conv0": "convs.0", "b8.conv1": "convs.1", "b8.torgb": "to_rgbs.0",
-    "b16.conv0": "convs.2", "b16.conv1": "convs.3", "b16.torgb": "to_rgbs.1",
-    "b32.conv0": "convs.4", "b32.conv1": "convs.5", "b32.torgb": "to_rgbs.2",
+    "b4.conv1": "conv1",
+    "b4.torgb": "to_rgb1",
+    "b8.conv0": "convs.0",
+    "b8.conv1": "convs.1",
+    "b8.torgb": "to_rgbs.0",
+    "b16.conv0": "convs.2",
+    "b16.conv1": "convs.3",
+    "b16.torgb": "to_rgbs.1",
+    "b32.conv0": "convs.4",
+    "b32.conv1": "convs.5",
+    "b32.torgb": "to_rgbs.2",
 }
 NOISE = {
-    "b4.conv1": 0, "b8.conv0": 1, "b8.conv1": 2, "b16.conv0": 3, "b16.conv1": 4, "b32.conv0": 5,
+    "b4.conv1": 0,
+    "b8.conv0": 1,
+    "b8.conv1": 2,
+    "b16.conv0": 3,
+    "b16.conv1": 4,
+    "b32.conv0": 5,
     "b32.conv1": 6,
 }
 BLURS = ("convs.0.conv.blur", "convs.2.conv.blur", "convs.4.conv.blur")
@@ -152,9 +170,12 @@ def their_discriminator(ours: Discriminator) -> dict[str, Tensor]:
             f"convs.{place}.skip.1.weight": f"{block}.skip.weight",
         }
     table |= {
-        "final_conv.0.weight": "b4.conv.weight", "final_conv.1.bias": "b4.conv.bias",
-        "final_linear.0.weight": "b4.fc.weight", "final_linear.0.bias": "b4.fc.bias",
-        "final_linear.1.weight": "b4.out.weight", "final_linear.1.bias": "b4.out.bias",
+        "final_conv.0.weight": "b4.conv.weight",
+        "final_conv.1.bias": "b4.conv.bias",
+        "final_linear.0.weight": "b4.fc.weight",
+        "final_linear.0.bias": "b4.fc.bias",
+        "final_linear.1.weight": "b4.out.weight",
+        "final_linear.1.bias": "b4.out.bias",
     }
     blurs = {f"convs.{place}.{layer}.0.kernel": FILTER for place in (1, 2, 3) for layer in ("conv2", "skip")}
     state = ours.state_dict()
@@ -200,8 +221,11 @@ def test_a_whole_training_checkpoint_is_read() -> None:
     weight.grad = torch.ones(2)
     optimizer.step()
     extras = {
-        "g_optim": optimizer.state_dict(), "args": argparse.Namespace(path="x", size=32), "ada_aug_p": 0.5,
-        "d": torch.nn.Linear(2, 2).state_dict(), "scalar": np.float64(2.0),
+        "g_optim": optimizer.state_dict(),
+        "args": argparse.Namespace(path="x", size=32),
+        "ada_aug_p": 0.5,
+        "d": torch.nn.Linear(2, 2).state_dict(),
+        "scalar": np.float64(2.0),
     }
 
     assert_ours(parse_rosinality(saved(checkpoint(**extras))).tensors)

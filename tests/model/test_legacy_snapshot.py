@@ -31,8 +31,11 @@ WIDTHS = {"channel_base": 64, "channel_max": 8, "num_fp16_res": 2, "conv_clamp":
 def record(config: GeneratorConfig = CONFIG, **init_kwargs: Any) -> NetworkRecord:
     tensors = {name: torch.zeros(shape) for name, shape in expected_tensors(config).items()}
     return NetworkRecord(
-        class_name="Generator", init_kwargs=init_kwargs, tensors=tensors,
-        parameters=frozenset(name for name in tensors if not is_buffer(name)), modules={},
+        class_name="Generator",
+        init_kwargs=init_kwargs,
+        tensors=tensors,
+        parameters=frozenset(name for name in tensors if not is_buffer(name)),
+        modules={},
     )
 
 
@@ -137,9 +140,14 @@ def test_what_forks_add_for_training_alone_is_passed_by_with_its_name() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("resample_filter", [1, 2, 1]), ("activation", "relu"), ("use_noise", False),
-        ("block_kwargs", {"x": 1}), ("resolution_w", 512), ("conv_clamp", "much"),
-        ("architecture", "dense"), ("channel_base", 1.5),
+        ("resample_filter", [1, 2, 1]),
+        ("activation", "relu"),
+        ("use_noise", False),
+        ("block_kwargs", {"x": 1}),
+        ("resolution_w", 512),
+        ("conv_clamp", "much"),
+        ("architecture", "dense"),
+        ("channel_base", 1.5),
     ],
 )
 def test_an_argument_that_cannot_be_honoured_is_refused_by_name(name: str, value: object) -> None:

@@ -44,12 +44,20 @@ SECONDS = 20
 MEMORY = 256 * 2**20
 VARIANTS = 2000
 TINY = GeneratorConfig(
-    z_dim=2, w_dim=2, img_resolution=8, img_channels=1, mapping_layers=1, channel_base=8, channel_max=2,
-    num_fp16_res=0, conv_clamp=None,
+    z_dim=2,
+    w_dim=2,
+    img_resolution=8,
+    img_channels=1,
+    mapping_layers=1,
+    channel_base=8,
+    channel_max=2,
+    num_fp16_res=0,
+    conv_clamp=None,
 )
 
 
 # The hostile files. Each takes the path of a marker which exists afterwards if the file ran anything.
+
 
 def touch(marker: Path) -> tuple[str]:
     return (f"touch {marker}",)
@@ -68,7 +76,10 @@ def evil_storage(marker: Path) -> bytes:
 
 def evil_module_source(marker: Path) -> bytes:
     meta = {
-        "type": "class", "version": 6, "module_src": f"{opened(marker)}", "class_name": "Generator",
+        "type": "class",
+        "version": 6,
+        "module_src": f"{opened(marker)}",
+        "class_name": "Generator",
         "state": {"_parameters": {}, "_buffers": {}, "_modules": {}},
     }
     return written({"G_ema": Call(PERSIST, (meta,))})
@@ -86,9 +97,7 @@ HOSTILE: dict[str, Callable[[Path], bytes]] = {
     "builtins.getattr": lambda m: written(
         Call(("builtins", "getattr"), (Code(named("builtins", "set")), "__subclasses__"))
     ),
-    "nested pickle": lambda m: written(
-        Call(("pickle", "loads"), (written(Call(("os", "system"), touch(m))),))
-    ),
+    "nested pickle": lambda m: written(Call(("pickle", "loads"), (written(Call(("os", "system"), touch(m))),))),
     "dotted name of an allowed module": lambda m: written(
         Call(("torch._utils", "_rebuild_tensor_v2.__globals__"), touch(m))
     ),
@@ -103,13 +112,9 @@ HOSTILE: dict[str, Callable[[Path], bytes]] = {
         Code(named("dnnlib.util", "EasyDict") + encoded({"__setattr__": None, "__init__": None}) + b"b")
     ),
     "BUILD on a dict": lambda m: written(Code(encoded({}) + encoded({"__class__": 1}) + b"b")),
-    "BUILD on a record": lambda m: written(
-        Code(encoded(module("Generator")) + encoded({"state": {}}) + b"b")
-    ),
+    "BUILD on a record": lambda m: written(Code(encoded(module("Generator")) + encoded({"state": {}}) + b"b")),
     "call of something called": lambda m: written(Code(encoded(module("Generator")) + b")R")),
-    "numpy object dtype": lambda m: written(
-        Call(("numpy", "dtype"), ("O8", False, True))
-    ),
+    "numpy object dtype": lambda m: written(Call(("numpy", "dtype"), ("O8", False, True))),
     "numpy scalar of objects": lambda m: written(
         Call(("numpy.core.multiarray", "scalar"), (Call(("numpy", "dtype"), ("|O",)), b"\0" * 8))
     ),
@@ -140,10 +145,21 @@ HOSTILE: dict[str, Callable[[Path], bytes]] = {
     "storage cut short": lambda m: holding(
         Call(TENSOR, (Call(STORAGE, (storage(torch.zeros(4)).arguments[0][:-4],)), 0, (4,), (1,), False, {}))
     ),
-    "same tensor ten thousand times": lambda m: written({"G_ema": module("Generator", _parameters=Code(
-        b"}(" + encoded("w") + encoded(tensor(torch.zeros(2**16))) + b"\x94"
-        + b"".join(encoded(f"w{i}") + b"h\0" for i in range(10_000)) + b"u"
-    ))}),
+    "same tensor ten thousand times": lambda m: written(
+        {
+            "G_ema": module(
+                "Generator",
+                _parameters=Code(
+                    b"}("
+                    + encoded("w")
+                    + encoded(tensor(torch.zeros(2**16)))
+                    + b"\x94"
+                    + b"".join(encoded(f"w{i}") + b"h\0" for i in range(10_000))
+                    + b"u"
+                ),
+            )
+        }
+    ),
     "giant LONG4": lambda m: b"\x80\x04\x8b" + struct.pack("<i", 2**31 - 1) + b"\1.",
     "one megabyte LONG4": lambda m: b"\x80\x04\x8b" + struct.pack("<i", 2**20) + b"\x7f" * 2**20 + b".",
     "1 TiB BINBYTES8": lambda m: b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
@@ -155,12 +171,40 @@ HOSTILE: dict[str, Callable[[Path], bytes]] = {
     "200,000 deep tuple as a key": lambda m: b"\x80\x04})" + b"\x85" * 200_000 + b"Ns.",
     "200,000 deep tuple as a name": lambda m: b"\x80\x04)" + b"\x85" * 200_000 + b"X\1\0\0\0a\x93.",
     "dict inside itself": lambda m: b"\x80\x04}\x94X\5\0\0\0G_emah\0s.",
-    "module inside itself": lambda m: written({"G_ema": Call(PERSIST, ({
-        "type": "class", "version": 6, "class_name": "Generator",
-        "state": {"_modules": Code(b"}\x94" + encoded("a") + encoded(Call(PERSIST, ({
-            "type": "class", "version": 6, "class_name": "Part", "state": {"_modules": Code(b"h\0")},
-        },))) + b"s")},
-    },))}),
+    "module inside itself": lambda m: written(
+        {
+            "G_ema": Call(
+                PERSIST,
+                (
+                    {
+                        "type": "class",
+                        "version": 6,
+                        "class_name": "Generator",
+                        "state": {
+                            "_modules": Code(
+                                b"}\x94"
+                                + encoded("a")
+                                + encoded(
+                                    Call(
+                                        PERSIST,
+                                        (
+                                            {
+                                                "type": "class",
+                                                "version": 6,
+                                                "class_name": "Part",
+                                                "state": {"_modules": Code(b"h\0")},
+                                            },
+                                        ),
+                                    )
+                                )
+                                + b"s"
+                            )
+                        },
+                    },
+                ),
+            )
+        }
+    ),
     "stack underflow": lambda m: b"\x80\x04\x87.",
     "mark missing": lambda m: b"\x80\x04t.",
     "memo missing": lambda m: b"\x80\x04h\7.",
@@ -212,16 +256,27 @@ def test_program_text_in_a_file_is_never_run(tmp_path: Path) -> None:
 
 
 OFFENDERS = {
-    "os.system": "os.system", "builtins.eval": "builtins.eval", "nested pickle": "pickle.loads",
-    "nested torch stream": "posix.system", "EXT1": "EXT1", "INST": "INST", "BUILD on a class": "BUILD",
-    "persistent id": "PERSID", "one megabyte LONG4": "LONG4",
+    "os.system": "os.system",
+    "builtins.eval": "builtins.eval",
+    "nested pickle": "pickle.loads",
+    "nested torch stream": "posix.system",
+    "EXT1": "EXT1",
+    "INST": "INST",
+    "BUILD on a class": "BUILD",
+    "persistent id": "PERSID",
+    "one megabyte LONG4": "LONG4",
 }
 RULES = {
-    "zero-stride bomb": "tensor geometry", "tensor past its storage": "tensor geometry",
-    "negative offset": "tensor geometry", "storage of false length": "storage size",
-    "storage cut short": "storage size", "same tensor ten thousand times": "tensor bytes",
-    "two million opcodes": "opcode count", "200,000 deep tuple": "nesting depth",
-    "module inside itself": "nesting depth", "numpy object dtype": "numpy.dtype",
+    "zero-stride bomb": "tensor geometry",
+    "tensor past its storage": "tensor geometry",
+    "negative offset": "tensor geometry",
+    "storage of false length": "storage size",
+    "storage cut short": "storage size",
+    "same tensor ten thousand times": "tensor bytes",
+    "two million opcodes": "opcode count",
+    "200,000 deep tuple": "nesting depth",
+    "module inside itself": "nesting depth",
+    "numpy object dtype": "numpy.dtype",
 }
 
 
@@ -264,9 +319,9 @@ def mutations(data: bytes, seed: int) -> bytes:
             case 2:
                 changed[at] = chance.choice(b"().0123NRQbcdehijloqrstu}]\x81\x82\x85\x86\x8b\x8e\x92\x93\x94")
             case 3:
-                del changed[at:at + chance.randrange(1, 40)]
+                del changed[at : at + chance.randrange(1, 40)]
             case 4:
-                changed[at:at] = changed[at:at + chance.randrange(1, 40)]
+                changed[at:at] = changed[at : at + chance.randrange(1, 40)]
             case 5 if at > 100:
                 del changed[at:]
     return bytes(changed)
@@ -282,7 +337,7 @@ def test_two_thousand_damaged_variants_are_read_or_refused_and_nothing_else() ->
         except CheckpointRejected:
             refused += 1
 
-    assert VARIANTS // 4 < refused < VARIANTS      # both kinds occur, so both are covered
+    assert VARIANTS // 4 < refused < VARIANTS  # both kinds occur, so both are covered
     assert time.monotonic() - start < SECONDS
 
 
@@ -306,9 +361,7 @@ def test_a_strided_view_is_read_as_it_was_seen() -> None:
     assert value.array().tolist() == numbers.as_strided((2, 3), (1, 4), 1).tolist()
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool]
-)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool])
 def test_numbers_of_each_type_survive(dtype: torch.dtype) -> None:
     numbers = torch.tensor([0, 1, 1, 0]).to(dtype)
     value = interpret(io.BytesIO(written(tensor(numbers))), SNAPSHOT_READERS)

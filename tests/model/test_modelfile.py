@@ -21,9 +21,7 @@ from rosacea_model.fresh import fresh_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONFIG = GeneratorConfig(
-    z_dim=8, w_dim=8, img_resolution=8, channel_base=64, channel_max=8, mapping_layers=2
-)
+CONFIG = GeneratorConfig(z_dim=8, w_dim=8, img_resolution=8, channel_base=64, channel_max=8, mapping_layers=2)
 
 
 @pytest.fixture
@@ -76,9 +74,7 @@ def test_1000_random_bit_flips_are_refused_before_anything_is_parsed(
         flip(path, bit)
 
 
-def test_every_flipped_bit_of_the_manifest_s_digest_is_refused(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_flipped_bit_of_the_manifest_s_digest_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def parsed(file: object, path: Path) -> dict[str, Any]:
         raise AssertionError(f"{path} was parsed before it was verified")
 
@@ -157,7 +153,15 @@ def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        b"", b"{", b"[]", b"null", b'"x"', b"\xff", b"{}", b'{"name": "small"}', b'{"digest": "00"}',
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"\xff",
+        b"{}",
+        b'{"name": "small"}',
+        b'{"digest": "00"}',
         b"[" * 10**5,
         b" " * (2**20 + 1),
         b'{"name": 1, "digest": "' + b"0" * 64 + b'"}',
@@ -197,7 +201,12 @@ def test_a_header_of_an_absurd_length_is_refused(folder: Path, length: int) -> N
 @pytest.mark.parametrize(
     "header",
     [
-        b"[" * 100_000, b'{"a":' * 100_000, b"[]", b"null", b"{}", b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"[]",
+        b"null",
+        b"{}",
+        b"\xff\xfe",
         b'{"__metadata__": []}',
         b'{"__metadata__": {}}',
         b'{"__metadata__": {"config": 1}}',
@@ -217,7 +226,11 @@ def test_a_header_bomb_is_refused(folder: Path, header: bytes) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"w_dim": 9}, {"c_dim": 2}, {"mapping_layers": 3}, {"img_resolution": 16}, {"img_resolution": 4096},
+        {"w_dim": 9},
+        {"c_dim": 2},
+        {"mapping_layers": 3},
+        {"img_resolution": 16},
+        {"img_resolution": 4096},
         # Terabytes of weights, if they were made before they are compared with the file.
         {"z_dim": 2**16, "w_dim": 2**16, "channel_base": 2**24, "channel_max": 2**16},
     ],
@@ -251,9 +264,7 @@ def test_loaded_tensors_are_the_saved_ones(folder: Path) -> None:
         assert torch.equal(loaded[name], tensor), name
 
 
-def test_a_failed_write_leaves_the_old_bytes_and_no_part(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_bytes_and_no_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def full_disk(descriptor: int) -> None:

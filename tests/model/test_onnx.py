@@ -22,7 +22,7 @@ from rosacea_model.sample import latents, noise_images
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-pytestmark = pytest.mark.slow       # together they take half a minute
+pytestmark = pytest.mark.slow  # together they take half a minute
 
 TOLERANCE = 1e-4
 SEEDS = [10, 11, 12, 13, 14]

@@ -105,8 +105,18 @@ def test_both_names_subtype_and_grade() -> None:
 
 
 def test_maps_are_written_beside_when_asked_for(tmp_path: Path) -> None:
-    run("--out", str(tmp_path / "a.zip"), "--count", "2", "--resolution", "16", "--workers", "1",
-        "--maps", str(tmp_path / "maps"))
+    run(
+        "--out",
+        str(tmp_path / "a.zip"),
+        "--count",
+        "2",
+        "--resolution",
+        "16",
+        "--workers",
+        "1",
+        "--maps",
+        str(tmp_path / "maps"),
+    )
 
     with np.load(tmp_path / "maps" / "00000001.npz") as maps:
         np.testing.assert_array_equal(maps["haemoglobin"], render(sample_phantom(0, 1), 16).haemoglobin)

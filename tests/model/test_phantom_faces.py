@@ -121,7 +121,7 @@ def test_severity_leaves_the_identity_alone() -> None:
 
     np.testing.assert_array_equal(a.face_mask, b.face_mask)
     outside = a.haemoglobin == 0
-    assert np.abs(a.image[outside].astype(int) - b.image[outside]).max() <= 40      # where a pixel has some skin
+    assert np.abs(a.image[outside].astype(int) - b.image[outside]).max() <= 40  # where a pixel has some skin
     assert (a.image[outside] == b.image[outside]).mean() > 0.97
 
 

@@ -95,8 +95,8 @@ def test_melanin_lowers_the_typology_angle_at_every_step(index: int) -> None:
     angles = [ita(render(tone, SIZE).image, calm_skin(tone, mask)) for tone in tones]
 
     assert all(lighter > darker for lighter, darker in itertools.pairwise(angles))
-    assert angles[0] > 28                                          # light or intermediate, in Chardon's classes
-    assert angles[-1] < -20 and angles[0] - angles[-1] > 60        # brown or dark
+    assert angles[0] > 28  # light or intermediate, in Chardon's classes
+    assert angles[-1] < -20 and angles[0] - angles[-1] > 60  # brown or dark
 
 
 def test_skin_darkens_with_melanin_and_reddens_with_blood() -> None:

@@ -46,9 +46,7 @@ def model(tmp_path: Path) -> Path:
     return fresh_model(tmp_path / "model", CONFIG, seed=0, name="small").path.parent
 
 
-def test_a_signed_model_is_its_signer_s_wherever_it_lies(
-    model: Path, keys: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_signed_model_is_its_signer_s_wherever_it_lies(model: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
     assert sign(model, keys[0]) == model / SIGNATURE_NAME
     (model / "README.md").write_text("a card beside it is not part of the model")
     shutil.copytree(model, tmp_path / "elsewhere")

@@ -20,17 +20,16 @@ REFERENCE = {
     "1024": (GeneratorConfig(img_resolution=1024), 30_370_060, 138, 2_797_104, 44),
     "512": (GeneratorConfig(img_resolution=512), 30_276_583, None, 699_904, None),
     "512, 2 layers": (GeneratorConfig(img_resolution=512, mapping_layers=2), 28_700_647, None, 699_904, None),
-    "256, half width": (
-        GeneratorConfig(img_resolution=256, channel_base=16384), 24_767_458, None, 175_568, None
-    ),
+    "256, half width": (GeneratorConfig(img_resolution=256, channel_base=16384), 24_767_458, None, 175_568, None),
     "256": (GeneratorConfig(img_resolution=256), 30_034_338, None, 175_568, None),
     "128": (
-        GeneratorConfig(img_resolution=128, mapping_layers=2, channel_base=16384), 22_949_277, None, None,
+        GeneratorConfig(img_resolution=128, mapping_layers=2, channel_base=16384),
+        22_949_277,
+        None,
+        None,
         None,
     ),
-    "64": (
-        GeneratorConfig(img_resolution=64, mapping_layers=2, channel_base=16384), 22_243_608, None, None, None
-    ),
+    "64": (GeneratorConfig(img_resolution=64, mapping_layers=2, channel_base=16384), 22_243_608, None, None, None),
 }
 
 
@@ -77,6 +76,5 @@ def test_a_mismatch_tells_counts_and_first_names() -> None:
     text = mismatch(config, shapes)
 
     assert text == (
-        "1 missing (mapping.fc0.bias); 1 unexpected (more); "
-        "1 of another shape (mapping.w_avg is 3, not 512)"
+        "1 missing (mapping.fc0.bias); 1 unexpected (more); 1 of another shape (mapping.w_avg is 3, not 512)"
     )

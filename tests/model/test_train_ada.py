@@ -18,8 +18,16 @@ MOVE = BATCH * INTERVAL / (ADA_KIMG * 1000)
 
 def controller(p: float = 0.0, **settings: Any) -> AdaController:
     config = TrainConfig(
-        resolution=16, total_kimg=1, batch=BATCH, batch_gpu=BATCH, gamma=1, ema_kimg=1, p=p, ada_interval=INTERVAL,
-        ada_kimg=ADA_KIMG, **settings,
+        resolution=16,
+        total_kimg=1,
+        batch=BATCH,
+        batch_gpu=BATCH,
+        gamma=1,
+        ema_kimg=1,
+        p=p,
+        ada_interval=INTERVAL,
+        ada_kimg=ADA_KIMG,
+        **settings,
     )
     return AdaController(config, torch.tensor(p))
 
@@ -126,8 +134,8 @@ def test_a_single_image_has_no_spread_and_raises_no_alarm() -> None:
 
 def test_orientations_are_shares_of_what_varies_and_each_image_has_its_own() -> None:
     images = torch.zeros(2, 3, 16, 16)
-    images[0] += torch.linspace(-1, 1, 16)              # rises to the right
-    images[1] += torch.linspace(1, -1, 16)[:, None]     # falls to the bottom
+    images[0] += torch.linspace(-1, 1, 16)  # rises to the right
+    images[1] += torch.linspace(1, -1, 16)[:, None]  # falls to the bottom
 
     across, down = orientation_statistics(images)
 

@@ -237,7 +237,7 @@ def test_a_fingerprint_tells_subsets_and_the_contents_of_zips_apart(data: Path, 
             for path in sorted(data.iterdir()):
                 pixels = Image.open(path).rotate(turned)
                 pixels.save(tmp_path / "turned.bmp")
-                pixels.save(tmp_path / "turned.png", compress_level=0)    # of the same size
+                pixels.save(tmp_path / "turned.png", compress_level=0)  # of the same size
                 file.write(tmp_path / "turned.png", path.name)
 
     told = [FaceDataset(path).fingerprint()["digest"] for path in zips]

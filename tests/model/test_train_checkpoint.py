@@ -190,7 +190,7 @@ def test_an_error_of_the_last_fsync_is_told_too(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="Input/output"):
         checkpoint.write(tmp_path, 1, small(), {})
 
-    (path,) = tmp_path.iterdir()    # renamed already, and whole; only the name may not outlive a power cut
+    (path,) = tmp_path.iterdir()  # renamed already, and whole; only the name may not outlive a power cut
     assert checkpoint.is_good(path)
 
 
@@ -279,8 +279,12 @@ def test_a_start_sweeps_what_killed_runs_left(tmp_path: Path) -> None:
 def test_a_start_leaves_what_others_put_into_the_run(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text(smoke(1).to_json())
     theirs = [
-        "film.mp4.part", "notes.77.part", "checkpoints/backup.part", "snapshots/train.json.77.part",
-        "mine/step-00000009.77.part", "grids/fakes.png.part",
+        "film.mp4.part",
+        "notes.77.part",
+        "checkpoints/backup.part",
+        "snapshots/train.json.77.part",
+        "mine/step-00000009.77.part",
+        "grids/fakes.png.part",
     ]
     for name in theirs:
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -40,8 +40,9 @@ FFHQ512 = GeneratorConfig(img_resolution=512, mapping_layers=8)
 
 
 def plain(**settings: Any) -> TrainConfig:
-    return TrainConfig(**{"resolution": 64, "total_kimg": 1, "batch": 8, "batch_gpu": 4, "gamma": 1, "ema_kimg": 1,
-                          **settings})
+    return TrainConfig(
+        **{"resolution": 64, "total_kimg": 1, "batch": 8, "batch_gpu": 4, "gamma": 1, "ema_kimg": 1, **settings}
+    )
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -51,8 +52,15 @@ def test_a_preset_is_its_row_of_the_reference(name: str) -> None:
     config = resolve(name, resolution=resolution, processes=2 if name == "cifar" else 8)
 
     assert row == [
-        config.total_kimg, config.batch, config.mbstd_group, config.channel_base, config.glr, config.gamma,
-        config.ema_kimg, config.ema_rampup, config.mapping_layers,
+        config.total_kimg,
+        config.batch,
+        config.mbstd_group,
+        config.channel_base,
+        config.glr,
+        config.gamma,
+        config.ema_kimg,
+        config.ema_rampup,
+        config.mapping_layers,
     ]
     assert (config.beta1, config.beta2, config.adam_eps, config.dlr) == (0, 0.99, 1e-8, config.glr)
     assert (config.channel_max, config.num_fp16_res, config.conv_clamp, config.z_dim) == (512, 4, 256, 512)
@@ -106,8 +114,11 @@ def test_small_data_is_auto_with_stated_differences() -> None:
 
     assert small.gamma == pytest.approx(2 * auto.gamma)
     assert (small.glr, small.mirror, small.augpipe, small.ada_kimg, small.p_max) == (0.002, True, "bg", 100, 0.8)
-    assert (small.batch, small.channel_base, small.mapping_layers) == \
-        (auto.batch, auto.channel_base, auto.mapping_layers)
+    assert (small.batch, small.channel_base, small.mapping_layers) == (
+        auto.batch,
+        auto.channel_base,
+        auto.mapping_layers,
+    )
 
 
 def test_what_is_stated_wins_over_preset_and_source() -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-pytestmark = pytest.mark.slow       # together they take half a minute
+pytestmark = pytest.mark.slow  # together they take half a minute
 
 TOLERANCE = 1e-5
 STEPS = 4
@@ -42,7 +42,7 @@ def trained(path: Path, *, processes: int, **overrides: object) -> list[dict[str
     assert code == 0, output
     states = [safetensors.torch.load_file(f"{path / 'state'}.{rank}") for rank in range(processes)]
     for state in states:
-        state.pop("best:distance")    # only the leading rank looks at samples
+        state.pop("best:distance")  # only the leading rank looks at samples
     return states
 
 
@@ -125,7 +125,11 @@ def test_a_killed_loading_process_ends_the_run_with_its_reason_and_no_hang(tmp_p
 @pytest.mark.long
 def test_ranks_wait_for_a_leader_that_draws_for_longer_than_a_hung_one_is_borne(tmp_path: Path) -> None:
     code, output = train_in_process(
-        tmp_path, STEPS, processes=2, timeout_s=4, slow_snapshot_s=8,
+        tmp_path,
+        STEPS,
+        processes=2,
+        timeout_s=4,
+        slow_snapshot_s=8,
         overrides={"batch_gpu": 2, "mbstd_group": 2, "snap_kimg": 2 * STEP_KIMG},
     )
 

@@ -67,4 +67,6 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
         events.check_installed()
 
     assert explain(caught.value) == (
-        "--tensorboard needs tensorboard, which is not installed: pip install 'rosacea[tensorboard]'", 2)
+        "--tensorboard needs tensorboard, which is not installed: pip install 'rosacea[tensorboard]'",
+        2,
+    )

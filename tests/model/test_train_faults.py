@@ -29,9 +29,9 @@ from rosacea_model.training.state import TrainState
 from .training_runs import STEP_KIMG, Squares, equal, train_in_process
 from .training_runs import one_thread as one_thread  # for every test here
 
-pytestmark = pytest.mark.slow       # together they take half a minute
+pytestmark = pytest.mark.slow  # together they take half a minute
 
-RUN_V1 = Path(__file__).resolve().parents[1] / "golden" / "run-v1"    # two steps, written by the first version
+RUN_V1 = Path(__file__).resolve().parents[1] / "golden" / "run-v1"  # two steps, written by the first version
 FAILED, NO_GOOD_CHECKPOINT = 1, 3
 EVERY_OTHER_STEP = {"snap_kimg": 2 * STEP_KIMG}
 TWO_RANKS = {"batch_gpu": 2, "mbstd_group": 2}
@@ -58,8 +58,14 @@ def flip_a_bit(path: Path) -> None:
 @pytest.mark.parametrize("fault", ["kill", "raise", "hang"])
 def test_a_rank_that_fails_ends_the_others_and_leaves_a_good_checkpoint(fault: str, tmp_path: Path) -> None:
     code, output = train_in_process(
-        tmp_path, 100_000, processes=2, overrides=TWO_RANKS | EVERY_OTHER_STEP, fault=fault, fault_after=3,
-        fault_rank=1, timeout_s=5,
+        tmp_path,
+        100_000,
+        processes=2,
+        overrides=TWO_RANKS | EVERY_OTHER_STEP,
+        fault=fault,
+        fault_after=3,
+        fault_rank=1,
+        timeout_s=5,
     )
 
     assert code != 0, output
@@ -96,8 +102,12 @@ def test_nan_ends_the_process_with_its_name_and_a_good_checkpoint(tmp_path: Path
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (NotFinite("G/loss", "G/main", 3), FAILED), (CheckpointDamaged("x"), FAILED), (RunBusy("x"), FAILED),
-        (LoaderDied("x"), FAILED), (TransferMismatch("x"), FAILED), (NoGoodCheckpoint("x"), NO_GOOD_CHECKPOINT),
+        (NotFinite("G/loss", "G/main", 3), FAILED),
+        (CheckpointDamaged("x"), FAILED),
+        (RunBusy("x"), FAILED),
+        (LoaderDied("x"), FAILED),
+        (TransferMismatch("x"), FAILED),
+        (NoGoodCheckpoint("x"), NO_GOOD_CHECKPOINT),
     ],
 )
 def test_every_error_leaves_the_command_as_one_line_and_its_exit_code(error: TrainingError, code: int) -> None:
@@ -107,9 +117,7 @@ def test_every_error_leaves_the_command_as_one_line_and_its_exit_code(error: Tra
 @pytest.mark.parametrize(
     ("start", "command"), [("rosacea_client.cli", "train"), ("rosacea_model.training.__main__", "")]
 )
-def test_without_a_good_checkpoint_the_exit_code_is_3(
-    start: str, command: str, old_run: Path, tmp_path: Path
-) -> None:
+def test_without_a_good_checkpoint_the_exit_code_is_3(start: str, command: str, old_run: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for number, image in enumerate(Squares().images):

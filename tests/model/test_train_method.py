@@ -137,7 +137,8 @@ def test_real_images_meet_the_discriminator_with_their_own_labels_and_fakes_with
 
     met = [
         (own.get(image.numpy().tobytes()), label)
-        for images, labels in zip(seen.images, seen.labels, strict=True) if labels is not None
+        for images, labels in zip(seen.images, seen.labels, strict=True)
+        if labels is not None
         for image, label in zip(images, labels, strict=True)
     ]
     of_reals = [(wanted, label) for wanted, label in met if wanted is not None]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rosacea_model.training.state import TrainState
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "smoke-16.txt"
-TOLERANCE = 1e-5         # across machines; the file is rewritten by `python -m tests.model.test_train_observe`
+TOLERANCE = 1e-5  # across machines; the file is rewritten by `python -m tests.model.test_train_observe`
 OBSERVED = re.compile(r"img_per_s|s_per_kimg|eta_s|elapsed_s|memory")
 
 
@@ -67,8 +67,22 @@ def test_every_tick_is_a_line_of_json(run: Path) -> None:
     records = read_stats(run)
 
     assert [record["step"] for record in records] == [0, 1, 2, 3, 4, 5, 6]
-    wanted = {"kimg", "p", "signs/real", "r1_penalty", "path_length", "G/loss", "D/loss", "img_per_s", "s_per_kimg",
-              "eta_s", "memory_gb", "distance", "leak_orientation", "leak_color"}
+    wanted = {
+        "kimg",
+        "p",
+        "signs/real",
+        "r1_penalty",
+        "path_length",
+        "G/loss",
+        "D/loss",
+        "img_per_s",
+        "s_per_kimg",
+        "eta_s",
+        "memory_gb",
+        "distance",
+        "leak_orientation",
+        "leak_color",
+    }
     assert wanted <= records[1].keys()
 
 
@@ -83,7 +97,7 @@ def test_without_a_terminal_a_tick_is_one_line_to_grep(tmp_path: Path, capsys: p
 def test_on_a_terminal_there_is_a_live_table_with_progress_and_time_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")    # which rich takes for a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which rich takes for a terminal
 
     training_loop(smoke(2, tick_kimg=0.004), Run(path=tmp_path, images=Squares()))
 
@@ -156,7 +170,7 @@ def test_the_distance_is_zero_for_the_same_and_larger_for_other_images() -> None
 
 def test_layout_sees_where_things_are_which_the_distance_does_not() -> None:
     reals = grids.pyramid(to_unit(torch.from_numpy(Squares(256, 32).images)))[-1]
-    reals = reals + torch.linspace(1, -1, 16)[:, None]    # bright at the top
+    reals = reals + torch.linspace(1, -1, 16)[:, None]  # bright at the top
     other, upside_down = reals[128:], reals[:128].flip(2)
 
     assert grids.layout(reals[:128], reals[:128]) == pytest.approx(0, abs=1e-6)
@@ -212,18 +226,61 @@ def test_a_dry_run_prints_the_config_and_makes_nothing(data: Path, tmp_path: Pat
 # What follows the data, and so is no option.
 OF_THE_DATA = {"resolution", "img_channels", "label_width"}
 SHORT: dict[str, tuple[str, object]] = {
-    "--kimg": ("total_kimg", 0.5), "--map-depth": ("mapping_layers", 3), "--cbase": ("channel_base", 512),
-    "--cmax": ("channel_max", 16), "--target": ("ada_target", 0.5), "--freezed": ("freeze_d", 1),
+    "--kimg": ("total_kimg", 0.5),
+    "--map-depth": ("mapping_layers", 3),
+    "--cbase": ("channel_base", 512),
+    "--cmax": ("channel_max", 16),
+    "--target": ("ada_target", 0.5),
+    "--freezed": ("freeze_d", 1),
 }
 STATED: dict[str, object] = {
-    "mirror": True, "total_kimg": 0.5, "batch": 8, "batch_gpu": 4, "seed": 7, "z_dim": 24, "w_dim": 40,
-    "mapping_layers": 3, "channel_base": 512, "channel_max": 16, "num_fp16_res": 1, "conv_clamp": None,
-    "d_architecture": "skip", "mbstd_group": 2, "freeze_d": 1, "glr": 0.01, "dlr": 0.02, "beta1": 0.5, "beta2": 0.9,
-    "adam_eps": 1e-7, "gamma": 3, "r1_interval": 5, "pl_weight": 1, "pl_interval": 6, "pl_batch_shrink": 1,
-    "pl_decay": 0.1, "style_mixing": 0.5, "ema_kimg": 7, "ema_rampup": None, "aug": "fixed", "augpipe": "bg",
-    "ada_target": 0.5, "ada_interval": 7, "ada_kimg": 8, "p": 0.25, "p_max": 0.75, "tick_kimg": 0.125,
-    "snap_kimg": 0.25, "snap_minutes": None, "keep_last": 9, "grid_images": 5, "tensorboard": True, "device": "cpu",
-    "threads": 1, "workers": 2, "tf32": True, "bad_steps": 4,
+    "mirror": True,
+    "total_kimg": 0.5,
+    "batch": 8,
+    "batch_gpu": 4,
+    "seed": 7,
+    "z_dim": 24,
+    "w_dim": 40,
+    "mapping_layers": 3,
+    "channel_base": 512,
+    "channel_max": 16,
+    "num_fp16_res": 1,
+    "conv_clamp": None,
+    "d_architecture": "skip",
+    "mbstd_group": 2,
+    "freeze_d": 1,
+    "glr": 0.01,
+    "dlr": 0.02,
+    "beta1": 0.5,
+    "beta2": 0.9,
+    "adam_eps": 1e-7,
+    "gamma": 3,
+    "r1_interval": 5,
+    "pl_weight": 1,
+    "pl_interval": 6,
+    "pl_batch_shrink": 1,
+    "pl_decay": 0.1,
+    "style_mixing": 0.5,
+    "ema_kimg": 7,
+    "ema_rampup": None,
+    "aug": "fixed",
+    "augpipe": "bg",
+    "ada_target": 0.5,
+    "ada_interval": 7,
+    "ada_kimg": 8,
+    "p": 0.25,
+    "p_max": 0.75,
+    "tick_kimg": 0.125,
+    "snap_kimg": 0.25,
+    "snap_minutes": None,
+    "keep_last": 9,
+    "grid_images": 5,
+    "tensorboard": True,
+    "device": "cpu",
+    "threads": 1,
+    "workers": 2,
+    "tf32": True,
+    "bad_steps": 4,
 }
 
 
@@ -269,7 +326,9 @@ def test_the_same_command_with_resume_goes_on(data: Path, tmp_path: Path) -> Non
 def test_torchruns_module_ends_errors_with_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "rosacea_model.training", "--data", str(tmp_path / "no"), "--outdir", str(tmp_path)],
-        check=False, capture_output=True, text=True,
+        check=False,
+        capture_output=True,
+        text=True,
     )
 
     assert done.returncode == 1

@@ -38,9 +38,7 @@ class PlainAdam:
     @torch.no_grad()
     def step(self, gradients: list[Tensor]) -> None:
         self.count += 1
-        for parameter, gradient, mean, square in zip(
-            self.parameters, gradients, self.means, self.squares, strict=True
-        ):
+        for parameter, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares, strict=True):
             mean.lerp_(gradient, 1 - self.beta1)
             square.lerp_(gradient.square(), 1 - self.beta2)
             corrected = (square / (1 - self.beta2**self.count)).sqrt() + self.eps
@@ -52,7 +50,7 @@ class PlainRule:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.draws = Passes(TrainState(config), Ranks())      # for latents and noise, and the fakes of them
+        self.draws = Passes(TrainState(config), Ranks())  # for latents and noise, and the fakes of them
         self.G, self.D = self.draws.state.G, self.draws.state.D
         self.G_opt = PlainAdam(self.G, config.glr, config.pl_interval, config)
         self.D_opt = PlainAdam(self.D, config.dlr, config.r1_interval, config)
@@ -144,5 +142,6 @@ def named(passes: Passes) -> dict[str, Tensor]:
     networks = {"G": passes.state.G, "D": passes.state.D}
     return {
         f"{network}.{name}": parameter.detach()
-        for network, module in networks.items() for name, parameter in module.named_parameters()
+        for network, module in networks.items()
+        for name, parameter in module.named_parameters()
     }

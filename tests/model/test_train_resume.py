@@ -71,7 +71,10 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Killed with SIGKILL right after the third step was saved."""
     path = tmp_path_factory.mktemp("interrupted")
     code, output = train_in_process(
-        path, 8, kill_after=INTERRUPTED_AFTER, classes=2,
+        path,
+        8,
+        kill_after=INTERRUPTED_AFTER,
+        classes=2,
         overrides={**OPTIONS, "snap_kimg": INTERRUPTED_AFTER * STEP_KIMG},
     )
     assert code == -signal.SIGKILL, output
@@ -231,7 +234,13 @@ def test_the_config_is_on_disk_before_the_first_step(tmp_path: Path) -> None:
     config = smoke(1)
     seen = []
 
-    training_loop(config, Run(path=tmp_path, images=faces(), after_step=lambda state: seen.append(
-        TrainConfig.from_json((tmp_path / "train.json").read_text()))))
+    training_loop(
+        config,
+        Run(
+            path=tmp_path,
+            images=faces(),
+            after_step=lambda state: seen.append(TrainConfig.from_json((tmp_path / "train.json").read_text())),
+        ),
+    )
 
     assert seen == [config]

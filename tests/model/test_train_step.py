@@ -43,9 +43,20 @@ def test_a_pass_moves_w_avg_by_the_references_share_of_the_mean_w(golden: Path, 
     sizes = case.reference["G"]
     synthesis = sizes["synthesis_kwargs"]
     config = TrainConfig(
-        resolution=sizes["img_resolution"], label_width=sizes["c_dim"], total_kimg=1, batch=4, batch_gpu=4, gamma=1,
-        ema_kimg=1, z_dim=sizes["z_dim"], w_dim=sizes["w_dim"], mapping_layers=sizes["mapping_kwargs"]["num_layers"],
-        channel_base=synthesis["channel_base"], channel_max=synthesis["channel_max"], aug="noaug", style_mixing=0,
+        resolution=sizes["img_resolution"],
+        label_width=sizes["c_dim"],
+        total_kimg=1,
+        batch=4,
+        batch_gpu=4,
+        gamma=1,
+        ema_kimg=1,
+        z_dim=sizes["z_dim"],
+        w_dim=sizes["w_dim"],
+        mapping_layers=sizes["mapping_kwargs"]["num_layers"],
+        channel_base=synthesis["channel_base"],
+        channel_max=synthesis["channel_max"],
+        aug="noaug",
+        style_mixing=0,
     )
     state = TrainState(config)
     state.G.load_state_dict(case.G.state_dict())

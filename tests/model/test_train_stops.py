@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-
 def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -56,7 +55,7 @@ def after(step: int) -> Callable[[TrainState], None]:
 
 
 # What is interrupted => its options, and the kimg of what is left.
-BEGINNING_DRAWS = 7      # two sheets, one of five columns, and what is compared
+BEGINNING_DRAWS = 7  # two sheets, one of five columns, and what is compared
 STOPS: dict[str, tuple[dict[str, Any], int, int, str]] = {
     "before the first step": ({}, 0, 0, "kimg-000000.000"),
     "the first step": ({}, 0, 1, "kimg-000000.008"),

@@ -102,8 +102,9 @@ def test_a_start_from_half_the_resolution_keeps_what_lies_below() -> None:
 
     report = source.apply(state)
 
-    by_status = {status: {entry.name for entry in report.entries if entry.status == status} for status in
-                 ("fresh", "unused")}
+    by_status = {
+        status: {entry.name for entry in report.entries if entry.status == status} for status in ("fresh", "unused")
+    }
     assert all(name.startswith(("synthesis.b32.", "b32.")) for name in by_status["fresh"])
     assert by_status["unused"] == {f"b16.fromrgb.{kind}" for kind in ("weight", "bias", "resample_filter")}
     assert torch.equal(state.G.state_dict()["synthesis.b16.conv1.weight"], source.G["synthesis.b16.conv1.weight"])
@@ -151,7 +152,7 @@ def test_labels_added_to_a_source_without_change_nothing_at_first_and_can_be_lea
     state.G.mapping(z, labels).square().sum().backward()
     gradient = state.G.get_parameter("mapping.fc0.weight").grad
     assert gradient is not None
-    assert gradient[:, TINY.z_dim:].abs().max() > 0
+    assert gradient[:, TINY.z_dim :].abs().max() > 0
 
 
 def test_another_run_is_a_full_source(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,9 +184,18 @@ def test_a_snapshot_of_the_reference_is_a_full_source(golden: Path, name: str) -
     source = load_source(path)
     sizes = source.config
     config = TrainConfig(
-        resolution=sizes.img_resolution, label_width=sizes.c_dim, total_kimg=1, batch=4, batch_gpu=4, gamma=1,
-        ema_kimg=1, z_dim=sizes.z_dim, w_dim=sizes.w_dim, mapping_layers=sizes.mapping_layers,
-        channel_base=sizes.channel_base, channel_max=sizes.channel_max,
+        resolution=sizes.img_resolution,
+        label_width=sizes.c_dim,
+        total_kimg=1,
+        batch=4,
+        batch_gpu=4,
+        gamma=1,
+        ema_kimg=1,
+        z_dim=sizes.z_dim,
+        w_dim=sizes.w_dim,
+        mapping_layers=sizes.mapping_layers,
+        channel_base=sizes.channel_base,
+        channel_max=sizes.channel_max,
         d_architecture="skip" if name == "conditional" else "resnet",
     )
     state = TrainState(config)

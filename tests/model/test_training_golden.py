@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 LOGIT_TOLERANCE = 1e-5
 RELATIVE = 1e-5
-GRADIENT_RELATIVE = 1e-4        # of the norm of each gradient: sums of cancelling terms come to 5e-5, others to 1e-5
-GRADIENT_ABSOLUTE = 1e-6        # for biases that R1 hardly reaches, whose gradients are rounding errors of others
+GRADIENT_RELATIVE = 1e-4  # of the norm of each gradient: sums of cancelling terms come to 5e-5, others to 1e-5
+GRADIENT_ABSOLUTE = 1e-6  # for biases that R1 hardly reaches, whose gradients are rounding errors of others
 PATH_TARGET = 0.5
 
 

@@ -1,5 +1,7 @@
 """Tiny runs for the tests of training: a data set, configs, and a process that trains and can be killed.
 
+Usage:
+
     python training_runs.py '{"path": "...", "overrides": {...}, "kill_after": 3}'
 """
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from rosacea_model.training.state import TrainState
 
 ROOT = Path(__file__).resolve().parents[2]
-STEP_KIMG = 0.004      # batch 4
+STEP_KIMG = 0.004  # batch 4
 
 
 class Squares:
@@ -139,8 +141,9 @@ def main() -> None:
     config = smoke(task["steps"], **task.get("overrides", {}))
     images = Squares(classes=task.get("classes", 0))
     with join("cpu", timeout_s=task.get("timeout_s", 20)) as ranks:
-        run = Run(path=Path(task["path"]), images=images, ranks=ranks, resume=task.get("resume", False),
-                  after_step=after_step)
+        run = Run(
+            path=Path(task["path"]), images=images, ranks=ranks, resume=task.get("resume", False), after_step=after_step
+        )
         state = training_loop(config, run)
         if task.get("dump"):
             checkpoint.write_tensors(Path(f"{task['dump']}.{ranks.rank}"), state.save())

@@ -34,7 +34,7 @@ def current() -> FileDescriptorSet:
         module.DESCRIPTOR.CopyToProto(file)
         for message in file.message_type:
             known = module.DESCRIPTOR.message_types_by_name[message.name].fields_by_name
-            for field in message.field:     # what Python leaves out, and buf looks at
+            for field in message.field:  # what Python leaves out, and buf looks at
                 field.json_name = known[field.name].camelcase_name
     return files
 
@@ -47,9 +47,7 @@ def golden() -> FileDescriptorSet:
 def breaking_changes(old: FileDescriptorSet, new: FileDescriptorSet) -> list[str]:
     """What was promised and is no more: removed, renumbered, renamed or retyped. Additions break nobody."""
     before, after = facts(old), facts(new)
-    return [
-        f"{name}: {_difference(fact, after.get(name))}" for name, fact in before.items() if after.get(name) != fact
-    ]
+    return [f"{name}: {_difference(fact, after.get(name))}" for name, fact in before.items() if after.get(name) != fact]
 
 
 def facts(files: FileDescriptorSet) -> Facts:
@@ -72,13 +70,16 @@ def _file_facts(file: FileDescriptorProto) -> Iterator[tuple[str, Facts]]:
         yield from _enum_facts(file.package, enum)
     for service in file.service:
         for method in service.method:
-            yield f"{file.package}.{service.name}.{method.name}", {
-                "takes": method.input_type,
-                "gives": method.output_type,
-                "takes a stream": method.client_streaming,
-                "gives a stream": method.server_streaming,
-                "idempotency": method.options.idempotency_level,
-            }
+            yield (
+                f"{file.package}.{service.name}.{method.name}",
+                {
+                    "takes": method.input_type,
+                    "gives": method.output_type,
+                    "takes a stream": method.client_streaming,
+                    "gives a stream": method.server_streaming,
+                    "idempotency": method.options.idempotency_level,
+                },
+            )
 
 
 def _message_facts(parent: str, message: Any) -> Iterator[tuple[str, Facts]]:

@@ -86,7 +86,7 @@ def remove_file(files: FileDescriptorSet) -> None:
 BREAKS = [
     remove_field, renumber_field, retype_field, rename_field, make_field_repeated, move_field_out_of_its_oneof,
     remove_method, make_answer_a_stream, renumber_enum_value, remove_message, rename_package, remove_file,
-]    # fmt: skip
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("change", BREAKS, ids=[change.__name__ for change in BREAKS])

@@ -101,9 +101,7 @@ def client_credentials(authority: Authority, pair: tuple[Path, Path] | None = No
     return grpc.ssl_channel_credentials(authority.pem, pair[1].read_bytes(), pair[0].read_bytes())
 
 
-def add_key(
-    file: Path, principal: str, begins: float = 0.0, lasts: float = 3600.0, revoked: bool = False
-) -> str:
+def add_key(file: Path, principal: str, begins: float = 0.0, lasts: float = 3600.0, revoked: bool = False) -> str:
     """A new key in the file; times in seconds from now."""
     now = time.time()
     with changing(file) as records:

@@ -1,5 +1,7 @@
 """The real gateway over fake workers, in a process of its own so that its memory and its sockets can be watched.
 
+Usage:
+
     python -m tests.serving.fake_service            prints its port, runs until its standard input closes
     python -m tests.serving.fake_service large      the same, with faces of 1 MiB
     python -m tests.serving.fake_service guarded F  the same, for callers with a key in file F; its health port too

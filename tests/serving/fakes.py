@@ -38,7 +38,7 @@ class FakeWorkers:
         self.most_running = 0
         self.poisoned: set[int] = set()
         self.use_segments = True
-        self.image_bytes = 0            # pads what is drawn to so many bytes
+        self.image_bytes = 0  # pads what is drawn to so many bytes
         self.writer = SegmentWriter()
         self.fail: Callable[[render_pb2.RenderJob], None] = lambda job: None
 

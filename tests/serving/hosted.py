@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, channel_base=256)
 CONDITIONAL = replace(CONFIG, c_dim=3)
-RAW_BYTES = 16 * 16 * 3           # of a face of that size
+RAW_BYTES = 16 * 16 * 3  # of a face of that size
 DIGEST = "ab" * 32
 MAX_IMAGES = 8
 SETTINGS = Settings(
     address="127.0.0.1:0", max_batch=4, queue_images=40, max_images_per_request=MAX_IMAGES,
     quota_images_per_second=1e6, quota_burst_images=10**6, quota_calls=1000, quota_streams=1000,
-)    # fmt: skip
+)  # fmt: skip
 REQUESTS: dict[str, Any] = {
     "GenerateFaces": pb.GenerateFacesRequest,
     "StreamFaces": pb.StreamFacesRequest,

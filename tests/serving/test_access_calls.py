@@ -56,7 +56,7 @@ class Scene:
         handler: Any = SimpleNamespace(
             request_streaming=False, response_streaming="unary_stream" in methods, request_deserializer=bytes,
             response_serializer=None, **methods,
-        )    # fmt: skip
+        )  # fmt: skip
 
         async def found(details: Any) -> Any:
             return handler
@@ -82,7 +82,7 @@ async def test_a_stream_that_nobody_reads_to_its_end_does_not_count_for_ever() -
 
     assert await anext(stream) == "10.0.0.1"
     assert scene.account.streams == 1
-    scene.context.end()         # its client is gone
+    scene.context.end()  # its client is gone
     assert scene.account.streams == 0
     await stream.aclose()
     assert scene.account.streams == 0

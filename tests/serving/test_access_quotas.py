@@ -204,7 +204,7 @@ def test_a_stream_that_has_begun_waits_for_its_allowance() -> None:
         seeds = [next(stream).seed for _ in range(8)]
         another = pool.submit(next, stream)
         with pytest.raises(TimeoutError):
-            another.result(timeout=0.5)     # neither an image nor an end
+            another.result(timeout=0.5)  # neither an image nor an end
         service.channel.close()
         assert another.exception()
 

@@ -58,7 +58,7 @@ def test_nothing_secret_is_told_to_anybody(tmp_path: Path, caplog: pytest.LogCap
     update = {
         "tls_certificate": certificate, "tls_key": tls_key, "api_keys": keys, "oidc_issuer": issuer.name,
         "oidc_audience": AUDIENCE, "oidc_jwks": str(tmp_path / "jwks.json"),
-    }    # fmt: skip
+    }  # fmt: skip
     token, strange = issuer.token(), Issuer().token()
     credentials = [key, key[:-1], key[:-4] + "aaaa", expired, token, strange]
     told = Told(caplog)
@@ -123,7 +123,10 @@ OIDC = {"oidc_issuer": "i", "oidc_audience": "a", "oidc_jwks": "https://issuer.e
         ({"tls_client_ca": "ca.pem"}, "tls_client_ca needs tls_certificate and tls_key"),
         ({"oidc_issuer": "https://issuer.example"}, "oidc_issuer, oidc_audience and oidc_jwks go together"),
         (OIDC | {"oidc_jwks": "http://issuer.example/jwks"}, "oidc_jwks must be a file or begin with https://"),
-        (OIDC | {"oidc_jwks": "http://127.0.0.1@issuer.example/jwks"}, "oidc_jwks must be a file or begin with https://"),
+        (
+            OIDC | {"oidc_jwks": "http://127.0.0.1@issuer.example/jwks"},
+            "oidc_jwks must be a file or begin with https://",
+        ),
         (OIDC | {"oidc_jwks": "ftp://127.0.0.1/jwks"}, "oidc_jwks must be a file or begin with https://"),
         (BEYOND | {"insecure": True, "channelz": True}, "channelz shows every connection"),
     ],

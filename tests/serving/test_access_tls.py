@@ -99,7 +99,7 @@ def test_a_change_is_taken_once_it_has_come_to_rest_and_whole(tmp_path: Path) ->
             watched.look()
         return watched.value
 
-    assert after_looks("22", 1) == 1        # may be half of it
+    assert after_looks("22", 1) == 1  # may be half of it
     assert after_looks("22", 2) == 22
     assert after_looks("no number", 5) == 22
     assert after_looks("333", 2) == 333
@@ -108,9 +108,7 @@ def test_a_change_is_taken_once_it_has_come_to_rest_and_whole(tmp_path: Path) ->
         watched.look()
     assert watched.value == 333
     counted = {
-        outcome: registry.get_sample_value(
-            "rosacea_access_reloads_total", {"files": "certificate", "outcome": outcome}
-        )
+        outcome: registry.get_sample_value("rosacea_access_reloads_total", {"files": "certificate", "outcome": outcome})
         for outcome in ("done", "refused")
     }
     assert counted == {"done": 2, "refused": 2}
@@ -232,7 +230,7 @@ def exchange_key(service: Hosted, keys: Path, held: Path, first: str) -> None:
     partial.write_text(second)
     partial.chmod(0o600)
     partial.replace(held)
-    time.sleep(0.2)         # calls that were sent with the first one end
+    time.sleep(0.2)  # calls that were sent with the first one end
     with changing(keys) as records:
         object.__setattr__(records[0], "revoked", True)
     wait_for(service, "api_keys", "done", 2)

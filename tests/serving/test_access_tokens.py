@@ -115,7 +115,7 @@ def test_a_new_key_of_the_issuer_is_fetched_when_it_is_first_seen_but_not_for_ev
 ) -> None:
     scene.look()
     assert [scene.check(issuer.token(f"made up {n}")) for n in range(50)] == [Cause.TOKEN] * 50
-    assert scene.server.calls == 1      # just fetched
+    assert scene.server.calls == 1  # just fetched
     scene.clock.now += 61
     [scene.check(issuer.token(f"made up {n}")) for n in range(50)]
     assert scene.server.calls == 2
@@ -129,7 +129,7 @@ def test_a_call_whose_key_is_known_does_not_wait_for_the_issuer(scene: Scene, is
     scene.look()
 
     async def run() -> Identity:
-        async with scene.keys._fetching:        # as while the issuer does not answer
+        async with scene.keys._fetching:  # as while the issuer does not answer
             return await asyncio.wait_for(scene._tokens.check(issuer.token()), 10)
 
     assert asyncio.run(run()) == ALICE

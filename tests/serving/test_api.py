@@ -58,7 +58,7 @@ def test_a_latent_is_mapped_with_what_the_request_says() -> None:
         FaceClient(channel=service.channel).map_latents(
             z=z, space="ws", truncation_psi=0.5, truncation_cutoff=2, class_index=1,
             style_mixes=[{"seed": 9, "first_row": 1, "end_row": 3}],
-        )    # fmt: skip
+        )  # fmt: skip
 
     (item,) = items
     assert item.output == render_pb2.OUTPUT_WS
@@ -104,7 +104,7 @@ def test_too_many_latents_are_refused(service: Hosted, client: FaceClient) -> No
 
 
 NAMES = ["", "models/demo", *(f"models/demo{join}{revision}"
-         for join in ("/revisions/", "@") for revision in ("latest", DIGEST, DIGEST[:8]))]    # fmt: skip
+         for join in ("/revisions/", "@") for revision in ("latest", DIGEST, DIGEST[:8]))]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -158,9 +158,7 @@ def test_every_limit_is_told_and_holds(client: FaceClient) -> None:
             ({"jpeg_quality": limits.max_jpeg_quality}, {"jpeg_quality": limits.max_jpeg_quality + 1}),
             ({"jpeg_quality": limits.min_jpeg_quality}, {"jpeg_quality": limits.min_jpeg_quality - 1}),
         ],
-        "mixes": [
-            ({"style_mixes": mixes(limits.max_style_mixes)}, {"style_mixes": mixes(limits.max_style_mixes + 1)})
-        ],
+        "mixes": [({"style_mixes": mixes(limits.max_style_mixes)}, {"style_mixes": mixes(limits.max_style_mixes + 1)})],
         "images": [
             ({"seeds": range(limits.max_images_per_request)}, {"seeds": range(limits.max_images_per_request + 1)})
         ],

@@ -61,7 +61,7 @@ def test_garbage_on_500_sockets_is_let_go_and_costs_nobody_an_answer(victim: Vic
             try:
                 attacker.sendall(kinds[number % len(kinds)])
             except OSError:
-                continue    # it has already been shown the door
+                continue  # it has already been shown the door
         probes = [victim.probe(seed) for seed in range(10)]
         seconds = wait_until(lambda: victim.sockets <= base + SOCKETS // len(kinds) + 1, 2 * LET_GO_SECONDS)
         left = victim.sockets - base
@@ -130,14 +130,14 @@ def rapid_reset(victim: Victim, resets: int, *, probe: bool = True) -> tuple[int
                     if probe and sent % 1000 == 0:
                         slowest = max(slowest, victim.probe(sent))
             except (OSError, h2.exceptions.H2Error):
-                continue        # thrown out: come again
+                continue  # thrown out: come again
     return sent, slowest
 
 
 MANY = pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=pb.Seeds(values=[1] * 1_000_000))).SerializeToString()
 WRONG_LAST = pb.StreamFacesRequest(spec=pb.FaceSpec(seeds=pb.Seeds(values=[*[1] * 200_000, 2**40]))).SerializeToString()
 STREAM = {"path": METHOD.replace("Generate", "Stream")}
-DEEP = b"\x0b" * 20_000 + b"\x0c" * 20_000      # groups within groups, of a field that nobody knows
+DEEP = b"\x0b" * 20_000 + b"\x0c" * 20_000  # groups within groups, of a field that nobody knows
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_what_is_too_large_is_refused_and_costs_no_memory(
 ) -> None:
     calls = 5 if len(data) > 4 * MIB else 100
     for _ in range(2):
-        victim.call(data, **options)        # before it is measured: allocators keep what they had
+        victim.call(data, **options)  # before it is measured: allocators keep what they had
     before = victim.mebibytes
 
     statuses = {victim.call(data, **options) for _ in range(calls)}

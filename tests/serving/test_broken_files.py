@@ -223,7 +223,7 @@ class Real:
             address="127.0.0.1:0", api_keys=self.keys, oidc_jwks=str(self.jwks), oidc_issuer=ISSUER,
             oidc_audience=AUDIENCE, tls_certificate=self.chain, tls_key=self.tls_key,
             failed_attempts_per_minute=100_000,
-        )    # fmt: skip
+        )  # fmt: skip
 
     def status(self, service: Any, credential: str) -> grpc.StatusCode:
         try:

@@ -20,7 +20,7 @@ SHAPES = [(16, 16, 3), (16, 16, 1), (1, 1, 3), (1, 1, 1), (7, 13, 3), (13, 7, 1)
 MARK = Mark(
     software="rosacea", model="models/demo", digest="ab" * 32, fingerprint="cd" * 32, seed_scheme="none", latent="seed",
     noise_mode="const", format="any",
-)    # fmt: skip
+)  # fmt: skip
 
 
 def encode(pixels: np.ndarray, encoding: render_pb2.Encoding.ValueType, quality: int) -> bytes:
@@ -56,7 +56,6 @@ def test_a_view_is_coded_like_its_copy() -> None:
 
 def test_the_same_pixels_give_the_same_bytes() -> None:
     assert len({encode(picture(64, 64, 3), PNG, 0) for _ in range(5)}) == 1
-
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (9, 15, 3), (16, 16, 1)])

@@ -42,7 +42,7 @@ class DigestWorkers(FakeWorkers):
         self.stopped = False
         self.gate = asyncio.Event()
         self.gate.set()
-        self.hold = asyncio.Event()     # jobs wait for it
+        self.hold = asyncio.Event()  # jobs wait for it
         self.hold.set()
 
     async def start(self) -> None:
@@ -111,14 +111,13 @@ async def serving(*files: ModelFile, settings: Settings = SETTINGS) -> AsyncIter
 
 async def eventually(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not holds():      # noqa: ASYNC110 -- what is waited for has no event
+        while not holds():  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(0.01)
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[[str, str], ModelFile]:
     return lambda name, digit: ModelFile(name=name, path=tmp_path / "x", digest=digit * 64, config=CONFIG)
-
 
 
 def drawn(digest: str, seed: int) -> bytes:
@@ -284,7 +283,7 @@ async def test_back_to_the_one_that_is_just_going(make: Callable[..., ModelFile]
         await world.gateway.swap([make("demo", "2")])
         await world.gateway.swap([make("demo", "1")])
         assert fits(await slow)
-        await eventually(lambda: (world.workers[0].stopped and world.workers[1].stopped))
+        await eventually(lambda: world.workers[0].stopped and world.workers[1].stopped)
 
         answer = await world.generate(8)
         assert (revision(answer), fits(answer)) == ("1", True)

@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, channel_base=256)
 DIGEST = "ab" * 32
 DEMO = "models/demo"
-SETTINGS = Settings(
-    address="127.0.0.1:0", max_batch=4, queue_images=40, max_images_per_request=8, stream_lookahead=6
-)
+SETTINGS = Settings(address="127.0.0.1:0", max_batch=4, queue_images=40, max_images_per_request=8, stream_lookahead=6)
 
 
 class Service:
@@ -260,11 +258,11 @@ async def test_a_start_beyond_the_end_is_invalid(service: Service) -> None:
 
 
 async def test_a_stream_is_drawn_only_so_far_ahead_of_its_reader(service: Service) -> None:
-    service.workers.image_bytes = 2**19       # more than a connection holds for a reader that does not read
+    service.workers.image_bytes = 2**19  # more than a connection holds for a reader that does not read
     stream = service.stream(seed_range=pb.SeedRange(count=1000))
     await stream.read()
 
-    await asyncio.sleep(0.5)        # an unbounded one would draw all thousand in this time
+    await asyncio.sleep(0.5)  # an unbounded one would draw all thousand in this time
     drawn = len(service.workers.drawn)
     await asyncio.sleep(0.1)
 
@@ -461,7 +459,7 @@ async def test_a_client_that_watches_health_sends_calls_only_while_the_service_i
 
 
 REFLECTED = ["rosacea.v1.FaceService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
-             "grpc.reflection.v1alpha.ServerReflection"]    # fmt: skip
+             "grpc.reflection.v1alpha.ServerReflection"]  # fmt: skip
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

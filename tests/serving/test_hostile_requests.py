@@ -89,7 +89,7 @@ BAD_PSI = NOT_FINITE | st.sampled_from([1e308, -1e308, 2.0000001]) | st.floats()
 BAD_RANGES = (
     st.tuples(UINT64, UINT64).filter(lambda pair: not 1 <= pair[1] <= MAX_IMAGES or sum(pair) > 2**32)
     | BEYOND.map(lambda start: (start, 1)) | st.just((2**32 - 1, 2)) | st.just((0, 2**64 - 1))
-).map(lambda pair: pb.SeedRange(start=pair[0], count=pair[1]))    # fmt: skip
+).map(lambda pair: pb.SeedRange(start=pair[0], count=pair[1]))  # fmt: skip
 BAD_SEEDS = (
     with_one(st.lists(UINT64, max_size=5), BEYOND)
     | st.just([])
@@ -130,7 +130,7 @@ BAD_LATENTS = COMMON | {
     | alone("truncation_cutoff", UINT32, seeds=SEEDS, label=LABEL),
     "style_mixes": alone("style_mixes", bad_mixes(), space=WS, seeds=SEEDS, label=LABEL)
     | alone("style_mixes", st.just([pb.StyleMix(end_row=1)]), seeds=SEEDS, label=LABEL),
-}    # fmt: skip
+}  # fmt: skip
 # The same for the requests around the specs. A page token may be anything.
 BAD_REQUESTS: dict[str, tuple[str, st.SearchStrategy[dict[str, Any]]]] = {
     "start_index": (
@@ -162,8 +162,10 @@ def bad_requests(method: str, name: str) -> st.SearchStrategy[Message]:
         made = BAD_LATENTS[name].map(lambda fields: pb.MapLatentsRequest(spec=pb.LatentSpec(**fields)))
     elif method == "StreamFaces":
         # A stream may be long: what is too many faces for one answer is none too many for it.
-        made = BAD_FACES[name].filter(lambda fields: not is_long(fields)).map(
-            lambda fields: pb.StreamFacesRequest(spec=pb.FaceSpec(**fields))
+        made = (
+            BAD_FACES[name]
+            .filter(lambda fields: not is_long(fields))
+            .map(lambda fields: pb.StreamFacesRequest(spec=pb.FaceSpec(**fields)))
         )
     else:
         made = BAD_FACES[name].map(lambda fields: pb.GenerateFacesRequest(spec=pb.FaceSpec(**fields)))
@@ -175,7 +177,7 @@ def is_long(fields: dict[str, Any]) -> bool:
     limits = ModelLimits(
         name="x", z_dim=CONFIG.z_dim, w_dim=CONFIG.w_dim, num_ws=CONFIG.num_ws, label_dim=CONFIG.c_dim,
         max_images=SETTINGS.max_images_per_stream,
-    )    # fmt: skip
+    )  # fmt: skip
     try:
         resolve(FaceSpec.from_pb(pb.FaceSpec(**fields)), limits)
     except InvalidSpec:
@@ -233,7 +235,7 @@ def check_refusal(code: grpc.StatusCode, message: str, details: dict[str, Any], 
     assert {each.field for each in violations if not each.field.startswith(path)} == set()
     assert all(each.description and each.reason in Reason.__members__ for each in violations)
     assert message
-    if name not in ("model", "name"):    # these are repeated, and may be anything
+    if name not in ("model", "name"):  # these are repeated, and may be anything
         assert not PRIVATE.search(message + " ".join(each.description for each in violations))
 
 
@@ -276,7 +278,7 @@ def malformed(source: random.Random, method: str) -> bytes:
             b"\x0b" * source.randint(1, 20_000),
             b"\x0a" + bytes([source.randint(100, 127)]) + good,
             b"\x0a\x03\xff\xfe\xfd",
-        ])    # fmt: skip
+        ])  # fmt: skip
         try:
             REQUESTS[method].FromString(data)
         except DecodeError:

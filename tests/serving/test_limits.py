@@ -27,17 +27,17 @@ SOURCES = ("clients/python/rosacea_client", "protos/contract/rosacea_contract", 
 REFUSALS = {"Violation", "refuse", "by_share"} | {
     name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.ServiceError)
 }
-CONVERTERS = {"whole", "one_of"}        # their arguments are bounds, and what they refuse with is those
+CONVERTERS = {"whole", "one_of"}  # their arguments are bounds, and what they refuse with is those
 # What a refusal says of the request, of the moment or of who is served: none of it is a limit.
 STATE = {
     "actual", "available", "first_row", "free_bytes", "held", "held_bytes", "index", "left_seconds", "model",
     "needed_bytes", "needed_seconds", "queued", "value",
-}    # fmt: skip
+}  # fmt: skip
 # What else a refusal holds against a request, as the code has it, and where a caller finds it: fields of Limits or of
 # Model; none where it needs no telling, and why.
 TOLD: dict[str, tuple[str, ...]] = {
     "SEEDS_END - 1": ("max_seed",),
-    "SEEDS_END": ("max_seed",),             # seeds count from 0
+    "SEEDS_END": ("max_seed",),  # seeds count from 0
     "MAX_STYLE_MIXES": ("max_style_mixes",),
     "MIN_PSI": ("min_truncation_psi",),
     "MAX_PSI": ("max_truncation_psi",),
@@ -54,12 +54,12 @@ TOLD: dict[str, tuple[str, ...]] = {
     "rate": ("quota_images_per_second",),
     "burst": ("quota_burst_images",),
     "share.most": ("max_unsent_answer_bytes",),
-    "get_args(LatentSpace)": (),            # all that the API has names for
-    "UINT32_MAX": (),                       # all that the field can hold
-    "0": (),                                # a count is no less than nothing
+    "get_args(LatentSpace)": (),  # all that the API has names for
+    "UINT32_MAX": (),  # all that the field can hold
+    "0": (),  # a count is no less than nothing
     "1": (),
-    "4": (),                                # bytes of a float32
-    "count - 1": (),                        # the caller's own number of faces
+    "4": (),  # bytes of a float32
+    "count - 1": (),  # the caller's own number of faces
 }
 # Told for planning: grpc itself refuses beyond the first two, and nothing is refused for the others.
 PLANNING = {"max_request_bytes", "max_answer_bytes", "stream_message_bytes", "stream_lookahead", "max_page_size"}

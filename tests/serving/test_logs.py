@@ -269,8 +269,6 @@ def test_nobody_is_named_in_the_line_of_a_job_that_serves_several(caplog: pytest
     assert seen == [None]
 
 
-
-
 PROGRAM = """
 import threading
 from rosacea_serving.observe.logs import start_logging

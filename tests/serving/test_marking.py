@@ -81,7 +81,7 @@ def test_an_image_says_what_was_asked_for_and_what_drew_it(handler: FaceHandler,
     asked = item(
         7, encoding=CODED[image_format], jpeg_quality=90, truncation_cutoff=2, noise=render_pb2.NOISE_RANDOM,
         noise_seed=5, label=LABEL, mixes=[render_pb2.Mix(seed=3, first_row=1, end_row=2)],
-    )    # fmt: skip
+    )  # fmt: skip
 
     (result,) = handle(handler, row(asked))
 
@@ -176,7 +176,7 @@ def most_telling(encoding: render_pb2.Encoding.ValueType) -> render_pb2.RenderIt
     return item(
         2**32 - 1, encoding=encoding, jpeg_quality=100, truncation_psi=-1.2345678901234567e-300, truncation_cutoff=18,
         noise=render_pb2.NOISE_RANDOM, noise_seed=2**32 - 1, label=awkward.tobytes(), mixes=mixes,
-    )    # fmt: skip
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("encoding", CODED.values())

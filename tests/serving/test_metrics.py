@@ -66,7 +66,7 @@ def generate(*seeds: int, **fields: Any) -> bytes:
     return pb.GenerateFacesRequest(spec=spec).SerializeToString()
 
 
-def calls(service: Hosted, method: str, code: str, *, type: str = "unary") -> float | None:     # noqa: A002
+def calls(service: Hosted, method: str, code: str, *, type: str = "unary") -> float | None:  # noqa: A002
     labels = {"grpc_type": type, "grpc_service": SERVICE, "grpc_method": method, "grpc_code": code}
     return value(service, "grpc_server_handled_total", **labels)
 

@@ -266,7 +266,7 @@ async def test_streams_leave_the_queue_to_those_who_wait_for_an_answer() -> None
     bench.workers.seconds = 0.01
     futures = bench.submit(range(4), Lane.BULK)
     await asyncio.sleep(0)
-    futures += bench.submit([4], Lane.BULK)             # one is under way, four wait
+    futures += bench.submit([4], Lane.BULK)  # one is under way, four wait
 
     assert bench.scheduler.room(Lane.BULK, Caller()) == 0
     with pytest.raises(Overloaded):

@@ -37,7 +37,7 @@ class BatchDependent(FakeEngine):
     def render_each(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | Exception]:
         images = super().render_each(samples)
         if len(images) > 1:
-            images[self._place] = images[self._place] + np.uint8(1)     # type: ignore[operator]
+            images[self._place] = images[self._place] + np.uint8(1)  # type: ignore[operator]
         return images
 
 

@@ -40,9 +40,7 @@ class Ending:
         with socket.create_server(("127.0.0.1", 0)) as free:
             metrics = f"127.0.0.1:{free.getsockname()[1]}"
         self.metrics_url = f"http://{metrics}/metrics"
-        settings = Settings(
-            address="127.0.0.1:0", metrics_address=metrics, max_batch=8, grace_seconds=grace_seconds
-        )
+        settings = Settings(address="127.0.0.1:0", metrics_address=metrics, max_batch=8, grace_seconds=grace_seconds)
         self.gateway = Gateway([file], settings, self._supervise)
 
     def _supervise(self, options: Any, on_state: Any) -> FakeWorkers:
@@ -56,7 +54,7 @@ class Ending:
         self.stub: Any = faces_pb2_grpc.FaceServiceStub(self.channel)
         self.calls = [asyncio.ensure_future(self.generate(seed)) for seed in range(CALLS)]
         async with asyncio.timeout(10):
-            while self.gateway.metrics.registry.get_sample_value("rosacea_open_calls") != CALLS:    # noqa: ASYNC110
+            while self.gateway.metrics.registry.get_sample_value("rosacea_open_calls") != CALLS:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         self.end = asyncio.create_task(self.gateway.__aexit__(None, None, None))
         await asyncio.sleep(0.02)
@@ -150,7 +148,7 @@ async def test_a_signal_during_a_swap_ends_serving_at_once(tmp_path: Path, monke
 
 async def eventually(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not holds():      # noqa: ASYNC110 -- what is waited for has no event
+        while not holds():  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(0.01)
 
 

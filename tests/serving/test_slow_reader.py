@@ -14,7 +14,7 @@ from .fake_service import LARGE_BYTES, STREAM, Victim
 
 pytestmark = pytest.mark.slow
 
-MOST_MIB = 16           # of which each message is 1
+MOST_MIB = 16  # of which each message is 1
 WATCHED_SECONDS = 2.0
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
 BATCH = pb.GenerateFacesRequest(spec=pb.FaceSpec(seed_range=pb.SeedRange(count=8)))

@@ -188,7 +188,7 @@ async def test_refusals_of_one_connection_come_at_a_pace_and_hold_up_no_other(mo
     assert [each.done() for each in held] == [True] * 3 + [False] * 5
 
     await asyncio.wait_for(refusals.hold("honest"), 1)
-    await asyncio.wait_for(refusals.hold("attacker"), 1)      # too many are held, so they are refused at once
+    await asyncio.wait_for(refusals.hold("attacker"), 1)  # too many are held, so they are refused at once
     for each in held:
         each.cancel()
     await asyncio.gather(*held, return_exceptions=True)

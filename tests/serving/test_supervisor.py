@@ -38,7 +38,7 @@ class FakeTorchServe:
         self.answers = 0
         self.answering = True
         self.in_flight = 0
-        self.asked = 0          # since it has been silent
+        self.asked = 0  # since it has been silent
         self.oldest_call_seconds = 0.0
         self.stopped = asyncio.Event()
 
@@ -61,7 +61,7 @@ class FakeTorchServe:
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
         self.asked += not self.answering
-        while not self.answering:       # noqa: ASYNC110
+        while not self.answering:  # noqa: ASYNC110
             await asyncio.sleep(TICK)
         self.answers += 1
         return render_pb2.RenderResult(
@@ -101,7 +101,7 @@ async def supervised(script: Callable[[int], list[int]], **options: Any) -> Asyn
 
 async def eventually(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not holds():      # noqa: ASYNC110 -- what is waited for has no event
+        while not holds():  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(TICK)
 
 
@@ -161,7 +161,7 @@ async def test_an_open_circuit_closes_when_a_later_attempt_succeeds(killed: list
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeTorchServe, "__init__", mute)
-        script = lambda tick: [1] if len(FakeTorchServe.starts) > 3 else [tick // 3]    # noqa: E731
+        script = lambda tick: [1] if len(FakeTorchServe.starts) > 3 else [tick // 3]  # noqa: E731
         async with supervised(script, circuit_seconds=0.1) as running:
             await eventually(lambda: running.state == "open")
             await eventually(lambda: running.state == "ready")
@@ -210,7 +210,7 @@ async def test_a_job_behind_a_worker_that_hung_while_idle_waits_no_longer_than_o
     options = {"response_timeout_seconds": 0.2, "canary_every_seconds": TICK, "canary_timeout_seconds": 60.0}
     async with supervised(lambda tick: [7], **options) as running:
         torchserve = await silent(running)
-        await eventually(lambda: torchserve.asked)      # the canary has no answer, and is given another minute
+        await eventually(lambda: torchserve.asked)  # the canary has no answer, and is given another minute
         torchserve.in_flight, torchserve.oldest_call_seconds = 1, 0.3
 
         await eventually(lambda: killed)
@@ -259,7 +259,7 @@ async def test_a_stop_while_a_dead_torchserve_is_cleared_away_waits_for_that(kil
 
 async def test_a_job_in_time_and_one_that_waits_for_a_new_worker_get_nobody_killed(killed: list[list[int]]) -> None:
     changing = asyncio.Event()
-    script = lambda tick: [tick // 10 if changing.is_set() else 7]      # noqa: E731
+    script = lambda tick: [tick // 10 if changing.is_set() else 7]  # noqa: E731
     async with supervised(script, response_timeout_seconds=0.5) as running:
         torchserve = await silent(running)
         torchserve.in_flight, torchserve.oldest_call_seconds = 1, 0.4
@@ -297,7 +297,7 @@ async def test_an_error_that_nobody_foresaw_ends_neither_census_nor_canaries_nor
     def script(tick: int) -> list[int]:
         if tick % 3 == 0:
             raise LookupError("the list of processes is odd")
-        return [] if tick % 3 == 1 and tick > 20 else [1]      # lost, and there again
+        return [] if tick % 3 == 1 and tick > 20 else [1]  # lost, and there again
 
     def tell(event: str) -> None:
         told.append(event)

@@ -91,7 +91,7 @@ async def test_a_caller_that_stops_waiting_does_not_cancel_the_call() -> None:
             await asyncio.wait_for(backend.render("tiny", JOB, 5), 0.05)
         assert backend.in_flight == 2 and backend.oldest_call_seconds > 0.05
         async with asyncio.timeout(10):
-            while backend.in_flight:    # noqa: ASYNC110 -- what is waited for has no event
+            while backend.in_flight:  # noqa: ASYNC110 -- what is waited for has no event
                 await asyncio.sleep(0.01)
         assert ended == ["answered", "answered"]
 
@@ -219,9 +219,7 @@ async def test_output_without_line_ends_does_not_pile_up() -> None:
 
 def guarded(directory: Path, script: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-I", "-S", guard.__file__, str(directory), "/bin/sh", "-c", script]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def is_gone(pid: int) -> bool:

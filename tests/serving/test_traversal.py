@@ -54,9 +54,9 @@ def hook(event: str, arguments: tuple[Any, ...]) -> None:
 @contextmanager
 def touched() -> Iterator[list[str]]:
     """Every path that anything in this process opens, makes, lists, renames or removes meanwhile."""
-    if not hasattr(sys, "_rosacea_watches"):        # an audit hook is for good
+    if not hasattr(sys, "_rosacea_watches"):  # an audit hook is for good
         sys.addaudithook(hook)
-        sys._rosacea_watches = True     # type: ignore[attr-defined]
+        sys._rosacea_watches = True  # type: ignore[attr-defined]
     watched.append([])
     try:
         yield watched[-1]
@@ -83,7 +83,7 @@ def test_there_are_two_hundred_of_them() -> None:
 def test_the_api_refuses_each_and_touches_nothing(form: str) -> None:
     with hosted() as service:
         for method, data in requests("models/none"):
-            service.refusal(method, data)       # whatever is imported late is imported now
+            service.refusal(method, data)  # whatever is imported late is imported now
         with touched() as paths:
             refusals = [service.refusal(*each) for name in NAMES for each in requests(form.format(name))]
 
@@ -111,7 +111,7 @@ def test_a_model_of_such_a_name_is_refused_before_a_path_is_made_of_it(
     file, shelf = verify(model), Shelf(tmp_path / "shelf")
     source = tmp_path / "demo.mar" if packed else model
     write_archive(file, tmp_path / "demo.mar", WorkerOptions())
-    Shelf(tmp_path / "other").take([source])        # whatever is imported late is imported now
+    Shelf(tmp_path / "other").take([source])  # whatever is imported late is imported now
 
     for name in NAMES:
         (model / MANIFEST_NAME).write_text(json.dumps(facts | {"name": name}))

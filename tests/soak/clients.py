@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # How many there are of each kind, under the names that the history has for them.
 KINDS = {"good": 3, "client": 2, "hasty": 1, "leaver": 2, "slow": 2, "bad": 1, "noise": 1, "crash": 1}
-PATIENCE_SECONDS = 600.0            # the deadline of whoever means it: generous, for the machine may be busy
+PATIENCE_SECONDS = 600.0  # the deadline of whoever means it: generous, for the machine may be busy
 CALLS_PER_CONNECTION = 50
 MOST_AT_ONCE = 8
 SLOW_FACES = 300

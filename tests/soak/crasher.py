@@ -1,5 +1,7 @@
 """A client that reads a stream, tells of every face, and does not live to see the end of it.
 
+Usage:
+
     python -m tests.soak.crasher ADDRESS FIRST_SEED
 """
 
@@ -12,7 +14,7 @@ from tests.faults.history import digest
 
 from .orders import SEEDS
 
-FACES = 20_000          # more than anybody waits for
+FACES = 20_000  # more than anybody waits for
 
 
 def crash_seeds(first: int, count: int = FACES) -> list[int]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RUNS = {"fork": 300, "spawn": 30, "forkserver": 30}
 BUSY_LOOPS = 6
-LIMIT_SECONDS = 300.0       # by far more than a run takes; beyond it a run counts as hung
+LIMIT_SECONDS = 300.0  # by far more than a run takes; beyond it a run counts as hung
 
 PROGRAM = """
 import sys
@@ -96,7 +96,7 @@ def one(program: Path, *arguments: str) -> str:
     run = subprocess.Popen(
         [sys.executable, "-W", "ignore", str(program), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
-    )    # fmt: skip
+    )  # fmt: skip
     try:
         _, stderr = run.communicate(timeout=LIMIT_SECONDS)
     except subprocess.TimeoutExpired:

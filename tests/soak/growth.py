@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 
-PER = 10_000            # calls that growth is counted in, as the promise (P8) has it
+PER = 10_000  # calls that growth is counted in, as the promise (P8) has it
 PARTS = 10
 
 
@@ -16,9 +16,9 @@ PARTS = 10
 class Growth:
     """From the first tenth of a run to the last."""
 
-    first: float            # MiB
-    last: float             # MiB
-    calls: float            # between the middle of the one and the middle of the other
+    first: float  # MiB
+    last: float  # MiB
+    calls: float  # between the middle of the one and the middle of the other
 
     @property
     def mebibytes(self) -> float:
@@ -40,7 +40,7 @@ class Growth:
 class Samples:
     """The memory of one thing over a run."""
 
-    calls: list[int] = field(default_factory=list)              # that had ended by then
+    calls: list[int] = field(default_factory=list)  # that had ended by then
     mebibytes: list[float] = field(default_factory=list)
 
     def add(self, calls: int, mebibytes: float) -> None:

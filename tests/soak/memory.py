@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 CALLS, WARM_UP_CALLS, CONTROL_CALLS = 20_000, 2_000, 5_000
 LEAK_BYTES = 1024
 CLIENTS = 16
-SAMPLES = 100                       # in a run
+SAMPLES = 100  # in a run
 SETTLE_SECONDS = 60.0
 TELL_SECONDS = 30.0
-GATEWAY_MIB_PER_10K = 1.0           # P8
+GATEWAY_MIB_PER_10K = 1.0  # P8
 WORKER_MIB = 10.0
 
 
@@ -45,7 +45,7 @@ WORKER_MIB = 10.0
 class Measured:
     """What a run has shown."""
 
-    growth: dict[str, Growth]       # by process
+    growth: dict[str, Growth]  # by process
     wrong: list[str]
     before: Counter[str]
     after: Counter[str]

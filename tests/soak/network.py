@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
 CLIENTS = 4
 LOSS_PERCENT, CUT_SECONDS, KILOBITS, DELAY_SECONDS = 10, 5.0, 1000, 0.2
-SPELL_SECONDS = 20.0                # how long it loses, crawls or delays
-CALM_SECONDS = 3.0                  # before and after
+SPELL_SECONDS = 20.0  # how long it loses, crawls or delays
+CALM_SECONDS = 3.0  # before and after
 PATIENT_SECONDS, IMPATIENT_SECONDS = 60.0, 2.0
-HEAL_SECONDS, SLACK = 2.0, 3        # the promise, and how much longer a busy machine may take
-LATE_SECONDS = 2.0                  # for a client to hear of its deadline on a busy machine
+HEAL_SECONDS, SLACK = 2.0, 3  # the promise, and how much longer a busy machine may take
+LATE_SECONDS = 2.0  # for a client to hear of its deadline on a busy machine
 FACE_BITS = 8 * 64 * 64 * 3
 EXCUSED = ("Unavailable", "DeadlineExceeded", "Overloaded")
 PROMISE = "0 wrong faces, every call ends by its deadline, answers again"
@@ -61,7 +61,7 @@ class Spell:
     history: History
     began: float
     healed: float
-    met: int = 0                    # packets that the kernel lost or refused
+    met: int = 0  # packets that the kernel lost or refused
 
     @property
     def within(self) -> list[Call]:

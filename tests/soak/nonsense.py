@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SERVICE = "/rosacea.v1.FaceService"
 INVALID = "INVALID_ARGUMENT"
 SEEDS = pb.Seeds(values=[1])
-DEEP = b"\x0b" * 20_000 + b"\x0c" * 20_000      # groups within groups, of a field that nobody knows
+DEEP = b"\x0b" * 20_000 + b"\x0c" * 20_000  # groups within groups, of a field that nobody knows
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ NONSENSE = [
     Nonsense("GetModel", exactly(pb.GetModelRequest(name="models/nobody").SerializeToString()), "NOT_FOUND"),
     Nonsense("ListModels", exactly(pb.ListModelsRequest(page_size=-1).SerializeToString())),
     Nonsense("NoSuchMethod", exactly(b""), "UNIMPLEMENTED"),
-    Nonsense("GenerateFaces", lambda rng: rng.randbytes(5 * 2**20), "RESOURCE_EXHAUSTED"),      # above 4 MiB
+    Nonsense("GenerateFaces", lambda rng: rng.randbytes(5 * 2**20), "RESOURCE_EXHAUSTED"),  # above 4 MiB
     wrong(seeds=pb.Seeds(values=[2**32])),
     wrong(seeds=pb.Seeds(values=[1] * 1000)),
     wrong("StreamFaces", seeds=pb.Seeds(values=[*[1] * 200_000, 2**40])),

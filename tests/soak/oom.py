@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 # A face takes some 100 MB while it is drawn.
 LARGE = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=256, mapping_layers=2, channel_base=16384, channel_max=64)
 SPARE_BYTES = 8 * 2**20
-RECOVERY_SECONDS, SLACK = 30.0, 3           # the promise, and how much longer a busy machine may take
+RECOVERY_SECONDS, SLACK = 30.0, 3  # the promise, and how much longer a busy machine may take
 BIG = Order([1, 2, 3, 4, 5, 6, 7, 8])
-REFUSED = "faces could not be drawn"          # the handler's words
+REFUSED = "faces could not be drawn"  # the handler's words
 PROMISE = f"no wrong face, gateway alive, answers again within {RECOVERY_SECONDS:g} s (x{SLACK} on a busy machine)"
 
 

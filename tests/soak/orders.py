@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SEEDS = range(64)
 PSIS = (0.7, 1.0)
-SEEN_LATE_SECONDS = 5.0     # at most, from a swap to when it is seen in the metrics
+SEEN_LATE_SECONDS = 5.0  # at most, from a swap to when it is seen in the metrics
 FORMAT_NAMES: tuple[ImageFormat, ...] = ("png", "raw")
 
 

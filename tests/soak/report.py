@@ -19,11 +19,11 @@ POOLS = Counter({"thread: asyncio": min(32, (os.cpu_count() or 1) + 4), "thread:
 class Row:
     """One promise and what became of it."""
 
-    name: str                                       # of the row in docs/RELIABILITY.md
+    name: str  # of the row in docs/RELIABILITY.md
     promise: str
     measured: str
     broken: list[str] = field(default_factory=list)
-    skipped: str = ""                               # why it could not be tried
+    skipped: str = ""  # why it could not be tried
 
     @property
     def verdict(self) -> str:

@@ -29,7 +29,7 @@ WORKERS = 2
 FLAGS = ("--workers", str(WORKERS), "--worker-threads", "1")
 SWAPS_DONE = 'rosacea_model_swaps_total{outcome="done"}'
 SWAP_SECONDS = 600.0
-RECOVERY_SECONDS = 300.0        # after which a killed worker counts as lost for good
+RECOVERY_SECONDS = 300.0  # after which a killed worker counts as lost for good
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Models:
     """Two revisions of one model, and the folder that is served, which holds a copy of one of them."""
 
     revisions: list[Path]
-    names: list[str]                    # models/NAME/revisions/DIGEST of each
+    names: list[str]  # models/NAME/revisions/DIGEST of each
     served: Path
     golden: dict[Want, str]
 
@@ -56,9 +56,9 @@ class Events:
     """What was done to the service."""
 
     kills: int = 0
-    recovery_seconds: list[float] = field(default_factory=list)             # from a kill until all workers are back
+    recovery_seconds: list[float] = field(default_factory=list)  # from a kill until all workers are back
     swap_seconds: list[float] = field(default_factory=list)
-    served: list[tuple[float, str]] = field(default_factory=list)           # since when, which revision
+    served: list[tuple[float, str]] = field(default_factory=list)  # since when, which revision
     trouble: list[str] = field(default_factory=list)
 
 
@@ -70,7 +70,7 @@ class Tormentor:
         self._service = service
         self._models = models
         self._current = 0
-        self._killable: set[int] | None = None      # the workers from before a swap that is under way
+        self._killable: set[int] | None = None  # the workers from before a swap that is under way
         self._rng = random.Random(1)
 
     def kill(self) -> None:
@@ -91,7 +91,7 @@ class Tormentor:
                 self.events.trouble.append(f"a killed worker must be replaced within {RECOVERY_SECONDS:g} s")
                 return
             if not java.is_running():
-                return          # its revision has been replaced meanwhile
+                return  # its revision has been replaced meanwhile
             time.sleep(0.2)
         self.events.recovery_seconds.append(time.monotonic() - began)
 

@@ -36,8 +36,8 @@ SAMPLE_SECONDS = 2.0
 TELL_SECONDS = 30.0
 WARM_UP_SECONDS = 180.0
 SETTLE_SECONDS = 180.0
-LATE_SECONDS = 10.0             # beyond its deadline: the clients' machine is busy, too
-LEAST_OK = 0.99                 # of the calls of those who mean it
+LATE_SECONDS = 10.0  # beyond its deadline: the clients' machine is busy, too
+LEAST_OK = 0.99  # of the calls of those who mean it
 MEANING_IT = ("good", "client", "slow")
 THREADS = 16
 LINE = "{minutes:5.1f} min  {calls} calls: {ends}; {kills} kills, {swaps} swaps; RSS MiB {rss}"
@@ -56,7 +56,7 @@ class Run:
     history: History = field(default_factory=History)
     memory: dict[str, Samples] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
-    at_rest: list[tuple[int, float]] = field(default_factory=list)      # calls; MiB of the gateway
+    at_rest: list[tuple[int, float]] = field(default_factory=list)  # calls; MiB of the gateway
 
     def __post_init__(self) -> None:
         self.tormentor = Tormentor(self.service, self.models)

@@ -61,7 +61,7 @@ def flat(address: str, in_helper: bool) -> Row:
         f"D7 memory{', in a helper' if in_helper else ''}",
         f"{FACES} faces grow their reader by at most {MOST_GROWTH:.0%}",
         f"{first / 2**20:.1f} -> {last / 2**20:.1f} MiB, {growth:+.1%}", ["it grew"] if growth > MOST_GROWTH else [],
-    )    # fmt: skip
+    )  # fmt: skip
 
 
 def maps(folder: Path) -> list[Row]:
@@ -81,7 +81,7 @@ def maps(folder: Path) -> list[Row]:
                 broken.append(f"a service that was restarted, time {number + 1}")
             print(f"maps: a restarted service, {number + 1} of {TIMES}", flush=True)
     return [Row("D1 maps", f"{SAMPLES} samples are the same faces, 10 times each way",
-                f"{len(broken)} of {TIMES * (len(WAYS) + 1)} differ", broken)]    # fmt: skip
+                f"{len(broken)} of {TIMES * (len(WAYS) + 1)} differ", broken)]  # fmt: skip
 
 
 Rows = list[tuple[int, int, str, int]]

@@ -43,7 +43,7 @@ async def a_while(crowd: Crowd, history: History) -> None:
     """Until everybody has had some calls."""
     tasks = [asyncio.create_task(each) for each in crowd.everybody(IN_PROCESS)]
     async with asyncio.timeout(120):
-        while any(len(history.of(kind)) < 3 for kind in IN_PROCESS):    # noqa: ASYNC110  # by any of many
+        while any(len(history.of(kind)) < 3 for kind in IN_PROCESS):  # noqa: ASYNC110  # by any of many
             await asyncio.sleep(0.02)
         crowd.stop.set()
         await asyncio.gather(*tasks)

@@ -42,7 +42,7 @@ async def main():
 asyncio.run(main())
 """
 
-SLOT = "descriptor: /memfd:rosacea-slots (deleted)"     # one for the memory, one for its map
+SLOT = "descriptor: /memfd:rosacea-slots (deleted)"  # one for the memory, one for its map
 
 
 def told(process: subprocess.Popen[str], path: Path) -> Counter[str]:
@@ -108,5 +108,5 @@ def test_processes_are_told_apart_by_what_they_run() -> None:
         command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", f"/x/{script}"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout
-            process.stdout.readline()       # a process that is only just being made has no arguments yet
+            process.stdout.readline()  # a process that is only just being made has no arguments yet
             assert role(psutil.Process(process.pid)) == what

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from rosacea_contract.resolved import ModelLimits
     from rosacea_contract.spec import FaceSpec, LatentSpec, SeedRange, StyleMix
 
-switch_fork_support_off()       # the one thing that happens here: once gRPC is imported it is too late
+switch_fork_support_off()  # the one thing that happens here: once gRPC is imported it is too late
 
 __all__ = [
     "DEFAULT_ADDRESS",

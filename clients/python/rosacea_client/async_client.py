@@ -1,5 +1,7 @@
 """Ask a running service for faces, from coroutines.
 
+Example:
+
     async with AsyncFaceClient("127.0.0.1:7433") as client:
         async for face in client.stream(range(1000), class_index=2):
             face.save(f"face_{face.seed}.png")

@@ -146,7 +146,7 @@ def explain(error: Exception, entry_point: EntryPoint | None = None) -> tuple[st
         return _explain_missing(error, entry_point)
     if isinstance(error, InvalidRequest):
         return flagged(str(error)), INVALID
-    if isinstance(error, ValueError):    # our rule: what a user can cause is a ValueError
+    if isinstance(error, ValueError):  # our rule: what a user can cause is a ValueError
         return str(error), INVALID
     if isinstance(error, (Unavailable, Overloaded)):
         return str(error), UNAVAILABLE
@@ -160,7 +160,7 @@ def _explain_missing(error: ModuleNotFoundError, entry_point: EntryPoint | None)
     missing = error.name or ""
     package = missing.partition(".")[0]
     if package in OURS and importlib.util.find_spec(package) is not None:
-        return None    # the part is there, a module of it is not: our mistake
+        return None  # the part is there, a module of it is not: our mistake
     part = package if package in OURS else entry_point.module.partition(".")[0] if entry_point else ""
     install = EXTRAS.get(part, "rosacea" if package in OURS or not missing else missing)
     name = f"`rosacea {entry_point.name}`" if entry_point else "this"

@@ -1,5 +1,7 @@
 """Ask a running service for faces.
 
+Example:
+
     with FaceClient("127.0.0.1:7433") as client:
         for face in client.generate(range(16), class_index=2, truncation_psi=0.7):
             face.save(f"face_{face.seed}.png")
@@ -70,12 +72,12 @@ class FaceClient(core.Core):
         super().__init__(
             target, timeout_seconds, channel,
             tls=tls, api_key=api_key, api_key_in_plain_text=api_key_in_plain_text, retries=retries,
-        )    # fmt: skip
+        )  # fmt: skip
         self._tracing = tracing
         self._in_helper = in_helper
         self._process = os.getpid()
-        self._connections: list[Connection] = []    # one, once it is needed
-        self._replaced: weakref.WeakSet[Connection] = weakref.WeakSet()     # whose last calls go on
+        self._connections: list[Connection] = []  # one, once it is needed
+        self._replaced: weakref.WeakSet[Connection] = weakref.WeakSet()  # whose last calls go on
         _CLIENTS.add(self)
 
     __init__.__doc__ = f"""{core.Core.__init__.__doc__}
@@ -202,8 +204,10 @@ class FaceClient(core.Core):
 
     def _connection(self) -> Connection:
         if self._callers_channel is not None and os.getpid() != self._process:
-            raise RuntimeError("a channel of yours does not survive a fork: make the client without channel=, by its "
-                               "address, or start the process by spawn")
+            raise RuntimeError(
+                "a channel of yours does not survive a fork: make the client without channel=, by its "
+                "address, or start the process by spawn"
+            )
         for connection in self._connections:
             return connection
         channel: Any = self._callers_channel or self._access.open(in_helper=self._in_helper)
@@ -215,7 +219,7 @@ class FaceClient(core.Core):
     def _replace(self, connection: Connection) -> None:
         if self._callers_channel is not None:
             return
-        with suppress(ValueError):      # another thread has replaced it
+        with suppress(ValueError):  # another thread has replaced it
             self._connections.remove(connection)
             self._replaced.add(connection)
             connection.close_when_unused()
@@ -227,15 +231,17 @@ def _give_up(call: Any) -> None:
     A stream without a thread (see `connection`) hears only when it is asked, and after `cancel` grpc asks no more.
     """
     call.cancel()
-    hear = getattr(call, "_consume_next_event", None)       # a caller's own channel may have threads
+    hear = getattr(call, "_consume_next_event", None)  # a caller's own channel may have threads
     while hear is not None and call._state.due:
         hear()
 
 
 def _stay_in(process: int) -> None:
     if os.getpid() != process:
-        raise RuntimeError("a stream of faces stays with the process that began it, and this one was forked since: "
-                           "begin another stream here")
+        raise RuntimeError(
+            "a stream of faces stays with the process that began it, and this one was forked since: "
+            "begin another stream here"
+        )
 
 
 _CLIENTS: weakref.WeakSet[FaceClient] = weakref.WeakSet()

@@ -27,7 +27,7 @@ class MappingOptions(TypedDict, total=False):
     z: npt.ArrayLike | None
     truncation_psi: float | None
     truncation_cutoff: int | None
-    class_index: int | str | None       # a class, or its name
+    class_index: int | str | None  # a class, or its name
     label_vector: npt.ArrayLike | None
     style_mixes: Sequence[StyleMix | Mapping[str, int]]
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-MAX_READ_BYTES = 256 * 2**20             # far beyond any image that a model draws
+MAX_READ_BYTES = 256 * 2**20  # far beyond any image that a model draws
 
 
 def read_bounded(path: Path, most: int = MAX_READ_BYTES) -> bytes:

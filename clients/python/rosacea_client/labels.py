@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rosacea_client.results.modelinfo import ModelInfo
 
+
 def class_name(options: Mapping[str, Any]) -> str | None:
     """The class that a call's options name; None where they state a number, or none."""
     value = options.get("class_index")
@@ -41,8 +42,10 @@ def _unknown(name: str, model: ModelInfo) -> Violation:
         return Violation("spec.label", Reason.LABEL_UNSUPPORTED, rule, {"label_dim": "0"})
     limits = {"label_dim": str(model.label_dim), "value": show(name)}
     if not model.class_names:
-        rule = (f"label.class_index must be from 0 to {model.label_dim - 1}, for the classes of {model.name} have no "
-                f"names, got {show(name)}")
+        rule = (
+            f"label.class_index must be from 0 to {model.label_dim - 1}, for the classes of {model.name} have no "
+            f"names, got {show(name)}"
+        )
         return Violation("spec.label.class_index", Reason.LABEL_OUT_OF_RANGE, rule, limits)
     names = ", ".join(model.class_names[:MAX_SHOWN]) + (", ..." if len(model.class_names) > MAX_SHOWN else "")
     by_folded = {_folded(each): each for each in model.class_names}

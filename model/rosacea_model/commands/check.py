@@ -45,16 +45,20 @@ def check_phantoms(
     write_atomically(out / FIGURES_NAME, (json.dumps(told, indent=2) + "\n").encode())
     write_atomically(out / PAGE_NAME, page(told, "rosacea model check-phantoms").encode())
     severity, closest = told["generated"]["severity"], told["generated"]["nearest"]
-    typer.echo(f"{out / PAGE_NAME}: severity {severity['contrast']:.2f} "
-               f"(phantoms {told['fresh_phantoms']['severity']['contrast']:.2f}), "
-               f"nearer than the training 1 %: {closest['below_training']:.1%}")
+    typer.echo(
+        f"{out / PAGE_NAME}: severity {severity['contrast']:.2f} "
+        f"(phantoms {told['fresh_phantoms']['severity']['contrast']:.2f}), "
+        f"nearer than the training 1 %: {closest['below_training']:.1%}"
+    )
 
 
 def phantom_command(series: Series) -> str:
     """The command that draws a series, without where it goes."""
     confounders = "" if series.confounders else " --no-confounders"
-    return (f"rosacea data phantom --count {series.count} --resolution {series.resolution} --seed {series.seed} "
-            f"--labels severity{confounders}")
+    return (
+        f"rosacea data phantom --count {series.count} --resolution {series.resolution} --seed {series.seed} "
+        f"--labels severity{confounders}"
+    )
 
 
 def rounded(figures: Any) -> Any:

@@ -49,7 +49,7 @@ app.command("faces")(faces)
 
 STRICT_EXIT = 2
 DEFAULT_MIN_SIZE = 250
-LISTED = 20                              # unusable files told on the terminal; the report has them all
+LISTED = 20  # unusable files told on the terminal; the report has them all
 
 
 @app.command()
@@ -86,13 +86,22 @@ def prepare(
     over eyes, enlarged pictures) are reported, and left out only if `--exclude` names them.
     """
     decoding = DecodeOptions(
-        channels=channels, background=_colour(background), **_pixel_limits(max_pixels),
+        channels=channels,
+        background=_colour(background),
+        **_pixel_limits(max_pixels),
         min_size=min(DEFAULT_MIN_SIZE, resolution) if min_size is None else min_size,
     )
     work = WorkOptions(resolution=resolution, fit=fit, filter=resize_filter, decode=decoding)
     options = PrepareOptions(
-        work=work, exclude=_findings(exclude), holdout=holdout, seed=seed, subjects=subjects, labels=labels,
-        strict=strict, hash_names=hash_names, **({} if workers is None else {"workers": workers}),
+        work=work,
+        exclude=_findings(exclude),
+        holdout=holdout,
+        seed=seed,
+        subjects=subjects,
+        labels=labels,
+        strict=strict,
+        hash_names=hash_names,
+        **({} if workers is None else {"workers": workers}),
     )
     console = Console(stderr=True, highlight=False)
     sheets: list[Image.Image | None] = []
@@ -125,7 +134,7 @@ def show(
     tiles: Annotated[int, typer.Option(min=1, max=32, help="Pictures along each side of the sheet.")] = 8,
 ) -> None:
     """Draw what a data set holds, and count it: classes, sizes, colours."""
-    named = data.resolve()                                   # `.` has no name
+    named = data.resolve()  # `.` has no name
     target = out or named.with_name(f"{named.stem}-sheet.png")
     if not target.parent.is_dir():
         raise DataRejected(f"{target}: there is no folder {target.parent}")
@@ -154,8 +163,11 @@ def _tell(console: Console, result: Result, out: Path, has_sheet: bool) -> None:
         soft_wrap=True,
     )
     if result.options.subjects:
-        console.print(f"{result.without_subject} without a subject in {printable(result.options.subjects.name)}",
-                      markup=False, soft_wrap=True)
+        console.print(
+            f"{result.without_subject} without a subject in {printable(result.options.subjects.name)}",
+            markup=False,
+            soft_wrap=True,
+        )
     written = [out, *([holdout_path(out)] if result.options.holdout else []), report_path(out)]
     for path in [*written, *([sheet_path(out)] if has_sheet else [])]:
         typer.echo(str(path))

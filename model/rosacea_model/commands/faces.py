@@ -35,11 +35,11 @@ LISTED = 10
 class Found:
     """What was seen in the pictures of a source."""
 
-    faces: dict[str, Face] = field(default_factory=dict)         # the face of each picture that has just one
+    faces: dict[str, Face] = field(default_factory=dict)  # the face of each picture that has just one
     none: list[str] = field(default_factory=list)
     several: dict[str, int] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
-    groups: list[list[str]] = field(default_factory=list)        # pictures that look like one person
+    groups: list[list[str]] = field(default_factory=list)  # pictures that look like one person
     tiles: dict[str, Image.Image] = field(default_factory=dict)
 
 
@@ -121,12 +121,17 @@ def subjects_csv(found: Found) -> bytes:
 def report(found: Found) -> bytes:
     """What was found, for programs. It names files, so it stays with the owner of the pictures."""
     entries = {
-        "format": FORMAT, "people": found.groups, "without_a_face": found.none, "several_faces": found.several,
+        "format": FORMAT,
+        "people": found.groups,
+        "without_a_face": found.none,
+        "several_faces": found.several,
         "unusable": found.unusable,
         "faces": {
-            name: {"box": [round(edge, 1) for edge in (face.left, face.top, face.right, face.bottom)],
-                   "certainty": round(face.certainty, 2),
-                   "eyes": [[round(value, 1) for value in eye] for eye in face.eyes]}
+            name: {
+                "box": [round(edge, 1) for edge in (face.left, face.top, face.right, face.bottom)],
+                "certainty": round(face.certainty, 2),
+                "eyes": [[round(value, 1) for value in eye] for eye in face.eyes],
+            }
             for name, face in found.faces.items()
         },
     }

@@ -66,15 +66,20 @@ HELP = {
 }
 # Short names, beside the long ones.
 SHORT = {
-    "total_kimg": "--kimg", "mapping_layers": "--map-depth", "channel_base": "--cbase", "channel_max": "--cmax",
-    "freeze_d": "--freezed", "ada_target": "--target",
+    "total_kimg": "--kimg",
+    "mapping_layers": "--map-depth",
+    "channel_base": "--cbase",
+    "channel_max": "--cmax",
+    "freeze_d": "--freezed",
+    "ada_target": "--target",
 }
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command, whose last parameter is **settings, an option for every setting."""
     own = [
-        parameter for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
         if parameter.kind is not parameter.VAR_KEYWORD
     ]
     hints = get_type_hints(TrainConfig)

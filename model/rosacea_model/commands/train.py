@@ -13,12 +13,11 @@ from ..training.config import CONFIG_NAME, PRESETS, TrainConfig, going_on, read_
 from .options import with_settings
 
 if TYPE_CHECKING:
-
     from ..data.dataset import FaceDataset
     from ..training.transfer import Source
 
-MANY_IMAGES = 2000           # reading them takes seconds
-UNSTEPPED_IN_FLOAT16 = 3     # float16 overflows now and then where float32 does not
+MANY_IMAGES = 2000  # reading them takes seconds
+UNSTEPPED_IN_FLOAT16 = 3  # float16 overflows now and then where float32 does not
 
 
 class PrecisionMode(StrEnum):
@@ -121,8 +120,13 @@ def config_for(
         shape = {"resolution": images.resolution, "img_channels": images.channels, "label_width": images.label_dim}
         return going_on(before, preset, {**stated, **shape})
     return resolve(
-        preset, stated, resolution=images.resolution, img_channels=images.channels,
-        label_width=images.label_dim, processes=processes(), source=source.config if source else None,
+        preset,
+        stated,
+        resolution=images.resolution,
+        img_channels=images.channels,
+        label_width=images.label_dim,
+        processes=processes(),
+        source=source.config if source else None,
     )
 
 
@@ -137,13 +141,20 @@ def start(config: TrainConfig, outdir: Path, images: FaceDataset, source: Source
     datasheet = open_source(images.path, labels=False).datasheet
     with join(config.device) as ranks:
         run = Run(
-            path=outdir, images=images, ranks=ranks, resume=resume, source=source, datasheet=datasheet,
-            data=images.fingerprint(), classes=usable_classes(images.classes, config.label_width),
+            path=outdir,
+            images=images,
+            ranks=ranks,
+            resume=resume,
+            source=source,
+            datasheet=datasheet,
+            data=images.fingerprint(),
+            classes=usable_classes(images.classes, config.label_width),
         )
         state = training_loop(config, run)
         if ranks.leads:
-            typer.echo(f"stopped at {int(state.nimg) / 1000:g} of {config.total_kimg:g} kimg; "
-                       f"report: {write_report(outdir)}")
+            typer.echo(
+                f"stopped at {int(state.nimg) / 1000:g} of {config.total_kimg:g} kimg; report: {write_report(outdir)}"
+            )
 
 
 def hardware(device: str, precision: PrecisionMode | None) -> dict[str, Any]:
@@ -155,8 +166,10 @@ def hardware(device: str, precision: PrecisionMode | None) -> dict[str, Any]:
     if device.partition(":")[0] not in ("cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
     if device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"--device {device}: torch {torch.__version__} sees no GPU here; pass --device cpu, "
-                         "or install a build of torch for CUDA and its driver")
+        raise ValueError(
+            f"--device {device}: torch {torch.__version__} sees no GPU here; pass --device cpu, "
+            "or install a build of torch for CUDA and its driver"
+        )
     settings: dict[str, Any] = {"device": device}
     if precision is not None:
         settings["num_fp16_res"] = FP16_RESOLUTIONS[precision]

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DECODE = DecodeOptions(channels=None, min_size=1, max_pixels=FREE_PIXELS)
-NAMED = 5                                # pictures that an error names; it counts the others
-REMEDY = ("`rosacea data prepare` makes pictures square, of one size, all in colour or all grey, and leaves out what "
-          "cannot be read")
+NAMED = 5  # pictures that an error names; it counts the others
+REMEDY = (
+    "`rosacea data prepare` makes pictures square, of one size, all in colour or all grey, and leaves out what "
+    "cannot be read"
+)
 
 
 class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
@@ -61,7 +63,7 @@ class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
         self.mirror = mirror
         self._chosen = _chosen(self.path, len(source.pictures), subset, seed)
         self._pictures = source.pictures
-        self._reader: tuple[int, Reader] | None = None           # process id, reader
+        self._reader: tuple[int, Reader] | None = None  # process id, reader
         try:
             first = self._decoded(int(self._chosen[0]))
         except DataRejected as error:
@@ -138,8 +140,8 @@ class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
 
         With several processes each takes its share.
         """
-        problems: dict[str, str] = {}        # what cannot be used whatever the others are
-        unlike: dict[str, str] = {}          # what only does not fit what this data set is read as
+        problems: dict[str, str] = {}  # what cannot be used whatever the others are
+        unlike: dict[str, str] = {}  # what only does not fit what this data set is read as
         shapes: dict[str, tuple[int, ...]] = {}
         chosen = [int(number) for number in self._chosen[rank::world]]
         for number in chosen:
@@ -164,8 +166,7 @@ def _misshapen(image: NDArray[np.uint8]) -> str:
     _, height, width = image.shape
     if height == width and not height & (height - 1):
         return ""
-    return (f"must be square with a power of two on each side, got {width}x{height}; "
-            "`rosacea data prepare` makes it so")
+    return f"must be square with a power of two on each side, got {width}x{height}; `rosacea data prepare` makes it so"
 
 
 def _odd_ones(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
@@ -174,8 +175,11 @@ def _odd_ones(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
         return {}
     counts = Counter(shapes.values())
     usual = max(counts, key=lambda shape: (counts[shape], shape))
-    return {name: f"it is {_kind(shape)}, and {counts[usual]} others are {_kind(usual)}"
-            for name, shape in shapes.items() if shape != usual}
+    return {
+        name: f"it is {_kind(shape)}, and {counts[usual]} others are {_kind(usual)}"
+        for name, shape in shapes.items()
+        if shape != usual
+    }
 
 
 def _kind(shape: tuple[int, ...]) -> str:

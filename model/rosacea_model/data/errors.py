@@ -16,19 +16,19 @@ from rosacea_model.errors import ModelError
 class Reason(StrEnum):
     """Why a picture is unusable. The list is closed: reports can be counted by it."""
 
-    empty = "empty"                      # no bytes at all
-    too_big_file = "too big a file"      # more bytes than any photograph needs
-    unreadable = "unreadable"            # the file system or the archive would not give it
-    wrong_format = "wrong format"        # none that is read here, whatever its name says
-    corrupt = "corrupt"                  # the bytes break the rules of their format
-    truncated = "truncated"              # the bytes end too early
-    bomb = "decompression bomb"          # more pixels than allowed, or than its bytes could describe
-    animated = "animated"                # several frames or pages
-    wrong_mode = "wrong mode"            # numbers that are no levels, or high dynamic range
-    too_small = "too small"              # fewer pixels on the shorter side than asked for
-    no_label = "no label"                # the others have one
-    crashed = "crashed"                  # the process that decoded it died
-    too_slow = "too slow"                # decoding took longer than allowed
+    empty = "empty"  # no bytes at all
+    too_big_file = "too big a file"  # more bytes than any photograph needs
+    unreadable = "unreadable"  # the file system or the archive would not give it
+    wrong_format = "wrong format"  # none that is read here, whatever its name says
+    corrupt = "corrupt"  # the bytes break the rules of their format
+    truncated = "truncated"  # the bytes end too early
+    bomb = "decompression bomb"  # more pixels than allowed, or than its bytes could describe
+    animated = "animated"  # several frames or pages
+    wrong_mode = "wrong mode"  # numbers that are no levels, or high dynamic range
+    too_small = "too small"  # fewer pixels on the shorter side than asked for
+    no_label = "no label"  # the others have one
+    crashed = "crashed"  # the process that decoded it died
+    too_slow = "too slow"  # decoding took longer than allowed
 
 
 def printable(text: str) -> str:
@@ -44,7 +44,7 @@ class DataRejected(DataError):
     """A data source was refused as a whole: hostile, damaged, or not what the command needs."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))             # it may name files of the source
+        super().__init__(printable(message))  # it may name files of the source
 
 
 class Unusable(DataError):
@@ -54,7 +54,7 @@ class Unusable(DataError):
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
-        self.sha256 = ""                 # of the bytes, where there were any to read
+        self.sha256 = ""  # of the bytes, where there were any to read
 
     def __str__(self) -> str:
         return printable(f"{self.reason}: {self.detail}")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from .source import Picture
 
-AHEAD = 4                                # pictures per worker that may be done before their turn
-MAX_SECONDS = 60.0                       # for one picture of MAX_PIXELS
+AHEAD = 4  # pictures per worker that may be done before their turn
+MAX_SECONDS = 60.0  # for one picture of MAX_PIXELS
 START_SECONDS = 120.0
 
 
@@ -33,7 +33,7 @@ class Worker:
 
     process: SpawnProcess
     connection: Connection
-    place: int | None = None             # of the picture that it has
+    place: int | None = None  # of the picture that it has
     since: float = 0.0
 
     @classmethod
@@ -57,7 +57,7 @@ class Worker:
             raise RuntimeError(f"a worker process did not start (exit code {self.process.exitcode})")
 
     def stop(self) -> None:
-        self.process.kill()                  # first, or it would begin to print that nobody listens any more
+        self.process.kill()  # first, or it would begin to print that nobody listens any more
         self.process.join()
         self.connection.close()
 
@@ -89,9 +89,7 @@ def outcomes(
             worker.stop()
 
 
-def _in_order(
-    crew: list[Worker], pictures: Sequence[Picture], path: Path, options: WorkOptions
-) -> Iterator[Outcome]:
+def _in_order(crew: list[Worker], pictures: Sequence[Picture], path: Path, options: WorkOptions) -> Iterator[Outcome]:
     done: dict[int, Outcome] = {}
     given = told = 0
     while told < len(pictures):
@@ -116,7 +114,7 @@ def _in_order(
 
 def _give(worker: Worker, place: int, picture: Picture) -> None:
     worker.place, worker.since = place, time.monotonic()
-    with contextlib.suppress(BrokenPipeError):               # it died while idle: the answer will say so
+    with contextlib.suppress(BrokenPipeError):  # it died while idle: the answer will say so
         worker.connection.send(picture)
 
 

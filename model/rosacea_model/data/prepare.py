@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 
 
-NAMED = 5                                # unusable pictures that an error names; the report has them all
+NAMED = 5  # unusable pictures that an error names; the report has them all
 
 
 class Finding(StrEnum):
@@ -56,12 +56,12 @@ class PrepareOptions:
 
     work: WorkOptions
     exclude: frozenset[Finding] = frozenset()
-    holdout: float = 0.0                         # share of each class; 0 = no second zip
-    seed: int = 0                                # of the choice of what is held out
-    subjects: Path | None = None                 # CSV with the columns file and subject
+    holdout: float = 0.0  # share of each class; 0 = no second zip
+    seed: int = 0  # of the choice of what is held out
+    subjects: Path | None = None  # CSV with the columns file and subject
     labels: bool = True
-    strict: bool = False                         # stop at the first unusable picture
-    hash_names: bool = False                     # tell of files by their content, not by name
+    strict: bool = False  # stop at the first unusable picture
+    hash_names: bool = False  # tell of files by their content, not by name
     workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
     def __post_init__(self) -> None:
@@ -86,8 +86,8 @@ class Kept:
     bar: Bar | None
     enlargement: Enlargement | None
     factor: float
-    digest: str                                  # SHA-256 of the PNG
-    offset: int                                  # in the spool
+    digest: str  # SHA-256 of the PNG
+    offset: int  # in the spool
     bytes: int
 
     @property
@@ -99,8 +99,13 @@ class Kept:
         known = self.picture.known(self.source_sha256)
         if self.unchanged and known:
             return known
-        own = {"source_sha256": self.source_sha256, "source_size": list(self.source_size),
-               "source_format": self.source_format, "changes": list(self.changes), "enlarged_by": self.factor}
+        own = {
+            "source_sha256": self.source_sha256,
+            "source_size": list(self.source_size),
+            "source_format": self.source_format,
+            "changes": list(self.changes),
+            "enlarged_by": self.factor,
+        }
         return {**known, **own}
 
 
@@ -110,14 +115,14 @@ class Result:
 
     source: Source
     options: PrepareOptions
-    kept: list[Kept] = field(default_factory=list)                       # every usable picture
+    kept: list[Kept] = field(default_factory=list)  # every usable picture
     unusable: list[tuple[Picture, Unusable]] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
-    duplicates: list[list[int]] = field(default_factory=list)            # groups of places in `kept`
+    duplicates: list[list[int]] = field(default_factory=list)  # groups of places in `kept`
     excluded: dict[int, Finding] = field(default_factory=dict)
     held_out: set[int] = field(default_factory=set)
     without_subject: int = 0
-    names: dict[int, str] = field(default_factory=dict)                  # place -> name in the zip it went into
+    names: dict[int, str] = field(default_factory=dict)  # place -> name in the zip it went into
 
     def training(self) -> list[int]:
         return [place for place in range(len(self.kept)) if place not in self.excluded and place not in self.held_out]
@@ -172,12 +177,18 @@ def check_out(path: Path, out: Path, *, holdout: bool) -> None:
     if path.is_dir() and out.parent.resolve().is_relative_to(path.resolve()):
         raise DataRejected(f"{out}: it must lie outside {path}, which it is made from")
     if not holdout and holdout_path(out).exists():
-        raise DataRejected(f"{holdout_path(out)}: held out by an earlier run, and part of what would now be training; "
-                           "remove it, ask for a hold-out again, or choose another output")
+        raise DataRejected(
+            f"{holdout_path(out)}: held out by an earlier run, and part of what would now be training; "
+            "remove it, ask for a hold-out again, or choose another output"
+        )
 
 
 def prepare(
-    path: Path, out: Path, options: PrepareOptions, *, progress: Progress = lambda done, total: None,
+    path: Path,
+    out: Path,
+    options: PrepareOptions,
+    *,
+    progress: Progress = lambda done, total: None,
     after: Callable[[Result, Spool], None] = lambda result, spool: None,
 ) -> Result:
     """Make a folder or zip of photographs into the data set `out`. `after` sees the pixels before they go."""
@@ -217,11 +228,18 @@ def _decode_all(result: Result, spool: Spool, progress: Progress) -> None:
 
 def _kept(picture: Picture, outcome: Prepared, offset: int) -> Kept:
     return Kept(
-        picture=picture, source_sha256=outcome.source_sha256, source_size=outcome.source_size,
+        picture=picture,
+        source_sha256=outcome.source_sha256,
+        source_size=outcome.source_size,
         source_format=outcome.source_format,
-        changes=(*outcome.changes, *_lost_facts(picture, outcome.source_sha256)), unchanged=outcome.unchanged,
-        bar=outcome.bar, enlargement=outcome.enlargement, factor=outcome.factor,
-        digest=hashlib.sha256(outcome.png).hexdigest(), offset=offset, bytes=len(outcome.png),
+        changes=(*outcome.changes, *_lost_facts(picture, outcome.source_sha256)),
+        unchanged=outcome.unchanged,
+        bar=outcome.bar,
+        enlargement=outcome.enlargement,
+        factor=outcome.factor,
+        digest=hashlib.sha256(outcome.png).hexdigest(),
+        offset=offset,
+        bytes=len(outcome.png),
     )
 
 
@@ -239,8 +257,9 @@ def _find_duplicates(result: Result, thumbnails: NDArray[np.uint8]) -> None:
             equal.append(Pair(first[kept.digest], place, 1.0, False))
     distinct = np.fromiter(first.values(), np.intp)
     near = near_duplicates(thumbnails if not equal else thumbnails[distinct])
-    places = [Pair(int(distinct[pair.first]), int(distinct[pair.second]), pair.agreement, pair.mirrored)
-              for pair in near]
+    places = [
+        Pair(int(distinct[pair.first]), int(distinct[pair.second]), pair.agreement, pair.mirrored) for pair in near
+    ]
     result.pairs = sorted([*equal, *places])
     result.duplicates = groups(len(result.kept), ((pair.first, pair.second) for pair in result.pairs))
 
@@ -275,9 +294,11 @@ def _set_aside(result: Result, subjects: dict[str, str]) -> None:
     # Over all pictures: two that only an excluded one connects belong together as well.
     together = [[now[place] for place in group if place in now] for group in groups(len(result.kept), links)]
     chosen = set_aside(
-        [f"{one.digest}:{one.source_sha256}" for one in kept], [_class(one.picture) for one in kept],
+        [f"{one.digest}:{one.source_sha256}" for one in kept],
+        [_class(one.picture) for one in kept],
         [pair for group in together for pair in itertools.pairwise(group)],
-        share=result.options.holdout, seed=result.options.seed,
+        share=result.options.holdout,
+        seed=result.options.seed,
     )
     result.held_out = {places[number] for number in chosen}
 
@@ -316,9 +337,11 @@ def _why_none(result: Result) -> str:
         return told
     left = [_class(kept.picture) for place, kept in enumerate(result.kept) if place not in result.excluded]
     sizes = ", ".join(f"{count} of class {kind}" for kind, count in Counter(left).items() if kind is not None)
-    return (f"{told}, and a share of {result.options.holdout:g} of {sizes or f'{len(left)} pictures'} was to be held "
-            "out, where near duplicates or pictures of one person that are more than their class's share stay in "
-            "training together")
+    return (
+        f"{told}, and a share of {result.options.holdout:g} of {sizes or f'{len(left)} pictures'} was to be held "
+        "out, where near duplicates or pictures of one person that are more than their class's share stay in "
+        "training together"
+    )
 
 
 def _datasheet(result: Result, places: Sequence[int], counted: Mapping[str, object]) -> dict[str, object]:
@@ -366,14 +389,24 @@ def _filters(result: Result) -> dict[str, object]:
     options = result.options
     work, decoding = options.work, options.work.decode
     return {
-        "resolution": work.resolution, "fit": work.fit.value, "filter": work.filter.value,
-        "channels": decoding.channels, "background": "#{:02x}{:02x}{:02x}".format(*decoding.background),
-        "min_size": decoding.min_size, "max_pixels": decoding.max_pixels,
+        "resolution": work.resolution,
+        "fit": work.fit.value,
+        "filter": work.filter.value,
+        "channels": decoding.channels,
+        "background": "#{:02x}{:02x}{:02x}".format(*decoding.background),
+        "min_size": decoding.min_size,
+        "max_pixels": decoding.max_pixels,
         "unusable": dict(sorted(Counter(problem.reason.value for _, problem in result.unusable).items())),
         "found": found_counts(result),
         "excluded": dict(sorted(Counter(finding.value for finding in result.excluded.values()).items())),
-        "holdout": {"share": options.holdout, "seed": options.seed, "held_out": len(result.held_out),
-                    "by_subject": options.subjects is not None} if options.holdout else None,
+        "holdout": {
+            "share": options.holdout,
+            "seed": options.seed,
+            "held_out": len(result.held_out),
+            "by_subject": options.subjects is not None,
+        }
+        if options.holdout
+        else None,
     }
 
 
@@ -401,8 +434,9 @@ def _why_unusable(result: Result) -> str:
     counts = Counter(problem.reason.value for _, problem in result.unusable)
     if counts:
         told += ": " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-    first = [f"{named(picture, problem.sha256, hashed=hashed)}: {problem}"
-             for picture, problem in result.unusable[:NAMED]]
+    first = [
+        f"{named(picture, problem.sha256, hashed=hashed)}: {problem}" for picture, problem in result.unusable[:NAMED]
+    ]
     told = "; ".join([told, *first])
     if not source.pictures and not hashed:
         told += source.others_told

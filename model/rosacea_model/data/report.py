@@ -51,23 +51,50 @@ def report_json(result: Result, out: Path) -> bytes:
         "format": FORMAT,
         "counts": counts(result),
         "classes": class_names(result),
-        "unusable": [{"file": named(picture, problem.sha256, hashed=hashed),
-                      "reason": problem.reason.value, "detail": problem.detail}
-                     for picture, problem in result.unusable],
-        "duplicates": [{"files": [file_of(place) for place in group],
-                        "pairs": [{"files": [file_of(pair.first), file_of(pair.second)],
-                                   "agreement": pair.agreement, "mirrored": pair.mirrored}
-                                  for pair in result.pairs if pair.first in group]}
-                       for group in result.duplicates],
+        "unusable": [
+            {
+                "file": named(picture, problem.sha256, hashed=hashed),
+                "reason": problem.reason.value,
+                "detail": problem.detail,
+            }
+            for picture, problem in result.unusable
+        ],
+        "duplicates": [
+            {
+                "files": [file_of(place) for place in group],
+                "pairs": [
+                    {
+                        "files": [file_of(pair.first), file_of(pair.second)],
+                        "agreement": pair.agreement,
+                        "mirrored": pair.mirrored,
+                    }
+                    for pair in result.pairs
+                    if pair.first in group
+                ],
+            }
+            for group in result.duplicates
+        ],
         "bars": [{"file": file_of(place), **asdict(kept.bar)} for place, kept in enumerate(result.kept) if kept.bar],
-        "upscaled": [{"file": file_of(place), "enlarged_here": kept.factor,
-                      "before": asdict(kept.enlargement) if kept.enlargement else None}
-                     for place, kept in enumerate(result.kept) if kept.upscaled],
+        "upscaled": [
+            {
+                "file": file_of(place),
+                "enlarged_here": kept.factor,
+                "before": asdict(kept.enlargement) if kept.enlargement else None,
+            }
+            for place, kept in enumerate(result.kept)
+            if kept.upscaled
+        ],
         "excluded": [{"file": file_of(place), "why": why.value} for place, why in sorted(result.excluded.items())],
-        "left_alone": {"hidden": source.hidden, "links_out": source.links,
-                       "other_files": sum(source.others.values()) if hashed else dict(source.others)},
-        "images": [{"zip": zips[place], "name": name, "file": file_of(place), "changes": list(kept.changes)}
-                   for place, name in sorted(result.names.items()) for kept in [result.kept[place]]],
+        "left_alone": {
+            "hidden": source.hidden,
+            "links_out": source.links,
+            "other_files": sum(source.others.values()) if hashed else dict(source.others),
+        },
+        "images": [
+            {"zip": zips[place], "name": name, "file": file_of(place), "changes": list(kept.changes)}
+            for place, name in sorted(result.names.items())
+            for kept in [result.kept[place]]
+        ],
     }
     return (json.dumps(entries, indent=1, ensure_ascii=True) + "\n").encode()
 
@@ -148,5 +175,3 @@ def redness(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
     side = pixels.shape[0]
     middle = pixels[side // 4 : -side // 4, side // 4 : -side // 4].astype(np.float64) + 1
     return float(np.log(middle[..., 0]).mean() - np.log(middle[..., min(1, middle.shape[2] - 1)]).mean())
-
-

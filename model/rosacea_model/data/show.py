@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-MAX_MEASURED = 1000                      # pictures that colour statistics are taken from
+MAX_MEASURED = 1000  # pictures that colour statistics are taken from
 TILE = 128
 
 
@@ -37,10 +37,10 @@ class Overview:
 
     count: int
     per_class: dict[str, int]
-    sizes: dict[str, int]                # "512x512 RGB" -> pictures measured
-    mean: tuple[float, ...]              # of each colour channel
-    spread: tuple[float, ...]            # standard deviation of each channel over all pixels
-    redness: tuple[float, float]         # mean and standard deviation over pictures
+    sizes: dict[str, int]  # "512x512 RGB" -> pictures measured
+    mean: tuple[float, ...]  # of each colour channel
+    spread: tuple[float, ...]  # standard deviation of each channel over all pixels
+    redness: tuple[float, float]  # mean and standard deviation over pictures
     measured: int
     unusable: int
 
@@ -89,7 +89,7 @@ class Measured:
     """A picture as a tile, and what it was."""
 
     image: Image.Image
-    kind: str                            # "1600x1200 RGB"
+    kind: str  # "1600x1200 RGB"
 
 
 def _measured(source: Source, wanted: int) -> list[Measured]:

@@ -29,31 +29,63 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 # What is looked at. Some of these are refused later, but a user should hear of a GIF, and need not of a README.
-PICTURE_SUFFIXES = frozenset((
-    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif", "jp2",
-    "jxl", "ppm", "pgm", "tga", "psd", "raw", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "dcm",
-    "dicom", "dic", "ima",
-))
+PICTURE_SUFFIXES = frozenset(
+    (
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "apng",
+        "webp",
+        "gif",
+        "bmp",
+        "tif",
+        "tiff",
+        "heic",
+        "heif",
+        "avif",
+        "jp2",
+        "jxl",
+        "ppm",
+        "pgm",
+        "tga",
+        "psd",
+        "raw",
+        "dng",
+        "cr2",
+        "cr3",
+        "nef",
+        "arw",
+        "orf",
+        "rw2",
+        "raf",
+        "dcm",
+        "dicom",
+        "dic",
+        "ima",
+    )
+)
 SHARD = re.compile(r"\d{5}")
-MAX_FLOAT32 = 3.4e38                     # training takes label vectors as 32-bit floats
-MAX_KINDS = 5                            # of other files that an error names
-MAX_FOLDERS = 100                        # one inside another
-MAX_DEPTH = 200                          # of JSON: writing it again takes a call for each level
+MAX_FLOAT32 = 3.4e38  # training takes label vectors as 32-bit floats
+MAX_KINDS = 5  # of other files that an error names
+MAX_FOLDERS = 100  # one inside another
+MAX_DEPTH = 200  # of JSON: writing it again takes a call for each level
 Label = int | tuple[float, ...]
-OPENERS = (1024, 4)                      # brackets in dataset.json: for itself, and for each image
+OPENERS = (1024, 4)  # brackets in dataset.json: for itself, and for each image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """One file to try. Small and picklable: workers get this and open the source themselves."""
 
-    name: str                                    # path inside the source, with slashes
+    name: str  # path inside the source, with slashes
     label: int | tuple[float, ...] | None = None
-    member: Member | None = None                 # where it lies, in a zip
-    facts_line: str = ""                         # its line of facts.jsonl: checked JSON, and smaller than objects
-    facts_sha256: str = ""                       # of the bytes that the line is about
-    problem: str = ""                            # why it cannot be used, if that is known without opening it
-    reason: Reason = Reason.no_label             # the kind of that problem
+    member: Member | None = None  # where it lies, in a zip
+    facts_line: str = ""  # its line of facts.jsonl: checked JSON, and smaller than objects
+    facts_sha256: str = ""  # of the bytes that the line is about
+    problem: str = ""  # why it cannot be used, if that is known without opening it
+    reason: Reason = Reason.no_label  # the kind of that problem
 
     def known(self, sha256: str) -> dict[str, object]:
         """What facts.jsonl says of these very bytes; nothing if it speaks of others under the same name."""
@@ -68,13 +100,13 @@ class Source:
 
     path: Path
     pictures: tuple[Picture, ...]
-    classes: tuple[str, ...] = ()                # names of classes 0, 1, ...; empty when unknown
+    classes: tuple[str, ...] = ()  # names of classes 0, 1, ...; empty when unknown
     datasheet: Mapping[str, object] | None = None
-    astray: tuple[str, ...] = ()                 # names in dataset.json that are no picture here
-    renamed: int = 0                             # names in it that differ from their picture's in case or suffix
+    astray: tuple[str, ...] = ()  # names in dataset.json that are no picture here
+    renamed: int = 0  # names in it that differ from their picture's in case or suffix
     hidden: int = 0
-    links: int = 0                               # symlinks that lead out, which nobody follows
-    others: Mapping[str, int] = field(default_factory=dict)     # suffix -> files that are no pictures
+    links: int = 0  # symlinks that lead out, which nobody follows
+    others: Mapping[str, int] = field(default_factory=dict)  # suffix -> files that are no pictures
 
     @property
     def kind(self) -> str:
@@ -94,8 +126,8 @@ class Listing:
 
     pictures: dict[str, Member | None] = field(default_factory=dict)
     own: dict[str, Member | None] = field(default_factory=dict)
-    top: str = ""                                # folder that everything lies in, with its slash
-    closed: dict[str, str] = field(default_factory=dict)        # folders that cannot be listed, and why
+    top: str = ""  # folder that everything lies in, with its slash
+    closed: dict[str, str] = field(default_factory=dict)  # folders that cannot be listed, and why
     hidden: int = 0
     links: int = 0
     others: Counter[str] = field(default_factory=Counter)
@@ -159,7 +191,7 @@ class Reader:
             self._file = None
 
     def __del__(self) -> None:
-        self.close()                                 # a data set of a training run lives as long as its process
+        self.close()  # a data set of a training run lives as long as its process
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
@@ -259,8 +291,8 @@ class _OwnFiles:
 
     reader: Reader
     names: Mapping[str, Member | None]
-    top: str                                     # folder that they lie in, with its slash
-    pictures: int                                # in the data set: how large the files may be depends on it
+    top: str  # folder that they lie in, with its slash
+    pictures: int  # in the data set: how large the files may be depends on it
 
     def text(self, name: str) -> str | None:
         if name not in self.names:
@@ -331,13 +363,25 @@ def _source(path: Path, listing: Listing, own: _OwnFiles, *, labels: bool) -> So
             facts_sha256=sha256,
             problem=_label_problem(short, given, classes),
         )
-        for short, name in inside.items() for line, sha256 in [facts_of.get(short, ("", ""))]
+        for short, name in inside.items()
+        for line, sha256 in [facts_of.get(short, ("", ""))]
     ]
-    closed = [Picture(name=name or ".", problem=why, reason=Reason.unreadable)
-              for name, why in sorted(listing.closed.items()) if not _hidden(name)]
-    return Source(path=path, pictures=(*pictures, *closed), classes=classes, datasheet=datasheet, astray=astray,
-                  renamed=renamed, hidden=listing.hidden, links=listing.links,
-                  others=dict(sorted(listing.others.items())))
+    closed = [
+        Picture(name=name or ".", problem=why, reason=Reason.unreadable)
+        for name, why in sorted(listing.closed.items())
+        if not _hidden(name)
+    ]
+    return Source(
+        path=path,
+        pictures=(*pictures, *closed),
+        classes=classes,
+        datasheet=datasheet,
+        astray=astray,
+        renamed=renamed,
+        hidden=listing.hidden,
+        links=listing.links,
+        others=dict(sorted(listing.others.items())),
+    )
 
 
 def _stated_classes(datasheet: Mapping[str, object] | None) -> tuple[str, ...]:
@@ -381,8 +425,9 @@ def read_labels(content: object, classes: Sequence[str] = ()) -> tuple[dict[str,
             if labels.setdefault(name, number) != number:
                 raise ValueError(f"{name} has two, {labels[name]} and {number}")
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataRejected(f"{LABELS_NAME}: labels must be pairs of a file name and a class or vector: {error}") \
-            from error
+        raise DataRejected(
+            f"{LABELS_NAME}: labels must be pairs of a file name and a class or vector: {error}"
+        ) from error
     kinds = Counter(len(label) if isinstance(label, tuple) else 0 for label in labels.values())
     if len(kinds) > 1:
         told = ", ".join(f"{count} of width {width}" if width else f"{count} classes" for width, count in kinds.items())
@@ -430,8 +475,12 @@ def _parsed(name: str, text: str) -> object:
         raise DataRejected(f"{name}: not JSON: {error}") from error
     level = [content]
     for _ in range(MAX_DEPTH):
-        level = [child for item in level if isinstance(item, dict | list)
-                 for child in (item.values() if isinstance(item, dict) else item)]
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
         if not level:
             return content
     raise DataRejected(f"{name}: nested more than {MAX_DEPTH} levels deep")

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MEMORY_BYTES = 2**30                     # beyond what the idle process has mapped, for MAX_PIXELS
-FILE_BYTES_PER_PIXEL = 8                 # 16 bits and transparency, not compressed
+MEMORY_BYTES = 2**30  # beyond what the idle process has mapped, for MAX_PIXELS
+FILE_BYTES_PER_PIXEL = 8  # 16 bits and transparency, not compressed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,13 @@ class Prepared:
     png: bytes
     thumbnail: NDArray[np.uint8]
     source_sha256: str
-    source_size: tuple[int, int]         # width, height
+    source_size: tuple[int, int]  # width, height
     source_format: str
     changes: tuple[str, ...]
-    unchanged: bool                      # the file was this very PNG already
+    unchanged: bool  # the file was this very PNG already
     bar: Bar | None
     enlargement: Enlargement | None
-    factor: float                        # by which it was enlarged here, or 1
+    factor: float  # by which it was enlarged here, or 1
 
 
 Outcome = Prepared | Unusable
@@ -106,10 +106,10 @@ def most_bytes(options: DecodeOptions) -> int:
 
 def serve(connection: Connection, path: Path, options: WorkOptions) -> None:
     """Answer pictures with outcomes until the parent hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)             # the parent decides when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     _limit_memory(MEMORY_BYTES * max(options.decode.max_pixels, MAX_PIXELS) // MAX_PIXELS)
     reader = Reader(path)
-    connection.send(None)                                    # ready
+    connection.send(None)  # ready
     while True:
         try:
             picture = connection.recv()

@@ -37,7 +37,7 @@ FORMAT = "rosacea-dataset/1"
 LABELS_NAME, FACTS_NAME, DATASHEET_NAME = "dataset.json", "facts.jsonl", "datasheet.json"
 OWN_NAMES = (LABELS_NAME, FACTS_NAME, DATASHEET_NAME)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)             # the earliest that a zip can state
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can state
 MIN_RESOLUTION, MAX_RESOLUTION = 4, 4096
 
 # Largest size of each JSON file, so that reading it costs little: bytes for itself, and for each image.
@@ -79,9 +79,9 @@ class DatasetWriter:
 
     def __init__(self, path: Path, *, datasheet: Mapping[str, object] = {}) -> None:
         self.path = path
-        self.datasheet: dict[str, object] = dict(datasheet)      # may be added to until the block ends
+        self.datasheet: dict[str, object] = dict(datasheet)  # may be added to until the block ends
         self.count = 0
-        self._shape: tuple[int, int] | None = None               # resolution, channels
+        self._shape: tuple[int, int] | None = None  # resolution, channels
         self._labels: list[Label] = []
         self._facts: list[bytes] = []
         self._digest = hashlib.sha256()
@@ -133,8 +133,10 @@ class DatasetWriter:
             rule = f"square with a power of two from {MIN_RESOLUTION} to {MAX_RESOLUTION} on each side"
             raise ValueError(f"image {self.count} must be {rule}, got {width}x{height}")
         if self._shape not in (None, (width, channels)):
-            raise ValueError(f"image {self.count} must be as the first (resolution, channels) = {self._shape}, "
-                             f"got {(width, channels)}")
+            raise ValueError(
+                f"image {self.count} must be as the first (resolution, channels) = {self._shape}, "
+                f"got {(width, channels)}"
+            )
         self._shape = (width, channels)
 
     def _add(self, data: bytes, label: Label, facts: Mapping[str, object]) -> str:
@@ -185,7 +187,7 @@ class DatasetWriter:
         self._members += 1
         self._bytes += len(data)
         entry = zipfile.ZipInfo(name, ZIP_DATE)
-        entry.create_system = 3              # Unix, whatever wrote it
+        entry.create_system = 3  # Unix, whatever wrote it
         entry.external_attr = 0o100644 << 16
         self._archive.writestr(entry, data)
 
@@ -218,14 +220,23 @@ class DatasetWriter:
     def counted(self) -> dict[str, object]:
         """What the datasheet says of the images and labels added so far."""
         resolution, channels = self._shape or (0, 0)
-        images = {"count": self.count, "resolution": resolution, "channels": channels,
-                  "sha256_of_sha256": self._digest.hexdigest()}
+        images = {
+            "count": self.count,
+            "resolution": resolution,
+            "channels": channels,
+            "sha256_of_sha256": self._digest.hexdigest(),
+        }
         return {"images": images, "labels": self._label_summary()}
 
     def _sheet(self) -> dict[str, object]:
         counted = self.counted()
-        stated = {"format": FORMAT, "tool": {"name": "rosacea", "version": _version()},
-                  **counted, "filters": None, "sources": None}
+        stated = {
+            "format": FORMAT,
+            "tool": {"name": "rosacea", "version": _version()},
+            **counted,
+            "filters": None,
+            "sources": None,
+        }
         return {**stated, **OWNER_FIELDS, **self.datasheet, **counted}
 
     def _label_summary(self) -> dict[str, object]:

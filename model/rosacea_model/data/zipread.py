@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MAX_ENTRIES = 210_000                    # CelebA, the largest set of faces in common use, has 202,599
+MAX_ENTRIES = 210_000  # CelebA, the largest set of faces in common use, has 202,599
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_TOTAL_BYTES = 200 * 2**30
-MAX_RATIO = 200                          # deflate reaches 1032, pictures stay near 1
-RATIO_FREE_BYTES = 2**16                 # so little cannot hurt, and JSON may shrink a lot
+MAX_RATIO = 200  # deflate reaches 1032, pictures stay near 1
+RATIO_FREE_BYTES = 2**16  # so little cannot hurt, and JSON may shrink a lot
 MAX_NAME_BYTES = 1024
 STORED, DEFLATED = 0, 8
 
 END_RECORD, END_RECORD_64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q")
 LOCATOR_64, ENTRY, LOCAL_HEADER = struct.Struct("<4sLQL"), struct.Struct("<4s4B4HL2L5H2L"), struct.Struct("<4s5H3L2H")
 ONES_16, ONES_32 = 0xFFFF, 0xFFFFFFFF
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")     # and marks that turn text around
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # and marks that turn text around
 
 
 class Member(NamedTuple):
@@ -132,8 +132,27 @@ def _entries(file: IO[bytes]) -> Iterator[Member]:
         fixed = file.read(ENTRY.size)
         if len(fixed) < ENTRY.size or not fixed.startswith(b"PK\x01\x02"):
             raise DataRejected("its directory is damaged")
-        (_, _, made_by, _, _, flags, method, _, _, crc, stored_bytes, plain_bytes, name_bytes, extra_bytes,
-         comment_bytes, _, _, attributes, offset) = ENTRY.unpack(fixed)
+        (
+            _,
+            _,
+            made_by,
+            _,
+            _,
+            flags,
+            method,
+            _,
+            _,
+            crc,
+            stored_bytes,
+            plain_bytes,
+            name_bytes,
+            extra_bytes,
+            comment_bytes,
+            _,
+            _,
+            attributes,
+            offset,
+        ) = ENTRY.unpack(fixed)
         if not 0 < name_bytes <= MAX_NAME_BYTES:
             raise DataRejected(f"a name must have 1 to {MAX_NAME_BYTES} bytes, got {name_bytes}")
         name = _decoded(file.read(name_bytes))
@@ -161,8 +180,10 @@ def _check_entry(member: Member, flags: int, unix_mode: int) -> None:
     if member.stored_bytes > member.bytes + RATIO_FREE_BYTES:
         raise DataRejected(f"{name!r} takes more room in the archive than outside it")
     if member.bytes > RATIO_FREE_BYTES and member.bytes > MAX_RATIO * member.stored_bytes:
-        raise DataRejected(f"{name!r} must shrink at most {MAX_RATIO} times, got {member.bytes} bytes "
-                           f"from {member.stored_bytes}: a decompression bomb")
+        raise DataRejected(
+            f"{name!r} must shrink at most {MAX_RATIO} times, got {member.bytes} bytes "
+            f"from {member.stored_bytes}: a decompression bomb"
+        )
 
 
 def _locate_directory(file: IO[bytes]) -> tuple[int, int, int]:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ..errors import ModelRejected
 
-MAX_BYTES = 16 * 2**20             # of all its files: every installation carries them
+MAX_BYTES = 16 * 2**20  # of all its files: every installation carries them
 CARD_NAME = "README.md"
-SEVERITIES = ("none", "mild", "moderate", "severe")        # what labels 0 to 3 ask for
+SEVERITIES = ("none", "mild", "moderate", "severe")  # what labels 0 to 3 ask for
 
 
 def folder() -> Path:

@@ -1,5 +1,7 @@
 """Make a trained snapshot the demo model: weights, manifest and card. `model/runs/demo-64.sh` runs this.
 
+Usage:
+
     python -m rosacea_model.demo.ship SNAPSHOT --figures figures.json --command 'rosacea train ...'
 """
 
@@ -15,7 +17,7 @@ from ..classes import classes_fact
 from ..files.modelfile import WEIGHTS_NAME, ModelFile, read_manifest, verify, write_atomically, write_manifest
 from . import CARD_NAME, MAX_BYTES, SEVERITIES
 
-SOURCE = Path("model/rosacea_model/demo")      # in a checkout
+SOURCE = Path("model/rosacea_model/demo")  # in a checkout
 NOTE = "trained on drawn faces, none of them a person; label = severity of rosacea, 0 to 3"
 
 
@@ -34,8 +36,14 @@ def ship(
     found = json.loads(figures.read_bytes())
     check(file, found, least, least_variety)
     kimg = read_manifest(file.path.with_name("model.json")).get("kimg", "0")
-    facts = {"note": NOTE, "kimg": f"{float(kimg):g}", "data": found["data"], "training": " && ".join(command),
-             "severity_spearman_at_least": f"{least:g}", "variety_at_least": f"{least_variety:g}"}
+    facts = {
+        "note": NOTE,
+        "kimg": f"{float(kimg):g}",
+        "data": found["data"],
+        "training": " && ".join(command),
+        "severity_spearman_at_least": f"{least:g}",
+        "variety_at_least": f"{least_variety:g}",
+    }
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / WEIGHTS_NAME, file.path.read_bytes())
     write_manifest(out, name="demo", digest=file.digest, **facts, **classes_fact(SEVERITIES))
@@ -54,8 +62,9 @@ def check(file: ModelFile, figures: dict[str, Any], least: float, least_variety:
         raise ValueError(f"the demo model must follow severity with a Spearman of at least {least}, got {spearman:.3f}")
     variety = figures["generated"]["variety"] / figures["fresh_phantoms"]["variety"]
     if variety < least_variety:
-        raise ValueError(f"the demo model's faces must differ at least {least_variety} times as much as phantoms, "
-                         f"got {variety:.3f}")
+        raise ValueError(
+            f"the demo model's faces must differ at least {least_variety} times as much as phantoms, got {variety:.3f}"
+        )
 
 
 def card(file: ModelFile, facts: dict[str, str], figures: dict[str, Any]) -> str:

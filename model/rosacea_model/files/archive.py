@@ -32,7 +32,7 @@ CONFIG_NAME = "model-config.yaml"
 HANDLER_NAME = "handler.py"
 MAX_WEIGHTS_BYTES = 2**31
 MAX_DIRECTORY_BYTES = 2**20
-MAX_RATIO = 100                 # deflate reaches 1032, weights stay near 1
+MAX_RATIO = 100  # deflate reaches 1032, weights stay near 1
 RATIO_FREE_BYTES = 2**20
 # The earliest date that a zip can state: the same model gives the same archive on every day.
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -55,9 +55,9 @@ class WorkerOptions:
     """How TorchServe runs a model."""
 
     workers: int = 1
-    response_timeout_seconds: int = 60      # a worker that takes longer for one job is killed and replaced
+    response_timeout_seconds: int = 60  # a worker that takes longer for one job is killed and replaced
     startup_timeout_seconds: int = 600
-    job_queue_size: int = 8                 # the gateway owns the real queue
+    job_queue_size: int = 8  # the gateway owns the real queue
 
     def __post_init__(self) -> None:
         for name in ("workers", "response_timeout_seconds", "startup_timeout_seconds", "job_queue_size"):
@@ -97,7 +97,7 @@ def worker_config(options: WorkerOptions) -> bytes:
     """`model-config.yaml`: one job at a time for each worker, since the gateway has already made the batch."""
     entries = {
         "minWorkers": options.workers,
-        "maxWorkers": options.workers,      # TorchServe reads minWorkers only if maxWorkers is not below it
+        "maxWorkers": options.workers,  # TorchServe reads minWorkers only if maxWorkers is not below it
         "batchSize": 1,
         "maxBatchDelay": 1,
         "responseTimeout": options.response_timeout_seconds,
@@ -124,7 +124,7 @@ def write_store_folder(model: ModelFile, store: Path, options: WorkerOptions) ->
 def link_or_copy(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     try:
-        os.link(source.resolve(), target)       # a link to a symbolic link would dangle
+        os.link(source.resolve(), target)  # a link to a symbolic link would dangle
     except OSError:
         shutil.copyfile(source, target)
 
@@ -146,7 +146,7 @@ def write_archive(model: ModelFile, path: Path, options: WorkerOptions) -> None:
 
 def _zip_entry(name: str) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, ZIP_DATE)
-    entry.create_system = 3                 # Unix, whatever wrote it
+    entry.create_system = 3  # Unix, whatever wrote it
     entry.external_attr = 0o100644 << 16
     return entry
 

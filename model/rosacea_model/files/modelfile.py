@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_NAME = "generator.safetensors"
 MANIFEST_NAME = "model.json"
-SIGNATURE_NAME = "model.sig"         # beside the weights of a model that somebody has signed
+SIGNATURE_NAME = "model.sig"  # beside the weights of a model that somebody has signed
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_MANIFEST_BYTES = 2**20
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -39,10 +39,10 @@ class ModelFile:
 
     name: str
     path: Path
-    digest: str                  # SHA-256 of the file, lower-case hexadecimal
+    digest: str  # SHA-256 of the file, lower-case hexadecimal
     config: GeneratorConfig
-    note: str = ""               # shown to people, e.g. that the weights are untrained
-    classes: tuple[str, ...] = ()    # names of classes 0, 1, ...; empty where they have none
+    note: str = ""  # shown to people, e.g. that the weights are untrained
+    classes: tuple[str, ...] = ()  # names of classes 0, 1, ...; empty where they have none
 
 
 def locate(path: Path) -> Path:
@@ -69,7 +69,11 @@ def verify(path: Path | str) -> ModelFile:
         config = _config(header, weights)
         check_layout(header, config, os.fstat(file.fileno()).st_size - file.tell(), weights)
     return ModelFile(
-        name=manifest["name"], path=weights, digest=actual, config=config, note=manifest.get("note", ""),
+        name=manifest["name"],
+        path=weights,
+        digest=actual,
+        config=config,
+        note=manifest.get("note", ""),
         classes=classes_of(manifest.get(FACT, ""), config.c_dim, beside),
     )
 

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[np.float32]]
 
-OPSET = 23                       # the newest that torch's exporter names as supported; onnxruntime reads it
-TOLERANCE = 1e-4                 # absolute, for images and ws alike
-MAX_BYTES = 2**31 - 1            # what one protobuf message can hold
+OPSET = 23  # the newest that torch's exporter names as supported; onnxruntime reads it
+TOLERANCE = 1e-4  # absolute, for images and ws alike
+MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
 CHECK_SEEDS: Sequence[int] = (0, 1, 2, 3, 4)
 CHECK_BATCHES = (1, 4)
 CHECK_PSIS = (1.0, 0.5)
@@ -64,7 +64,7 @@ class OnnxReport:
     opset: int
     file_bytes: int
     inputs: tuple[str, ...]
-    image_difference: float      # the largest absolute difference of the check
+    image_difference: float  # the largest absolute difference of the check
     ws_difference: float
 
 
@@ -106,7 +106,7 @@ def export_onnx(model: Model, path: Path, *, noise: OnnxNoise = "const") -> Onnx
     data = proto.SerializeToString()
     image_difference, ws_difference = _compare(reference, data, noise)
     largest = np.max([image_difference, ws_difference])
-    if not largest <= TOLERANCE:            # written so that NaN fails
+    if not largest <= TOLERANCE:  # written so that NaN fails
         rule = f"onnxruntime must agree with torch within {TOLERANCE:g}"
         raise ModelError(f"{path}: {rule}, the largest difference is {largest:g}")
 
@@ -209,7 +209,7 @@ def _compare(model: Model, data: bytes, noise: OnnxNoise) -> tuple[float, float]
                 feed = check_inputs(model.config, CHECK_SEEDS[chosen], psi, noise)
                 pairs = zip(session.run(["image", "ws"], feed), expected, strict=True)
                 differences.append([np.abs(actual - rows[chosen]).max() for actual, rows in pairs])
-    image, ws = np.max(differences, axis=0)     # unlike max(), this keeps a NaN
+    image, ws = np.max(differences, axis=0)  # unlike max(), this keeps a NaN
     return float(image), float(ws)
 
 

@@ -63,7 +63,7 @@ def check_signature(model: ModelFile, public_key: Path) -> None:
     with _alone(model) as folder:
         try:
             verifier.verify(folder, signature)
-        except Exception as error:      # whatever a library does about somebody else's bytes: it did not say yes
+        except Exception as error:  # whatever a library does about somebody else's bytes: it did not say yes
             raise ModelRejected(f"{signature}: not of this model by the owner of {public_key}") from error
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
-BUFFERS = ("resample_filter", "noise_const", "w_avg")     # last part of the name; all others are parameters
+BUFFERS = ("resample_filter", "noise_const", "w_avg")  # last part of the name; all others are parameters
 FILTER = (4, 4)
-SHOWN = 3                                                 # names that a message lists of each kind
+SHOWN = 3  # names that a message lists of each kind
 
 
 def expected_tensors(config: GeneratorConfig) -> dict[str, Shape]:
@@ -36,7 +36,8 @@ def mismatch(config: GeneratorConfig, shapes: Mapping[str, Shape]) -> str | None
     extra = [name for name in shapes if name not in expected]
     misshapen = [
         f"{name} is {_text(shapes[name])}, not {_text(shape)}"
-        for name, shape in expected.items() if name in shapes and shapes[name] != shape
+        for name, shape in expected.items()
+        if name in shapes and shapes[name] != shape
     ]
     kinds = {"missing": missing, "unexpected": extra, "of another shape": misshapen}
     texts = [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]

@@ -18,7 +18,7 @@ from . import sandbox
 GIB = 2**30
 MEMORY = 4 * GIB
 CPU_SECONDS = 120
-FILE_BYTES = 64 * 2**20          # for a small checkpoint's model, beside four times the size of the file itself
+FILE_BYTES = 64 * 2**20  # for a small checkpoint's model, beside four times the size of the file itself
 
 
 def main(folder: Path, name: str, with_networks: bool) -> None:

@@ -41,7 +41,7 @@ class Found:
     G: Tensors | None = None
     D: Tensors | None = None
     augment_p: float | None = None
-    card: dict[str, str] = field(default_factory=dict)       # what the model's manifest says beside its source
+    card: dict[str, str] = field(default_factory=dict)  # what the model's manifest says beside its source
 
 
 def convert(data: bytes, folder: Path, name: str, *, with_networks: bool = False) -> dict[str, Any]:
@@ -59,8 +59,13 @@ def convert(data: bytes, folder: Path, name: str, *, with_networks: bool = False
     if with_networks:
         safetensors.torch.save_file(_all_networks(found), folder / NETWORKS_NAME)
     return {
-        "kind": found.kind, "networks": found.networks, "augment_p": found.augment_p, "notes": notes,
-        "config": asdict(found.config), "digest": file.digest, "source_sha256": digest,
+        "kind": found.kind,
+        "networks": found.networks,
+        "augment_p": found.augment_p,
+        "notes": notes,
+        "config": asdict(found.config),
+        "digest": file.digest,
+        "source_sha256": digest,
     }
 
 
@@ -87,9 +92,14 @@ def _read_snapshot(data: bytes) -> Found:
     snapshot = parse_snapshot(data)
     notes = ["program text in the file was not run", *passed_by(snapshot.G_ema), *snapshot.notes]
     return Found(
-        kind="stylegan2-ada snapshot", config=generator_config(snapshot.G_ema), G_ema=snapshot.G_ema.tensors,
-        G=snapshot.G.tensors if snapshot.G else None, D=snapshot.D.tensors if snapshot.D else None,
-        networks=_networks(snapshot), augment_p=snapshot.augment_p, notes=notes,
+        kind="stylegan2-ada snapshot",
+        config=generator_config(snapshot.G_ema),
+        G_ema=snapshot.G_ema.tensors,
+        G=snapshot.G.tensors if snapshot.G else None,
+        D=snapshot.D.tensors if snapshot.D else None,
+        networks=_networks(snapshot),
+        augment_p=snapshot.augment_p,
+        notes=notes,
     )
 
 
@@ -115,21 +125,43 @@ def _read_zip(data: bytes) -> Found:
         content = load_zip(data)
         if place := find_state(content):
             plain = read_state(*place, content, budget=2 * len(data))
-            return _found("state dict", plain.key, plain.config, plain.tensors, plain.notes, plain.mean_is_ours,
-                          D=plain.d)
+            return _found(
+                "state dict", plain.key, plain.config, plain.tensors, plain.notes, plain.mean_is_ours, D=plain.d
+            )
         theirs = read_rosinality(content, budget=2 * len(data))
-        return _found("rosinality checkpoint", theirs.key, theirs.config, theirs.tensors, theirs.notes,
-                      theirs.mean_is_ours, G=theirs.g, D=theirs.d)
+        return _found(
+            "rosinality checkpoint",
+            theirs.key,
+            theirs.config,
+            theirs.tensors,
+            theirs.notes,
+            theirs.mean_is_ours,
+            G=theirs.g,
+            D=theirs.d,
+        )
     except (*FAILURES, zipfile.BadZipFile) as error:
         raise unreadable(".pt file", error) from error
 
 
 def _found(
-    kind: str, key: str, config: GeneratorConfig, tensors: Tensors, notes: tuple[str, ...], mean_is_ours: bool,
-    *, G: Tensors | None = None, D: Tensors | None = None,  # noqa: N803 (the field's names)
+    kind: str,
+    key: str,
+    config: GeneratorConfig,
+    tensors: Tensors,
+    notes: tuple[str, ...],
+    mean_is_ours: bool,
+    *,
+    G: Tensors | None = None,  # noqa: N803 (the field's names)
+    D: Tensors | None = None,  # noqa: N803
 ) -> Found:
     networks = [_facts_of(key, "Generator", tensors), *([_facts_of("d", "Discriminator", D)] if D else [])]
     return Found(
-        kind=kind, config=config, G_ema=tensors, G=G, D=D, networks=networks, notes=list(notes),
+        kind=kind,
+        config=config,
+        G_ema=tensors,
+        G=G,
+        D=D,
+        networks=networks,
+        notes=list(notes),
         card={"note": MEAN_NOTE} if mean_is_ours else {},
     )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-NETWORKS_NAME = "networks.safetensors"       # beside a model that was imported to train from: G, G_ema and D
+NETWORKS_NAME = "networks.safetensors"  # beside a model that was imported to train from: G, G_ema and D
 
 
 def is_checkpoint(path: Path) -> bool:

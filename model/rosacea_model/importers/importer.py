@@ -30,28 +30,34 @@ KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
 class NetworkSummary:
     """One network that the file held."""
 
-    name: str              # as the file calls it: G, D, G_ema, g_ema, ...
+    name: str  # as the file calls it: G, D, G_ema, g_ema, ...
     class_name: str
-    tensors: int           # parameters and buffers
-    parameters: int        # numbers that training optimises
+    tensors: int  # parameters and buffers
+    parameters: int  # numbers that training optimises
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
     """What was imported, from what, and what is worth knowing about it."""
 
-    kind: str                                  # "stylegan2-ada snapshot", "rosinality checkpoint" or "state dict"
-    folder: Path                               # where the model folder lies now
-    digest: str                                # SHA-256 of the weights written
+    kind: str  # "stylegan2-ada snapshot", "rosinality checkpoint" or "state dict"
+    folder: Path  # where the model folder lies now
+    digest: str  # SHA-256 of the weights written
     source_sha256: str
-    config: GeneratorConfig                    # resolution, channels, z, w and c widths, layers, architecture
+    config: GeneratorConfig  # resolution, channels, z, w and c widths, layers, architecture
     networks: tuple[NetworkSummary, ...]
-    augment_p: float | None                    # augmentation probability at the snapshot; None = without
+    augment_p: float | None  # augmentation probability at the snapshot; None = without
     notes: tuple[str, ...]
 
 
 def import_checkpoint(
-    source: Path, folder: Path, name: str, *, force: bool = False, timeout: float = 600.0, classes: Sequence[str] = (),
+    source: Path,
+    folder: Path,
+    name: str,
+    *,
+    force: bool = False,
+    timeout: float = 600.0,
+    classes: Sequence[str] = (),
     networks: bool = False,
 ) -> ImportReport:
     """Read the checkpoint `source` into the model folder `folder`, under the model name `name`.
@@ -100,8 +106,15 @@ def _run_child(source: Path, made: Path, name: str, timeout: float, networks: bo
     with _open(source) as data, (scratch / "out").open("w+b") as out, (scratch / "err").open("w+b") as err:
         try:
             child = subprocess.run(
-                command, stdin=data, stdout=out, stderr=err, cwd=scratch, env=_environment(), timeout=timeout,
-                check=False, start_new_session=True,
+                command,
+                stdin=data,
+                stdout=out,
+                stderr=err,
+                cwd=scratch,
+                env=_environment(),
+                timeout=timeout,
+                check=False,
+                start_new_session=True,
             )
         except subprocess.TimeoutExpired as error:
             raise CheckpointRejected(f"{source}: not read within {timeout:g} seconds", "timeout") from error
@@ -125,8 +138,14 @@ def _open(source: Path) -> IO[bytes]:
 def _environment() -> dict[str, str]:
     kept = {key: os.environ[key] for key in KEPT_VARIABLES if key in os.environ}
     # One thread: a process of several cannot change its namespaces, and each takes address space.
-    return {**kept, "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1",
-            "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return {
+        **kept,
+        "PYTHONPATH": str(PACKAGE_ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
 
 
 def _cause(status: int, err: IO[bytes]) -> str:

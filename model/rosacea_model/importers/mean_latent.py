@@ -21,7 +21,7 @@ NOTE = f"w_avg was not in the checkpoint: it is the mean of {COUNT:,} mapped lat
 
 
 @torch.no_grad()
-def mean_latent(config: GeneratorConfig, tensors: Mapping[str, Tensor]) -> Tensor:          # => [w_dim]
+def mean_latent(config: GeneratorConfig, tensors: Mapping[str, Tensor]) -> Tensor:  # => [w_dim]
     """The mean w of latents that are the same every time, over all classes in turn."""
     mapping = MappingNetwork(config)
     prefix = "mapping."

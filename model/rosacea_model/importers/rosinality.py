@@ -51,7 +51,7 @@ TORCH_READERS: Readers = {
     ("collections", "OrderedDict"): new_dict,
     ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
-    ("argparse", "Namespace"): drop,         # the training script's options, saved beside the weights
+    ("argparse", "Namespace"): drop,  # the training script's options, saved beside the weights
     ("_codecs", "encode"): latin1_bytes,
     ("numpy", "dtype"): numpy_dtype,
     ("numpy.core.multiarray", "scalar"): numpy_scalar,
@@ -62,20 +62,29 @@ FILTER = torch.outer(TAPS, TAPS) / 64
 KERNEL = re.compile(r"(convs\.\d+\.conv\.blur|to_rgbs\.\d+\.upsample|convs\.\d+\.(conv2|skip)\.0)\.kernel")
 # The last part of a name of ours, by what the layer is, and what rosinality calls it.
 LAYER = {
-    "weight": "conv.weight", "bias": "activate.bias", "noise_strength": "noise.weight",
-    "affine.weight": "conv.modulation.weight", "affine.bias": "conv.modulation.bias",
+    "weight": "conv.weight",
+    "bias": "activate.bias",
+    "noise_strength": "noise.weight",
+    "affine.weight": "conv.modulation.weight",
+    "affine.bias": "conv.modulation.bias",
 }
 TORGB = {**LAYER, "bias": "bias"}
 D_LAYER = {
-    ("fromrgb", "weight"): "0.weight", ("fromrgb", "bias"): "1.bias",
-    ("conv0", "weight"): "conv1.0.weight", ("conv0", "bias"): "conv1.1.bias",
-    ("conv1", "weight"): "conv2.1.weight", ("conv1", "bias"): "conv2.2.bias",
+    ("fromrgb", "weight"): "0.weight",
+    ("fromrgb", "bias"): "1.bias",
+    ("conv0", "weight"): "conv1.0.weight",
+    ("conv0", "bias"): "conv1.1.bias",
+    ("conv1", "weight"): "conv2.1.weight",
+    ("conv1", "bias"): "conv2.2.bias",
     ("skip", "weight"): "skip.1.weight",
 }
 D_EPILOGUE = {
-    ("conv", "weight"): "final_conv.0.weight", ("conv", "bias"): "final_conv.1.bias",
-    ("fc", "weight"): "final_linear.0.weight", ("fc", "bias"): "final_linear.0.bias",
-    ("out", "weight"): "final_linear.1.weight", ("out", "bias"): "final_linear.1.bias",
+    ("conv", "weight"): "final_conv.0.weight",
+    ("conv", "bias"): "final_conv.1.bias",
+    ("fc", "weight"): "final_linear.0.weight",
+    ("fc", "bias"): "final_linear.0.bias",
+    ("out", "weight"): "final_linear.1.weight",
+    ("out", "bias"): "final_linear.1.bias",
 }
 
 State = dict[str, StoredTensor]
@@ -88,10 +97,10 @@ class RosinalityGenerator:
     key: str
     config: GeneratorConfig
     tensors: dict[str, Tensor]
-    g: dict[str, Tensor] | None = None           # the generator that trains, where the file has both
-    d: dict[str, Tensor] | None = None           # the discriminator that trains
+    g: dict[str, Tensor] | None = None  # the generator that trains, where the file has both
+    d: dict[str, Tensor] | None = None  # the discriminator that trains
     notes: tuple[str, ...] = ()
-    mean_is_ours: bool = False                   # the file had no mean w
+    mean_is_ours: bool = False  # the file had no mean w
 
 
 def parse_rosinality(data: bytes) -> RosinalityGenerator:
@@ -121,7 +130,10 @@ def read_rosinality(content: dict[Any, Any], budget: int) -> RosinalityGenerator
         notes.append(MEAN_NOTE)
     g = _or_note(partial(_convert, config, trained, None), "generator that trains", notes) if trained else None
     return RosinalityGenerator(
-        key=key, config=config, tensors=tensors, mean_is_ours=mean_is_ours,
+        key=key,
+        config=config,
+        tensors=tensors,
+        mean_is_ours=mean_is_ours,
         g={**g, "mapping.w_avg": tensors["mapping.w_avg"]} if g else None,
         d=_or_note(partial(_discriminator, config, d), "discriminator", notes) if d else None,
         notes=tuple(notes),
@@ -237,9 +249,15 @@ def _config(state: State) -> GeneratorConfig:
     mapping = _shape(state, "style.1.weight", 2)
     try:
         return GeneratorConfig(
-            z_dim=mapping[1], w_dim=mapping[0], img_resolution=resolution, img_channels=width[1],
-            mapping_layers=layers, channel_base=width[2] * resolution, channel_max=first[1],
-            num_fp16_res=0, conv_clamp=None,
+            z_dim=mapping[1],
+            w_dim=mapping[0],
+            img_resolution=resolution,
+            img_channels=width[1],
+            mapping_layers=layers,
+            channel_base=width[2] * resolution,
+            channel_max=first[1],
+            num_fp16_res=0,
+            conv_clamp=None,
         )
     except ValueError as error:
         raise CheckpointRejected(f"the generator's {shown(error)}", "tensors") from error
@@ -256,7 +274,7 @@ def source_name(name: str) -> str | None:
     if leaf == "const":
         return "input.input"
     layer, _, leaf = leaf.partition(".")
-    index = int(unit.removeprefix("b")).bit_length() - 4        # -1 for 4x4, then 0, 1, ...
+    index = int(unit.removeprefix("b")).bit_length() - 4  # -1 for 4x4, then 0, 1, ...
     if layer == "torgb":
         return f"{'to_rgb1' if index < 0 else f'to_rgbs.{index}'}.{TORGB[leaf]}"
     order = 0 if index < 0 else 2 * index + 1 + (layer == "conv1")

@@ -19,15 +19,45 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 # Audit events that reading a checkpoint never raises: programs, sockets, libraries, Python's own unpickler.
 FORBIDDEN_PREFIXES = (
-    "socket.", "urllib.", "ftplib.", "http.", "smtplib.", "webbrowser.", "subprocess.", "pty.", "os.exec",
-    "os.fork", "os.spawn", "os.posix_spawn", "os.system", "os.startfile", "os.kill", "os.putenv",
-    "os.unsetenv", "signal.", "ctypes.", "pickle.find_class", "sys.settrace", "sys.setprofile",
+    "socket.",
+    "urllib.",
+    "ftplib.",
+    "http.",
+    "smtplib.",
+    "webbrowser.",
+    "subprocess.",
+    "pty.",
+    "os.exec",
+    "os.fork",
+    "os.spawn",
+    "os.posix_spawn",
+    "os.system",
+    "os.startfile",
+    "os.kill",
+    "os.putenv",
+    "os.unsetenv",
+    "signal.",
+    "ctypes.",
+    "pickle.find_class",
+    "sys.settrace",
+    "sys.setprofile",
 )
 # Events that name files to be changed, and how many of their arguments are paths.
 FILE_CHANGES = {
-    "os.rename": 2, "os.link": 2, "os.symlink": 2, "shutil.move": 2,
-    "os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1,
-    "os.chmod": 1, "os.chown": 1, "os.utime": 1, "os.setxattr": 1, "os.removexattr": 1, "shutil.rmtree": 1,
+    "os.rename": 2,
+    "os.link": 2,
+    "os.symlink": 2,
+    "shutil.move": 2,
+    "os.remove": 1,
+    "os.rmdir": 1,
+    "os.mkdir": 1,
+    "os.truncate": 1,
+    "os.chmod": 1,
+    "os.chown": 1,
+    "os.utime": 1,
+    "os.setxattr": 1,
+    "os.removexattr": 1,
+    "shutil.rmtree": 1,
 }
 
 
@@ -47,7 +77,9 @@ def enter_namespaces() -> bool:
 def set_limits(*, memory: int, cpu_seconds: int, file_bytes: int) -> None:
     """Bound the address space, the processor time and the size of any file written; leave no core dump."""
     limits = {
-        resource.RLIMIT_AS: memory, resource.RLIMIT_CPU: cpu_seconds, resource.RLIMIT_FSIZE: file_bytes,
+        resource.RLIMIT_AS: memory,
+        resource.RLIMIT_CPU: cpu_seconds,
+        resource.RLIMIT_FSIZE: file_bytes,
         resource.RLIMIT_CORE: 0,
     }
     for kind, value in limits.items():
@@ -74,7 +106,7 @@ def forbid_all_but(folder: Path) -> None:
         if event == "open" and _writes(arguments):
             _check_inside(root, event, arguments[:1])
         elif event in FILE_CHANGES:
-            _check_inside(root, event, arguments[:FILE_CHANGES[event]])
+            _check_inside(root, event, arguments[: FILE_CHANGES[event]])
 
     sys.addaudithook(hook)
 
@@ -86,7 +118,7 @@ def _writes(arguments: tuple[object, ...]) -> bool:
 
 def _check_inside(root: str, event: str, paths: tuple[object, ...]) -> None:
     for path in paths:
-        if isinstance(path, int):           # an open descriptor, which was checked when it was opened
+        if isinstance(path, int):  # an open descriptor, which was checked when it was opened
             continue
         if not isinstance(path, str | bytes | os.PathLike):
             _refuse(event)

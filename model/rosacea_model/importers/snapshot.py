@@ -43,12 +43,20 @@ SYNTHESIS_SIZES = ("channel_base", "channel_max", "num_fp16_res", "conv_clamp", 
 TRAINING_ONLY = frozenset({"freeze_layers", "freeze_embed", "freeze_affine", "freeze_ws", "w_avg_beta", "ema_beta"})
 # Arguments that this implementation leaves no choice about, or that change no number, and what they may be.
 FIXED_SYNTHESIS: Mapping[str, tuple[object, ...]] = {
-    "resample_filter": ([1, 3, 3, 1],), "activation": ("lrelu",), "use_noise": (True,), "block_kwargs": ({},),
-    "layer_kwargs": ({},), "fused_modconv_default": (True, False, "inference_only"),
-    "fp16_channels_last": (True, False), "channels_last": (True, False),
+    "resample_filter": ([1, 3, 3, 1],),
+    "activation": ("lrelu",),
+    "use_noise": (True,),
+    "block_kwargs": ({},),
+    "layer_kwargs": ({},),
+    "fused_modconv_default": (True, False, "inference_only"),
+    "fp16_channels_last": (True, False),
+    "channels_last": (True, False),
 }
 FIXED_MAPPING: Mapping[str, tuple[object, ...]] = {
-    "embed_features": (None,), "layer_features": (None,), "activation": ("lrelu",), "lr_multiplier": (0.01,),
+    "embed_features": (None,),
+    "layer_features": (None,),
+    "activation": ("lrelu",),
+    "lr_multiplier": (0.01,),
 }
 
 
@@ -58,9 +66,9 @@ class NetworkRecord:
 
     class_name: str
     init_kwargs: dict[str, Any]
-    tensors: dict[str, Tensor]                  # parameters and buffers
-    parameters: frozenset[str]                  # which of them are parameters; frozen layers are not
-    modules: dict[str, dict[str, object]]       # each submodule's plain attributes, and its `class_name`
+    tensors: dict[str, Tensor]  # parameters and buffers
+    parameters: frozenset[str]  # which of them are parameters; frozen layers are not
+    modules: dict[str, dict[str, object]]  # each submodule's plain attributes, and its `class_name`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +78,9 @@ class Snapshot:
     G: NetworkRecord | None
     D: NetworkRecord | None
     G_ema: NetworkRecord
-    augment_p: float | None                     # None: trained without augmentation
+    augment_p: float | None  # None: trained without augmentation
     training_set_kwargs: dict[str, object]
-    notes: tuple[str, ...] = ()                 # what was done to the numbers
+    notes: tuple[str, ...] = ()  # what was done to the numbers
 
 
 def read_snapshot(path: Path) -> Snapshot:
@@ -111,8 +119,11 @@ def generator_config(record: NetworkRecord) -> GeneratorConfig:
 
 def passed_by(record: NetworkRecord) -> list[str]:
     """A note on the arguments that were left aside because they matter to training alone."""
-    given = {**record.init_kwargs, **_nested(dict(record.init_kwargs), "mapping_kwargs"),
-             **_nested(dict(record.init_kwargs), "synthesis_kwargs")}
+    given = {
+        **record.init_kwargs,
+        **_nested(dict(record.init_kwargs), "mapping_kwargs"),
+        **_nested(dict(record.init_kwargs), "synthesis_kwargs"),
+    }
     found = [f"{name}={shown(given[name])}" for name in sorted(TRAINING_ONLY & set(given))]
     return [f"arguments that change nothing that is drawn: {', '.join(found)}"] if found else []
 
@@ -164,8 +175,11 @@ def _network(record: Record, reader: _TensorReader) -> NetworkRecord:
             tensors.update({name: reader.read(_tensor(name, value)) for name, value in named.items()})
             parameters.update(named if group == "_parameters" else ())
     return NetworkRecord(
-        class_name=record.class_name, init_kwargs=_init_kwargs(record), tensors=tensors,
-        parameters=frozenset(parameters), modules=modules,
+        class_name=record.class_name,
+        init_kwargs=_init_kwargs(record),
+        tensors=tensors,
+        parameters=frozenset(parameters),
+        modules=modules,
     )
 
 
@@ -207,7 +221,8 @@ def _plain(entries: object) -> dict[str, object]:
     if not isinstance(entries, dict):
         return {}
     return {
-        key: value for key, value in entries.items()
+        key: value
+        for key, value in entries.items()
         if isinstance(key, str) and isinstance(value, str | int | float | None)
     }
 
@@ -246,7 +261,7 @@ def _config(record: NetworkRecord) -> GeneratorConfig:
     sizes = {name: _take(kwargs, name) for name in SIZES}
     if twice := sorted(set(kwargs) & set(synthesis)):
         reject(f"generator argument {shown(twice[0])} is given twice", twice[0])
-    synthesis.update(kwargs)     # StyleGAN3-era files tell the synthesis arguments beside the sizes
+    synthesis.update(kwargs)  # StyleGAN3-era files tell the synthesis arguments beside the sizes
     choices = {name: synthesis.pop(name) for name in SYNTHESIS_SIZES if name in synthesis}
     layers = mapping.pop("num_layers", None)
     _refuse_unknown(mapping, FIXED_MAPPING)
@@ -290,7 +305,9 @@ def _observed(record: NetworkRecord, resolution: object) -> dict[str, Any]:
     blocks = [module for module in record.modules.values() if module["class_name"] == "SynthesisBlock"]
     architecture = str(blocks[0].get("architecture")) if blocks else "skip"
     return {
-        "channel_base": 32768, "channel_max": 512, "conv_clamp": last.get("conv_clamp"),
+        "channel_base": 32768,
+        "channel_max": 512,
+        "conv_clamp": last.get("conv_clamp"),
         "num_fp16_res": sum(module.get("use_fp16") is True for module in blocks),
         "architecture": architecture if architecture in get_args(Architecture) else "skip",
     }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Where programs put a generator's state dict in what they save; the averaged one first. "" = the whole file.
 PLACES = ("g_ema", "G_ema", "params_ema", "ema", "generator", "G", "g", "state_dict", "model", "params", "")
 D_PLACES = ("D", "d", "discriminator")
-WRAPPER = "module."                     # what DataParallel puts before every name
+WRAPPER = "module."  # what DataParallel puts before every name
 ASSUMED = "a state dict does not say which blocks run in float16, nor their clamp: none do here"
 
 State = dict[str, StoredTensor]
@@ -100,9 +100,17 @@ def _config(state: State) -> GeneratorConfig:
     layers = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in state)
     try:
         return GeneratorConfig(
-            z_dim=width - embedded, c_dim=c_dim, w_dim=out, img_resolution=resolution, img_channels=last[0],
-            mapping_layers=layers, channel_base=last[1] * resolution, channel_max=first[0], num_fp16_res=0,
-            conv_clamp=None, architecture=_architecture(state),
+            z_dim=width - embedded,
+            c_dim=c_dim,
+            w_dim=out,
+            img_resolution=resolution,
+            img_channels=last[0],
+            mapping_layers=layers,
+            channel_base=last[1] * resolution,
+            channel_max=first[0],
+            num_fp16_res=0,
+            conv_clamp=None,
+            architecture=_architecture(state),
         )
     except ValueError as error:
         raise CheckpointRejected(f"the generator's {shown(error)}", "tensors") from error
@@ -118,5 +126,3 @@ def _shape(state: State, name: str, dimensions: int) -> tuple[int, ...]:
     if name not in state or len(state[name].size) != dimensions:
         reject(f"the generator must have a tensor {name} of {dimensions} dimensions", "tensors")
     return state[name].size
-
-

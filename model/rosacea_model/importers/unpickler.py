@@ -25,9 +25,9 @@ import numpy as np
 from ..errors import CheckpointRejected
 
 MAX_FILE_BYTES = 2 * 2**30
-MAX_OPCODES = 1_000_000          # a 1024x1024 snapshot has some 60,000
-MAX_STORAGE_OPCODES = 200        # in a storage's header, which has up to 40: headers can be told often
-MAX_DEPTH = 64                   # of containers in each other; a snapshot has about 20
+MAX_OPCODES = 1_000_000  # a 1024x1024 snapshot has some 60,000
+MAX_STORAGE_OPCODES = 200  # in a storage's header, which has up to 40: headers can be told often
+MAX_DEPTH = 64  # of containers in each other; a snapshot has about 20
 MAX_DIMENSIONS = 8
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 LEGACY_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
@@ -35,13 +35,22 @@ LEGACY_TORCH_PROTOCOL = 1001
 
 # What a damaged or hostile file can make the interpreter raise; all of it leaves as CheckpointRejected.
 FAILURES = (
-    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RecursionError,
-    RuntimeError, TypeError, ValueError, struct.error,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
 )
 
 Arguments = tuple[Any, ...]
 Reader = Callable[[Arguments], object]
-Readers = Mapping[tuple[str, str], "Reader | None"]     # None: may be named, never called
+Readers = Mapping[tuple[str, str], "Reader | None"]  # None: may be named, never called
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +198,8 @@ class _Machine:
     def pop_many(self, count: int) -> list[Any]:
         if count > len(self.stack):
             reject("a pickle takes more from its stack than it put there")
-        items = self.stack[len(self.stack) - count:]
-        del self.stack[len(self.stack) - count:]
+        items = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
         return items
 
     def pop_to_mark(self) -> list[Any]:
@@ -267,27 +276,48 @@ class _Machine:
 
 
 # Values that the opcode itself carries. LONG4, BINBYTES8 and BINUNICODE8 are for more than a file may hold.
-LITERALS = frozenset({
-    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
-    "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES",
-})
+LITERALS = frozenset(
+    {
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG1",
+        "BINFLOAT",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+    }
+)
 CONSTANTS: dict[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 EMPTY: dict[str, Callable[[], object]] = {
-    "EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": set, "EMPTY_TUPLE": tuple,
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_SET": set,
+    "EMPTY_TUPLE": tuple,
 }
 ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "MARK": _Machine.mark,
-    "MEMOIZE": _Machine.memoize, "BINPUT": _Machine.memoize, "LONG_BINPUT": _Machine.memoize,
-    "BINGET": _Machine.recall, "LONG_BINGET": _Machine.recall,
+    "MEMOIZE": _Machine.memoize,
+    "BINPUT": _Machine.memoize,
+    "LONG_BINPUT": _Machine.memoize,
+    "BINGET": _Machine.recall,
+    "LONG_BINGET": _Machine.recall,
     "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.pop_to_mark())),
     "TUPLE1": lambda machine, _: machine.stack.append(tuple(machine.pop_many(1))),
     "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.pop_many(2))),
     "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.pop_many(3))),
-    "APPEND": _Machine.append, "APPENDS": _Machine.appends, "ADDITEMS": _Machine.add_items,
-    "SETITEM": _Machine.set_item, "SETITEMS": _Machine.set_items,
-    "GLOBAL": _Machine.global_text, "STACK_GLOBAL": _Machine.global_stack,
-    "REDUCE": _Machine.call, "NEWOBJ": _Machine.call,
-    "BUILD": _Machine.build, "BINPERSID": _Machine.persistent_id,
+    "APPEND": _Machine.append,
+    "APPENDS": _Machine.appends,
+    "ADDITEMS": _Machine.add_items,
+    "SETITEM": _Machine.set_item,
+    "SETITEMS": _Machine.set_items,
+    "GLOBAL": _Machine.global_text,
+    "STACK_GLOBAL": _Machine.global_stack,
+    "REDUCE": _Machine.call,
+    "NEWOBJ": _Machine.call,
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.persistent_id,
 }
 # By a global's module: kinds of file that people do try, and what to tell them.
 HINTS = {
@@ -339,6 +369,7 @@ def _children(value: object) -> Iterator[object]:
 
 
 # Readers: what stands in the place of each callable that a checkpoint names.
+
 
 def new_dict(arguments: Arguments) -> dict[Any, Any]:
     if arguments:
@@ -456,12 +487,18 @@ def latin1_bytes(arguments: Arguments) -> bytes:
     return data
 
 
-BFLOAT16 = np.dtype([("bfloat16", "<u2")])       # numpy has no such number: its 16 bits, under its name
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # numpy has no such number: its 16 bits, under its name
 SCALAR_CODES = ("f4", "f8", "i4", "i8", "u1", "b1")
 STORAGE_DTYPES: dict[str, np.dtype[Any]] = {
-    "FloatStorage": np.dtype("<f4"), "DoubleStorage": np.dtype("<f8"), "HalfStorage": np.dtype("<f2"),
-    "LongStorage": np.dtype("<i8"), "IntStorage": np.dtype("<i4"), "ShortStorage": np.dtype("<i2"),
-    "CharStorage": np.dtype("i1"), "ByteStorage": np.dtype("u1"), "BoolStorage": np.dtype("?"),
+    "FloatStorage": np.dtype("<f4"),
+    "DoubleStorage": np.dtype("<f8"),
+    "HalfStorage": np.dtype("<f2"),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype("?"),
     "BFloat16Storage": BFLOAT16,
 }
 STORAGE_READERS: Readers = {("torch", name): None for name in STORAGE_DTYPES}

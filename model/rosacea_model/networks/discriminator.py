@@ -27,8 +27,8 @@ class DiscriminatorConfig:
     """What a discriminator has beside the sizes that it shares with its generator."""
 
     architecture: Architecture = "resnet"
-    mbstd_group_size: int = 4            # samples whose deviation is one group's; the batch is a multiple of it
-    freeze_layers: int = 0               # layers that do not train, counted from the image on
+    mbstd_group_size: int = 4  # samples whose deviation is one group's; the batch is a multiple of it
+    freeze_layers: int = 0  # layers that do not train, counted from the image on
 
 
 class Conv(nn.Module):
@@ -43,7 +43,7 @@ class Conv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.register_buffer("resample_filter", ops.resample_filter())
 
-    def forward(self, x: Tensor) -> Tensor:                     # [N, I, H, W] => [N, O, H, W] or [N, O, H/2, W/2]
+    def forward(self, x: Tensor) -> Tensor:  # [N, I, H, W] => [N, O, H, W] or [N, O, H/2, W/2]
         fan_in = self.weight[0].numel()
         weight = (self.weight / math.sqrt(fan_in)).to(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
@@ -64,7 +64,7 @@ class LabelMapping(nn.Module):
         for index in range(MAPPING_LAYERS):
             self.add_module(f"fc{index}", Linear(width, width, lr_multiplier=MAPPING_LR_MULTIPLIER))
 
-    def forward(self, c: Tensor) -> Tensor:                     # [N, c_dim] => [N, width]
+    def forward(self, c: Tensor) -> Tensor:  # [N, c_dim] => [N, width]
         x = ops.normalize_second_moment(self.embed(c))
         for index in range(MAPPING_LAYERS):
             x = ops.leaky_relu(self.get_submodule(f"fc{index}")(x))
@@ -130,7 +130,7 @@ class Epilogue(nn.Module):
         self.fc = Linear(channels * 16, channels)
         self.out = Linear(channels, channels if config.c_dim else 1)
 
-    def forward(self, x: Tensor, image: Tensor) -> Tensor:      # [N, C, 4, 4] => [N, 1] or [N, C]
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:  # [N, C, 4, 4] => [N, 1] or [N, C]
         x = x.float().contiguous()
         if hasattr(self, "fromrgb"):
             x = x + ops.leaky_relu(self.fromrgb(image), clamp=self.clamp)
@@ -182,7 +182,7 @@ class Discriminator(nn.Module):
         return (features * wanted).sum(dim=1, keepdim=True) / math.sqrt(wanted.shape[1])
 
 
-def append_deviation(x: Tensor, group_size: int) -> Tensor:     # [N, C, H, W] => [N, C + 1, H, W]
+def append_deviation(x: Tensor, group_size: int) -> Tensor:  # [N, C, H, W] => [N, C + 1, H, W]
     """Minibatch standard deviation (Karras et al. 2018, section 3): one more channel tells how much a group varies.
 
     Groups are strided: samples i, i + N/group, i + 2N/group, ... form one.

@@ -32,7 +32,7 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.full((outputs,), bias))
         self.lr_multiplier = lr_multiplier
 
-    def forward(self, x: Tensor) -> Tensor:                     # [N, inputs] => [N, outputs]
+    def forward(self, x: Tensor) -> Tensor:  # [N, inputs] => [N, outputs]
         weight = self.weight * (self.lr_multiplier / math.sqrt(self.weight.shape[1]))
         return torch.addmm(self.bias * self.lr_multiplier, x, weight.t())
 
@@ -103,7 +103,7 @@ class ToRGB(nn.Module):
         self.weight = nn.Parameter(torch.randn(config.img_channels, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(config.img_channels))
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:          # [N, I, R, R], [N, w_dim] => [N, ch, R, R]
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:  # [N, I, R, R], [N, w_dim] => [N, ch, R, R]
         styles = self.affine(w) / math.sqrt(self.weight.shape[1])
         y = ops.modulated_conv(x, self.weight, styles, demodulate=False)
         y = y + self.bias.to(y.dtype).view(1, -1, 1, 1)
@@ -121,7 +121,7 @@ class ResidualSkip(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 1, 1))
         self.register_buffer("resample_filter", ops.resample_filter())
 
-    def forward(self, x: Tensor, gain: float) -> Tensor:        # [N, I, H, W] => [N, O, 2H, 2W]
+    def forward(self, x: Tensor, gain: float) -> Tensor:  # [N, I, H, W] => [N, O, 2H, 2W]
         weight = self.weight * (gain / math.sqrt(self.weight.shape[1]))
         # A 1x1 convolution and the low-pass commute, and before upsampling it is a quarter of the work.
         return ops.upsample(torch.nn.functional.conv2d(x, weight.to(x.dtype)), self.resample_filter)

@@ -17,13 +17,13 @@ LEAK = 0.2
 ACTIVATION_GAIN = math.sqrt(2)
 
 
-def resample_filter() -> Tensor:                                # => [4, 4]
+def resample_filter() -> Tensor:  # => [4, 4]
     """The separable binomial low-pass [1, 3, 3, 1], normalised to sum 1."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     return torch.outer(taps, taps) / 64
 
 
-def normalize_second_moment(x: Tensor) -> Tensor:               # [N, D] => [N, D]
+def normalize_second_moment(x: Tensor) -> Tensor:  # [N, D] => [N, D]
     """Scale each row to unit mean square."""
     return x * (x.square().mean(dim=1, keepdim=True) + EPSILON).rsqrt()
 
@@ -78,7 +78,7 @@ def low_pass(x: Tensor, kernel: Tensor, *, padding: int, stride: int = 1, gain: 
     return _filter(x, kernel * gain, padding, stride)
 
 
-def upsample(x: Tensor, kernel: Tensor) -> Tensor:              # [N, C, H, W] => [N, C, 2H, 2W]
+def upsample(x: Tensor, kernel: Tensor) -> Tensor:  # [N, C, H, W] => [N, C, 2H, 2W]
     """Insert zeros and low-pass; the gain of 4 keeps the brightness."""
     return _spread(x, kernel * 4, 1, 2)
 
@@ -121,7 +121,7 @@ def modulated_conv(
     return y
 
 
-def demodulation(weight: Tensor, styles: Tensor) -> Tensor:     # [O, I, k, k], [N, I] => [N, O]
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:  # [O, I, k, k], [N, I] => [N, O]
     """What brings each output channel back to unit variance (Karras et al. 2020, eq. 3)."""
     energy = weight.square().sum(dim=(2, 3))
     return (styles.square() @ energy.t() + EPSILON).rsqrt()

@@ -1,5 +1,7 @@
 """Faces from parameters: a renderer of frontal faces, healthy or with rosacea, whose every fact is known.
 
+Example:
+
     spec = sample_phantom(seed=0, index=17)
     phantom = render(spec, resolution=128)
     phantom.image, phantom.haemoglobin, phantom.face_mask, phantom.attributes

@@ -38,8 +38,12 @@ def facts_of(seed: int, index: int) -> Facts:
     spec = sample_phantom(seed, index)
     phantom = render(spec, MEASURED_AT)
     condition = spec.condition
-    hidden = (("flush", condition.flush), ("make-up", condition.makeup), ("glasses", condition.glasses),
-              ("beard", condition.beard))
+    hidden = (
+        ("flush", condition.flush),
+        ("make-up", condition.makeup),
+        ("glasses", condition.glasses),
+        ("beard", condition.beard),
+    )
     return {
         "severity": str(condition.grade),
         "subtype": condition.subtype.value,

@@ -15,7 +15,7 @@ from .drawing.skin import MELANIN_RANGE
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 MAX_SEED = 2**63
-TONE_POWER = 0.45                  # makes the typology angle fall nearly in a line from tone 0 to 1
+TONE_POWER = 0.45  # makes the typology angle fall nearly in a line from tone 0 to 1
 
 
 def _require(holds: bool, name: str, rule: str, value: object) -> None:
@@ -49,29 +49,29 @@ class Hair(StrEnum):
 class Identity:
     """What stays of a person from picture to picture."""
 
-    melanin: float = 0.03              # volume fraction of melanosomes in the epidermis
-    blood: float = 0.009               # volume fraction of blood in calm skin
-    age: float = 40.0                  # years
-    masculinity: float = 0.5           # 0..1: brow, jaw, lips
-    head_width: float = 0.675          # half width at the temples
+    melanin: float = 0.03  # volume fraction of melanosomes in the epidermis
+    blood: float = 0.009  # volume fraction of blood in calm skin
+    age: float = 40.0  # years
+    masculinity: float = 0.5  # 0..1: brow, jaw, lips
+    head_width: float = 0.675  # half width at the temples
     jaw_width: float = 0.515
     chin_width: float = 0.17
-    chin_length: float = 0.0           # added to the height of the chin
-    fullness: float = 0.5              # 0 = gaunt, 1 = round
+    chin_length: float = 0.0  # added to the height of the chin
+    fullness: float = 0.5  # 0 = gaunt, 1 = round
     cheekbones: float = 0.5
-    eye_spacing: float = 0.284         # from the midline to the middle of an eye
-    eye_width: float = 0.138           # half width of the lid opening
-    eye_open: float = 1.0              # factor of the lid opening
-    eye_tilt: float = 0.05             # radians; the outer corner is higher
+    eye_spacing: float = 0.284  # from the midline to the middle of an eye
+    eye_width: float = 0.138  # half width of the lid opening
+    eye_open: float = 1.0  # factor of the lid opening
+    eye_tilt: float = 0.05  # radians; the outer corner is higher
     eye_depth: float = 0.5
-    lid_fold: float = 0.5              # 0 = hooded, 1 = wide upper lid
-    iris_melanin: float = 0.3          # 0 = blue grey, 1 = dark brown
+    lid_fold: float = 0.5  # 0 = hooded, 1 = wide upper lid
+    iris_melanin: float = 0.3  # 0 = blue grey, 1 = dark brown
     brow_height: float = -0.175
     brow_arch: float = 0.5
     brow_thickness: float = 0.032
-    nose_length: float = 0.40          # where the base of the nose is
+    nose_length: float = 0.40  # where the base of the nose is
     nose_width: float = 0.135
-    nose_bridge: float = 0.5           # 0 = flat, 1 = high
+    nose_bridge: float = 0.5  # 0 = flat, 1 = high
     nose_tip: float = 0.5
     mouth_width: float = 0.25
     mouth_height: float = 0.625
@@ -81,7 +81,7 @@ class Identity:
     ear_size: float = 1.0
     ear_out: float = 0.5
     hair: Hair = Hair.short
-    hair_melanin: float = 0.6          # 0 = blond, 1 = black
+    hair_melanin: float = 0.6  # 0 = blond, 1 = black
     hair_red: float = 0.1
     grey: float = 0.0
     hairline: float = -0.66
@@ -89,11 +89,11 @@ class Identity:
     parting: float = 0.2
     neck_width: float = 0.41
     shoulders: float = 0.5
-    clothes: tuple[float, float, float] = (0.1, 0.12, 0.2)     # linear RGB
-    collar: float = 0.5                # 0 = round, 1 = open V
-    lines: float = 0.2                 # depth of age lines
+    clothes: tuple[float, float, float] = (0.1, 0.12, 0.2)  # linear RGB
+    collar: float = 0.5  # 0 = round, 1 = open V
+    lines: float = 0.2  # depth of age lines
     freckles: float = 0.0
-    texture: int = 0                   # which noise: pores, freckles, strands, asymmetry
+    texture: int = 0  # which noise: pores, freckles, strands, asymmetry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +101,12 @@ class Condition:
     """What the skin goes through, and what hides or mimics it."""
 
     subtype: Subtype = Subtype.healthy
-    severity: float = 0.0              # 0 = none, 3 = severe; the grade is the nearest whole number
-    pattern: int = 0                   # which borders, vessels and papules
-    flush: float = 0.0                 # 0..1 by warmth: diffuse, neck and ears too
-    makeup: float = 0.0                # 0..1 cover
-    glasses: int = 0                   # 0 = none, 1..3 = frames
-    beard: float = 0.0                 # 0 = shaven, 0.3 = stubble, 1 = full
+    severity: float = 0.0  # 0 = none, 3 = severe; the grade is the nearest whole number
+    pattern: int = 0  # which borders, vessels and papules
+    flush: float = 0.0  # 0..1 by warmth: diffuse, neck and ears too
+    makeup: float = 0.0  # 0..1 cover
+    glasses: int = 0  # 0 = none, 1..3 = frames
+    beard: float = 0.0  # 0 = shaven, 0.3 = stubble, 1 = full
 
     def __post_init__(self) -> None:
         _require(0 <= self.severity <= 3, "severity", "from 0 to 3", self.severity)
@@ -126,24 +126,24 @@ class Condition:
 class Scene:
     """One picture: pose, expression, light, background, camera."""
 
-    yaw: float = 0.0                   # radians, positive turns to the right of the picture
-    pitch: float = 0.0                 # positive looks down
+    yaw: float = 0.0  # radians, positive turns to the right of the picture
+    pitch: float = 0.0  # positive looks down
     roll: float = 0.0
-    shift: tuple[float, float] = (0.0, 0.0)     # of the head, in half pictures
-    zoom: float = 0.70                 # face unit, in half pictures
-    smile: float = 0.0                 # -0.3 .. 1
+    shift: tuple[float, float] = (0.0, 0.0)  # of the head, in half pictures
+    zoom: float = 0.70  # face unit, in half pictures
+    smile: float = 0.0  # -0.3 .. 1
     brow_raise: float = 0.0
     gaze: tuple[float, float] = (0.0, 0.0)
-    light_azimuth: float = -0.6        # radians, negative = from the left
-    light_height: float = 0.6          # radians
-    softness: float = 0.5              # 0 = bare lamp, 1 = overcast
-    warmth: float = 0.0                # -1 = blue, 1 = orange light
-    key: float = 1.0                   # strength of the main light
+    light_azimuth: float = -0.6  # radians, negative = from the left
+    light_height: float = 0.6  # radians
+    softness: float = 0.5  # 0 = bare lamp, 1 = overcast
+    warmth: float = 0.0  # -1 = blue, 1 = orange light
+    key: float = 1.0  # strength of the main light
     fill: float = 0.5
     background: tuple[float, float, float] = (0.3, 0.32, 0.35)
-    background_turn: float = 0.0       # direction of its gradient
+    background_turn: float = 0.0  # direction of its gradient
     exposure: float = 1.0
-    noise: float = 1.0                 # standard deviation at 64 px, in code values of 255
+    noise: float = 1.0  # standard deviation at 64 px, in code values of 255
     noise_seed: int = 0
 
 
@@ -180,7 +180,7 @@ def sample_phantom(seed: int, index: int, *, confounders: bool = True) -> Phanto
     rng = stream(seed, index)
     grade = int(stream(seed, MAX_SEED + index // 4).permutation(4)[index % 4])
     start = stream(seed, 2 * MAX_SEED - 1).uniform()
-    tone = (start + index * GOLDEN) % 1                 # spreads evenly over every run of faces
+    tone = (start + index * GOLDEN) % 1  # spreads evenly over every run of faces
     identity = _sample_identity(rng, tone)
     scene = _sample_scene(rng, identity)
     condition = _sample_condition(rng, grade, identity, confounders=confounders)
@@ -224,7 +224,7 @@ def _sample_identity(rng: np.random.Generator, tone: float) -> Identity:
     man = draw.chance(0.5)
     masculinity = float(np.clip(draw.near(0.82 if man else 0.18, 0.12), 0, 1))
     fullness = float(np.clip(draw.near(0.5, 0.25), 0, 1))
-    dark = float(np.clip((tone - 0.1) * 2.3, 0, 1))          # dark skin goes with dark hair and eyes
+    dark = float(np.clip((tone - 0.1) * 2.3, 0, 1))  # dark skin goes with dark hair and eyes
     hair_melanin = float(np.clip(max(draw.near(0.52, 0.28), 0.95 * dark), 0.05, 1))
     age_lines = float(np.clip((age - 25) / 50, 0, 1))
     flat = draw.between(0, 1) * dark
@@ -283,8 +283,14 @@ def _sample_hair(draw: _Draw, *, man: bool, age: float, dark: float) -> Hair:
             return Hair.bald
         weights = {Hair.short: 0.58, Hair.cropped: 0.24 + 0.4 * dark, Hair.curly: 0.12, Hair.long: 0.06}
     else:
-        weights = {Hair.long: 0.33, Hair.bob: 0.18, Hair.fringe: 0.15, Hair.curly: 0.1 + 0.25 * dark, Hair.tied: 0.17,
-                   Hair.short: 0.07}
+        weights = {
+            Hair.long: 0.33,
+            Hair.bob: 0.18,
+            Hair.fringe: 0.15,
+            Hair.curly: 0.1 + 0.25 * dark,
+            Hair.tied: 0.17,
+            Hair.short: 0.07,
+        }
     shares = np.array(list(weights.values())) / sum(weights.values())
     return list(weights)[int(draw.rng.choice(len(weights), p=shares))]
 
@@ -299,7 +305,7 @@ def _sample_scene(rng: np.random.Generator, identity: Identity) -> Scene:
     draw = _Draw(rng)
     value, hue, chroma = draw.between(0.03, 0.65), draw.between(0, 2 * math.pi), draw.between(0, 0.25)
     red, green, blue = (value * (1 + chroma * math.cos(hue - turn)) for turn in (0, 2.1, 4.2))
-    exposure = 0.97 + 0.24 * math.log(identity.melanin / MELANIN_RANGE[0]) / 3.5       # cameras expose for the face
+    exposure = 0.97 + 0.24 * math.log(identity.melanin / MELANIN_RANGE[0]) / 3.5  # cameras expose for the face
     return Scene(
         yaw=draw.near(0, 0.085),
         pitch=draw.near(0, 0.04),
@@ -336,5 +342,11 @@ def _sample_condition(rng: np.random.Generator, grade: int, identity: Identity, 
     if not confounders:
         flush, makeup, glasses, beard = 0.0, 0.0, 0, 0.0
     return Condition(
-        subtype=subtype, severity=severity, pattern=pattern, flush=flush, makeup=makeup, glasses=glasses, beard=beard,
+        subtype=subtype,
+        severity=severity,
+        pattern=pattern,
+        flush=flush,
+        makeup=makeup,
+        glasses=glasses,
+        beard=beard,
     )

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .drawing.noise import Field
     from .identity import PhantomSpec
 
-MEASURED_AT = 64                   # px: regions are soft, this many pixels do
+MEASURED_AT = 64  # px: regions are soft, this many pixels do
 RGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-WHITE = RGB_TO_XYZ.sum(axis=1)     # D65
+WHITE = RGB_TO_XYZ.sum(axis=1)  # D65
 
 
 def erythema_index(image: NDArray[np.uint8], region: Field) -> float:

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from .identity import PhantomSpec, Scene
 
 RESOLUTIONS = (16, 32, 64, 128, 256, 512)
-FAR = -1.0                         # height of what lies behind the head
+FAR = -1.0  # height of what lies behind the head
 
 
 @dataclass(frozen=True)
 class Phantom:
     """A rendered face and its ground truth."""
 
-    image: NDArray[np.uint8]       # [resolution, resolution, 3]
-    haemoglobin: Field             # [resolution, resolution] volume fraction of blood in the skin, 0 where no skin is
-    face_mask: Field               # [resolution, resolution] share of each pixel that is bare skin of the face
+    image: NDArray[np.uint8]  # [resolution, resolution, 3]
+    haemoglobin: Field  # [resolution, resolution] volume fraction of blood in the skin, 0 where no skin is
+    face_mask: Field  # [resolution, resolution] share of each pixel that is bare skin of the face
     attributes: dict[str, object]
 
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-BATCH = 16                         # faces a task: long enough to outweigh its start, short enough to show progress
-TRUTH_FACES = 1000                 # in one file: together they would be larger than a member of a zip may be
+BATCH = 16  # faces a task: long enough to outweigh its start, short enough to show progress
+TRUTH_FACES = 1000  # in one file: together they would be larger than a member of a zip may be
 TRUTH_FOLDER = "phantoms"
-MAX_COUNT = 200_000                # with the files of truth and the data set's own, as many as readers take
+MAX_COUNT = 200_000  # with the files of truth and the data set's own, as many as readers take
 
 
 class Labels(StrEnum):
@@ -51,7 +51,12 @@ class Series:
 
 
 def write_series(
-    out: Path, series: Series, labels: Labels, *, maps: Path | None = None, workers: int | None = None,
+    out: Path,
+    series: Series,
+    labels: Labels,
+    *,
+    maps: Path | None = None,
+    workers: int | None = None,
 ) -> Iterator[int]:
     """Write the data set and yield how many faces are in it. Order and bytes do not depend on `workers`."""
     truth: list[str] = []
@@ -82,7 +87,7 @@ def draw_series(series: Series, *, workers: int) -> Iterator[Phantom]:
         for batch in series.batches():
             yield from _draw(series, batch)
         return
-    context = multiprocessing.get_context("spawn")         # fork would copy other threads' locks
+    context = multiprocessing.get_context("spawn")  # fork would copy other threads' locks
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         waiting: deque[Future[list[Phantom]]] = deque()
         for batch in series.batches():

@@ -17,7 +17,10 @@ COLUMNS = 8
 SEVERITIES = (0.0, 0.4, 0.9, 1.3, 1.7, 2.2, 2.6, 3.0)
 # Face, subtype, tone of the skin; and face, subtype, severity.
 BY_SEVERITY = (
-    (48, Subtype.etr, 0.02), (113, Subtype.ppr, 0.15), (202, Subtype.phymatous, 0.08), (204, Subtype.etr, 0.35),
+    (48, Subtype.etr, 0.02),
+    (113, Subtype.ppr, 0.15),
+    (202, Subtype.phymatous, 0.08),
+    (204, Subtype.etr, 0.35),
 )
 BY_MELANIN = ((57, Subtype.etr, 2.4), (49, Subtype.healthy, 0.0), (23, Subtype.ppr, 2.0), (62, Subtype.etr, 3.0))
 
@@ -46,7 +49,14 @@ def melanin_row(spec: PhantomSpec) -> list[PhantomSpec]:
 def in_studio(spec: PhantomSpec) -> PhantomSpec:
     """The same face in one fixed light, without noise: what is left to differ is the skin."""
     scene = replace(
-        spec.scene, light_azimuth=-0.45, light_height=0.5, softness=0.7, warmth=0.0, key=1.0, fill=0.55, exposure=1.15,
+        spec.scene,
+        light_azimuth=-0.45,
+        light_height=0.5,
+        softness=0.7,
+        warmth=0.0,
+        key=1.0,
+        fill=0.55,
+        exposure=1.15,
         noise=0.0,
     )
     return replace(spec, scene=scene)

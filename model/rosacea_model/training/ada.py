@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from .config import TrainConfig
 
 ORIENTATIONS = 8
-ALARM_RATIO = 2.0        # fakes that vary so many times as much as reals do what reals do not
+ALARM_RATIO = 2.0  # fakes that vary so many times as much as reals do what reals do not
 
 
 class AdaController:
     """Moves p by the mean sign of the discriminator's output for reals; keeps what came in since the last move."""
 
     def __init__(self, config: TrainConfig, p: Tensor) -> None:
-        self.p = p                                       # [] the pipe's own buffer
+        self.p = p  # [] the pipe's own buffer
         self.config = config
         self.sign_sum = torch.zeros([], dtype=torch.float64)
         self.sign_count = torch.zeros([], dtype=torch.float64)
@@ -62,7 +62,7 @@ class Leak:
         return max(self.orientation, self.color) > ALARM_RATIO
 
 
-def leak(reals: Tensor, fakes: Tensor) -> Leak:                 # [N, C, H, W], [M, C, H, W], uint8 or in [-1, 1]
+def leak(reals: Tensor, fakes: Tensor) -> Leak:  # [N, C, H, W], [M, C, H, W], uint8 or in [-1, 1]
     """Compare the spread of simple orientation and colour statistics.
 
     A generator that has learnt to rotate or recolour makes images that differ from one another in these more than
@@ -74,13 +74,13 @@ def leak(reals: Tensor, fakes: Tensor) -> Leak:                 # [N, C, H, W], 
     )
 
 
-def orientation_statistics(images: Tensor) -> Tensor:           # => [N, ORIENTATIONS + 2]
+def orientation_statistics(images: Tensor) -> Tensor:  # => [N, ORIENTATIONS + 2]
     """Share of the gradient at each orientation, and how much brighter the top and the left half are."""
     # One by one: what is computed of an image is several times its size.
     return torch.stack([_orientations(to_unit(image).mean(dim=0)) for image in images])
 
 
-def _orientations(grey: Tensor) -> Tensor:                      # [H, W] => [ORIENTATIONS + 2]
+def _orientations(grey: Tensor) -> Tensor:  # [H, W] => [ORIENTATIONS + 2]
     across = grey[1:-1, 2:] - grey[1:-1, :-2]
     down = grey[2:, 1:-1] - grey[:-2, 1:-1]
     strength = (across.square() + down.square()).sqrt()
@@ -93,7 +93,7 @@ def _orientations(grey: Tensor) -> Tensor:                      # [H, W] => [ORI
     return torch.cat([shares / (shares.sum() + 1e-8), top[None], left[None]])
 
 
-def color_statistics(images: Tensor) -> Tensor:                 # => [N, 2 C]
+def color_statistics(images: Tensor) -> Tensor:  # => [N, 2 C]
     """Mean and contrast of each channel."""
     units = map(to_unit, images)
     return torch.stack([torch.cat([image.mean(dim=(1, 2)), image.std(dim=(1, 2))]) for image in units])
@@ -106,4 +106,4 @@ def _widest(reals: Tensor, fakes: Tensor) -> float:
 
 
 def _deviation(rows: Tensor) -> Tensor:
-    return rows.std(dim=0, correction=min(1, len(rows) - 1))     # 0 for a single one
+    return rows.std(dim=0, correction=min(1, len(rows) - 1))  # 0 for a single one

@@ -44,7 +44,11 @@ WRITTEN = {
 }
 UNFINISHED = r"({})\.(\d+|old)" + re.escape(PART)
 DTYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.uint8: "U8",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.int64: "I64",
+    torch.uint8: "U8",
     torch.bool: "BOOL",
 }
 
@@ -55,7 +59,7 @@ class Checkpoint:
 
     path: Path
     step: int
-    facts: dict[str, Any]            # what `write` was given: the config, the environment, figures for people
+    facts: dict[str, Any]  # what `write` was given: the config, the environment, figures for people
     tensors: dict[str, Tensor]
 
 
@@ -70,7 +74,7 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping
         digest = write_tensors(partial / TENSORS_NAME, tensors)
         _write_manifest(partial / MANIFEST_NAME, {"format": FORMAT, "step": step, "digest": digest, "facts": facts})
         sync_folder(partial)
-        if path.exists():    # damaged, and of the same step
+        if path.exists():  # damaged, and of the same step
             _discard(path)
         partial.rename(path)
         sync_folder(folder)
@@ -128,8 +132,10 @@ def unfinished(run: Path) -> list[Path]:
     return [
         path
         for where, names in WRITTEN.items()
-        for folder in sorted(run.glob(where) if where != "." else [run]) if not folder.is_symlink()
-        for path in sorted(folder.glob(f"*{PART}")) if re.fullmatch(UNFINISHED.format(names), path.name)
+        for folder in sorted(run.glob(where) if where != "." else [run])
+        if not folder.is_symlink()
+        for path in sorted(folder.glob(f"*{PART}"))
+        if re.fullmatch(UNFINISHED.format(names), path.name)
     ]
 
 
@@ -256,7 +262,7 @@ def sync_folder(folder: Path) -> None:
 def _discard(path: Path) -> None:
     # Renamed first: a folder that is half gone never looks like a checkpoint.
     doomed = path.with_name(f"{path.name}.old{PART}")
-    with suppress(OSError):    # what cannot be removed is swept at the next start; training goes on
+    with suppress(OSError):  # what cannot be removed is swept at the next start; training goes on
         path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 

@@ -1,5 +1,7 @@
 """The settings of a training run: one frozen dataclass, and a table of presets. Needs no torch.
 
+Example:
+
     config = resolve("small-data", {"total_kimg": 200}, resolution=128)
 """
 
@@ -25,13 +27,24 @@ AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "
 RESOLUTION_LIMIT = 4096
 EMA_RAMPUP = 0.05
 CONFIG_NAME = "train.json"
-OFF: Any = object()     # states that a setting is to be None; None itself states nothing
+OFF: Any = object()  # states that a setting is to be None; None itself states nothing
 ADA_KIMG, ADA_KIMG_TRANSFER = 500.0, 100.0
 
 # What a run may change when it goes on; everything else would make it another run.
 MAY_CHANGE_ON_RESUME = frozenset(
-    ("total_kimg", "tick_kimg", "snap_kimg", "snap_minutes", "keep_last", "device", "threads", "workers",
-     "grid_images", "tensorboard", "bad_steps")
+    (
+        "total_kimg",
+        "tick_kimg",
+        "snap_kimg",
+        "snap_minutes",
+        "keep_last",
+        "device",
+        "threads",
+        "workers",
+        "grid_images",
+        "tensorboard",
+        "bad_steps",
+    )
 )
 
 
@@ -42,13 +55,13 @@ class TrainConfig:
     # What the data is like.
     resolution: int
     img_channels: int = 3
-    label_width: int = 0                 # 0 = unconditional
-    mirror: bool = False                 # every image also flipped, which doubles the data set
+    label_width: int = 0  # 0 = unconditional
+    mirror: bool = False  # every image also flipped, which doubles the data set
 
     # How long, and in what portions.
     total_kimg: float
-    batch: int                           # over all processes
-    batch_gpu: int                       # micro batch: gradients accumulate up to `batch`
+    batch: int  # over all processes
+    batch_gpu: int  # micro batch: gradients accumulate up to `batch`
     seed: int = 0
 
     # Networks.
@@ -57,11 +70,11 @@ class TrainConfig:
     mapping_layers: int = 2
     channel_base: int = 32768
     channel_max: int = 512
-    num_fp16_res: int = 4                # the highest N resolutions in float16 on CUDA; 0 = --precision fp32
+    num_fp16_res: int = 4  # the highest N resolutions in float16 on CUDA; 0 = --precision fp32
     conv_clamp: float | None = 256.0
     d_architecture: Architecture = "resnet"
     mbstd_group: int = 4
-    freeze_d: int = 0                    # discriminator layers that do not train, from the image on
+    freeze_d: int = 0  # discriminator layers that do not train, from the image on
 
     # Optimisers.
     glr: float = 0.0025
@@ -72,41 +85,41 @@ class TrainConfig:
 
     # Regularisation; an interval of N = in every N-th step, with N times the weight. Adam's rate and betas make up
     # for those extra steps, unless the weight is 0 and there are none.
-    gamma: float                         # R1 weight; 0 = no R1
+    gamma: float  # R1 weight; 0 = no R1
     r1_interval: int = 16
-    pl_weight: float = 2.0               # 0 = no path length regularisation
+    pl_weight: float = 2.0  # 0 = no path length regularisation
     pl_interval: int = 4
     pl_batch_shrink: int = 2
     pl_decay: float = 0.01
-    style_mixing: float = 0.9            # probability
+    style_mixing: float = 0.9  # probability
 
     # Average of the generator's weights.
-    ema_kimg: float                      # half-life
-    ema_rampup: float | None = EMA_RAMPUP    # half-life at most this part of the images so far; None = off
+    ema_kimg: float  # half-life
+    ema_rampup: float | None = EMA_RAMPUP  # half-life at most this part of the images so far; None = off
 
     # Augmentation.
     aug: Aug = "ada"
     augpipe: str = "bgc"
-    ada_target: float = 0.6              # wanted mean sign of the discriminator's output for reals
+    ada_target: float = 0.6  # wanted mean sign of the discriminator's output for reals
     ada_interval: int = 4
-    ada_kimg: float = ADA_KIMG           # images in which p can rise from 0 to 1
-    p: float = 0.0                       # with aug "fixed": the probability; with "ada": where it starts
-    p_max: float = 0.8                   # "ada" never goes beyond
+    ada_kimg: float = ADA_KIMG  # images in which p can rise from 0 to 1
+    p: float = 0.0  # with aug "fixed": the probability; with "ada": where it starts
+    p_max: float = 0.8  # "ada" never goes beyond
 
     # What is seen and kept. None of these reach the numbers.
     tick_kimg: float = 4.0
     snap_kimg: float = 200.0
-    snap_minutes: float | None = 30.0    # also after so many minutes; None = never
+    snap_minutes: float | None = 30.0  # also after so many minutes; None = never
     keep_last: int = 3
     grid_images: int = 32
-    tensorboard: bool = False            # event files beside stats.jsonl
+    tensorboard: bool = False  # event files beside stats.jsonl
 
     # Where and how it runs.
     device: str = "cpu"
-    threads: int = 0                     # CPU threads of a process; 0 = torch's choice
-    workers: int = 0                     # processes that load images; 0 = the training process itself
+    threads: int = 0  # CPU threads of a process; 0 = torch's choice
+    workers: int = 0  # processes that load images; 0 = the training process itself
     tf32: bool = False
-    bad_steps: int = 0                   # steps in a row that each pass may skip for NaN or infinite gradients
+    bad_steps: int = 0  # steps in a row that each pass may skip for NaN or infinite gradients
 
     def __post_init__(self) -> None:
         for name, low, high in RANGES:
@@ -127,14 +140,21 @@ class TrainConfig:
         layers = freezable_layers(self.resolution, self.d_architecture)
         if self.freeze_d > layers:
             raise ValueError(f"freeze_d must be at most {layers} at {self.resolution} px, got {self.freeze_d}")
-        self.generator()    # checks the sizes of the networks
+        self.generator()  # checks the sizes of the networks
 
     def generator(self) -> GeneratorConfig:
         """What the generator is made of."""
         return GeneratorConfig(
-            z_dim=self.z_dim, c_dim=self.label_width, w_dim=self.w_dim, img_resolution=self.resolution,
-            img_channels=self.img_channels, mapping_layers=self.mapping_layers, channel_base=self.channel_base,
-            channel_max=self.channel_max, num_fp16_res=self.num_fp16_res, conv_clamp=self.conv_clamp,
+            z_dim=self.z_dim,
+            c_dim=self.label_width,
+            w_dim=self.w_dim,
+            img_resolution=self.resolution,
+            img_channels=self.img_channels,
+            mapping_layers=self.mapping_layers,
+            channel_base=self.channel_base,
+            channel_max=self.channel_max,
+            num_fp16_res=self.num_fp16_res,
+            conv_clamp=self.conv_clamp,
         )
 
     def check_world(self, processes: int) -> None:
@@ -174,15 +194,41 @@ def read_config(path: Path) -> TrainConfig:
 
 
 RANGES: tuple[tuple[str, float, float], ...] = (
-    ("resolution", 8, RESOLUTION_LIMIT), ("img_channels", 1, 4), ("label_width", 0, 2**16),
-    ("total_kimg", 0, 1e9), ("batch", 1, 2**16), ("batch_gpu", 1, 2**16), ("mbstd_group", 1, 2**16),
-    ("freeze_d", 0, 64), ("glr", 0, 1), ("dlr", 0, 1), ("beta1", 0, 0.999), ("beta2", 0, 0.99999),
-    ("adam_eps", 1e-16, 1e-2), ("gamma", 0, 1e6), ("r1_interval", 1, 2**16), ("pl_weight", 0, 1e6),
-    ("pl_interval", 1, 2**16), ("pl_batch_shrink", 1, 2**16), ("pl_decay", 0, 1), ("style_mixing", 0, 1),
-    ("ema_kimg", 0, 1e6), ("ema_rampup", 0, 1), ("ada_target", -1, 1), ("ada_interval", 1, 2**16),
-    ("ada_kimg", 1e-3, 1e9), ("p", 0, 1), ("p_max", 0, 1), ("tick_kimg", 1e-3, 1e6), ("snap_kimg", 1e-3, 1e9),
-    ("snap_minutes", 1e-3, 1e6), ("keep_last", 1, 2**16), ("grid_images", 1, 1024), ("threads", 0, 4096),
-    ("workers", 0, 256), ("bad_steps", 0, 100),
+    ("resolution", 8, RESOLUTION_LIMIT),
+    ("img_channels", 1, 4),
+    ("label_width", 0, 2**16),
+    ("total_kimg", 0, 1e9),
+    ("batch", 1, 2**16),
+    ("batch_gpu", 1, 2**16),
+    ("mbstd_group", 1, 2**16),
+    ("freeze_d", 0, 64),
+    ("glr", 0, 1),
+    ("dlr", 0, 1),
+    ("beta1", 0, 0.999),
+    ("beta2", 0, 0.99999),
+    ("adam_eps", 1e-16, 1e-2),
+    ("gamma", 0, 1e6),
+    ("r1_interval", 1, 2**16),
+    ("pl_weight", 0, 1e6),
+    ("pl_interval", 1, 2**16),
+    ("pl_batch_shrink", 1, 2**16),
+    ("pl_decay", 0, 1),
+    ("style_mixing", 0, 1),
+    ("ema_kimg", 0, 1e6),
+    ("ema_rampup", 0, 1),
+    ("ada_target", -1, 1),
+    ("ada_interval", 1, 2**16),
+    ("ada_kimg", 1e-3, 1e9),
+    ("p", 0, 1),
+    ("p_max", 0, 1),
+    ("tick_kimg", 1e-3, 1e6),
+    ("snap_kimg", 1e-3, 1e9),
+    ("snap_minutes", 1e-3, 1e6),
+    ("keep_last", 1, 2**16),
+    ("grid_images", 1, 1024),
+    ("threads", 0, 4096),
+    ("workers", 0, 256),
+    ("bad_steps", 0, 100),
 )
 
 
@@ -196,8 +242,8 @@ def freezable_layers(resolution: int, architecture: Architecture) -> int:
 class Preset:
     """A row of the table. What it does not set is derived from the resolution, as `auto` does."""
 
-    resolution: int | None = None        # the only one that it is for
-    needs_source: bool = False           # starts from trained networks (--init-from)
+    resolution: int | None = None  # the only one that it is for
+    needs_source: bool = False  # starts from trained networks (--init-from)
     settings: Mapping[str, Any]
 
 
@@ -207,8 +253,14 @@ def _paper(**settings: Any) -> Preset:
 
 def _study(*, gamma: float, freeze_d: int, kimg: int, transfer: bool, augpipe: str = "bg") -> Preset:
     settings = {
-        "gamma": gamma, "freeze_d": freeze_d, "total_kimg": kimg, "augpipe": augpipe, "batch": 8, "mirror": True,
-        "seed": 0, "snap_kimg": 40,
+        "gamma": gamma,
+        "freeze_d": freeze_d,
+        "total_kimg": kimg,
+        "augpipe": augpipe,
+        "batch": 8,
+        "mirror": True,
+        "seed": 0,
+        "snap_kimg": 40,
     }
     return Preset(resolution=512, needs_source=transfer, settings=settings)
 
@@ -219,17 +271,36 @@ PRESETS: Mapping[str, Preset] = {
     "paper256": _paper(batch=64, mbstd_group=8, channel_base=16384, glr=0.0025, dlr=0.0025, gamma=1, ema_kimg=20),
     "paper512": _paper(batch=64, mbstd_group=8, channel_base=32768, glr=0.0025, dlr=0.0025, gamma=0.5, ema_kimg=20),
     "paper1024": _paper(batch=32, mbstd_group=4, channel_base=32768, glr=0.002, dlr=0.002, gamma=2, ema_kimg=10),
-    "cifar": Preset(settings={
-        "total_kimg": 100000, "batch": 64, "mbstd_group": 32, "channel_base": 32768, "glr": 0.0025, "dlr": 0.0025,
-        "gamma": 0.01, "ema_kimg": 500, "mapping_layers": 2, "pl_weight": 0, "style_mixing": 0,
-        "d_architecture": "orig",
-    }),
+    "cifar": Preset(
+        settings={
+            "total_kimg": 100000,
+            "batch": 64,
+            "mbstd_group": 32,
+            "channel_base": 32768,
+            "glr": 0.0025,
+            "dlr": 0.0025,
+            "gamma": 0.01,
+            "ema_kimg": 500,
+            "mapping_layers": 2,
+            "pl_weight": 0,
+            "style_mixing": 0,
+            "d_architecture": "orig",
+        }
+    ),
     # 100 to 1000 images. Against `auto`: R1 twice as strong (`derived`), lower learning rates, flips, a p that keeps
     # pace with overfitting that comes within tens of kimg, and no colour changes, which are what leaks into skin.
-    "small-data": Preset(settings={
-        "total_kimg": 1000, "glr": 0.002, "dlr": 0.002, "mirror": True, "augpipe": "bg", "ada_kimg": 100,
-        "snap_kimg": 20, "tick_kimg": 1,
-    }),
+    "small-data": Preset(
+        settings={
+            "total_kimg": 1000,
+            "glr": 0.002,
+            "dlr": 0.002,
+            "mirror": True,
+            "augpipe": "bg",
+            "ada_kimg": 100,
+            "snap_kimg": 20,
+            "tick_kimg": 1,
+        }
+    ),
     # The study's ten, but for two things: p never goes beyond p_max, and a start from FFHQ keeps all of its 8 mapping
     # layers, where the study took the first 2. Precision is the study's: --precision fp32 departs from it.
     "rff300-exp01": _study(gamma=6.5536, freeze_d=0, kimg=3000, transfer=False, augpipe="bgc"),
@@ -243,18 +314,49 @@ PRESETS: Mapping[str, Preset] = {
     "rff300-exp09": _study(gamma=6.5536, freeze_d=17, kimg=5000, transfer=True),
     "rff300-exp10": _study(gamma=6.5536, freeze_d=10, kimg=1500, transfer=True),
     # An hour or two on a CPU: the second stretch of the demo model that comes with the package.
-    "demo-64": Preset(settings={
-        "total_kimg": 100, "batch": 8, "channel_base": 2048, "channel_max": 64, "gamma": 0.1, "ema_kimg": 2.5,
-        "ema_rampup": None, "ada_kimg": ADA_KIMG_TRANSFER, "pl_weight": 0, "style_mixing": 0, "aug": "noaug",
-        "tick_kimg": 1, "snap_kimg": 10, "threads": 1,
-    }),
+    "demo-64": Preset(
+        settings={
+            "total_kimg": 100,
+            "batch": 8,
+            "channel_base": 2048,
+            "channel_max": 64,
+            "gamma": 0.1,
+            "ema_kimg": 2.5,
+            "ema_rampup": None,
+            "ada_kimg": ADA_KIMG_TRANSFER,
+            "pl_weight": 0,
+            "style_mixing": 0,
+            "aug": "noaug",
+            "tick_kimg": 1,
+            "snap_kimg": 10,
+            "threads": 1,
+        }
+    ),
     # Seconds on a CPU with everything switched on: what the golden run and the tests use.
-    "smoke-16": Preset(resolution=16, settings={
-        "total_kimg": 1, "batch": 4, "batch_gpu": 4, "mbstd_group": 4, "z_dim": 32, "w_dim": 32,
-        "channel_base": 256, "channel_max": 16, "gamma": 1, "r1_interval": 2, "pl_interval": 2, "ada_interval": 2,
-        "ada_kimg": 0.064, "p": 0.25, "ema_kimg": 0.05, "tick_kimg": 0.1, "snap_kimg": 0.5, "grid_images": 4,
-        "threads": 1,
-    }),
+    "smoke-16": Preset(
+        resolution=16,
+        settings={
+            "total_kimg": 1,
+            "batch": 4,
+            "batch_gpu": 4,
+            "mbstd_group": 4,
+            "z_dim": 32,
+            "w_dim": 32,
+            "channel_base": 256,
+            "channel_max": 16,
+            "gamma": 1,
+            "r1_interval": 2,
+            "pl_interval": 2,
+            "ada_interval": 2,
+            "ada_kimg": 0.064,
+            "p": 0.25,
+            "ema_kimg": 0.05,
+            "tick_kimg": 0.1,
+            "snap_kimg": 0.5,
+            "grid_images": 4,
+            "threads": 1,
+        },
+    ),
 }
 GAMMA_FACTOR = {"small-data": 2.0}
 # What follows the networks that a run starts from: their shapes as they are, and two settings.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 CPU = torch.device("cpu")
-TIMEOUT_S = 120.0        # a rank that hangs costs the others this long, not gloo's half hour
-PATIENCE_S = 3600.0      # but so long the others wait while the leader draws, measures or saves
+TIMEOUT_S = 120.0  # a rank that hangs costs the others this long, not gloo's half hour
+PATIENCE_S = 3600.0  # but so long the others wait while the leader draws, measures or saves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Ranks:
     rank: int = 0
     world: int = 1
     device: torch.device = CPU
-    patient: dist.ProcessGroup | None = None     # the same ranks, on the CPU, with a longer timeout
+    patient: dist.ProcessGroup | None = None  # the same ranks, on the CPU, with a longer timeout
 
     @property
     def leads(self) -> bool:

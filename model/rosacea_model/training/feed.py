@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SILENCE_S = 300.0        # that long no image means that whatever loads them hangs
-REMEDY = ("Put the file back as it was and go on with --resume, or begin another run on a data set without it: "
-          "`rosacea data prepare` leaves out what cannot be read")
+SILENCE_S = 300.0  # that long no image means that whatever loads them hangs
+REMEDY = (
+    "Put the file back as it was and go on with --resume, or begin another run on a data set without it: "
+    "`rosacea data prepare` leaves out what cannot be read"
+)
 
 
 class TrainingSet(Protocol):
@@ -32,7 +34,7 @@ class TrainingSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]: ...    # CHW, [width]
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]: ...  # CHW, [width]
 
     def label(self, index: int) -> NDArray[np.float32]: ...
 
@@ -114,7 +116,7 @@ def feed(
         collate_fn=_collated,
         worker_init_fn=heed_the_trainer_alone,
         timeout=SILENCE_S if workers else 0,
-        generator=torch.Generator(),    # or else it would draw from the global one
+        generator=torch.Generator(),  # or else it would draw from the global one
     )
     return _readable(iter(loader) if workers == 0 else _watched(iter(loader)))
 

@@ -47,11 +47,11 @@ class Run:
     images: TrainingSet
     ranks: Ranks = field(default_factory=Ranks)
     resume: bool = False
-    source: Source | None = None                             # networks to start from
-    datasheet: Mapping[str, object] | None = None            # of the data, kept with the run
-    classes: tuple[str, ...] = ()                            # names of the classes that the labels are of
-    data: Mapping[str, object] | None = None                 # what tells it from other data, kept in checkpoints
-    after_step: Callable[[TrainState], None] | None = None   # for tests and tools
+    source: Source | None = None  # networks to start from
+    datasheet: Mapping[str, object] | None = None  # of the data, kept with the run
+    classes: tuple[str, ...] = ()  # names of the classes that the labels are of
+    data: Mapping[str, object] | None = None  # what tells it from other data, kept in checkpoints
+    after_step: Callable[[TrainState], None] | None = None  # for tests and tools
 
 
 def training_loop(config: TrainConfig, run: Run) -> TrainState:
@@ -92,11 +92,15 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
                     watch.display.say(line)
             watch.begin(state)
             if ranks.world > 1:
-                watch.first_look()      # while the others wait
+                watch.first_look()  # while the others wait
         ranks.wait()
         passes = Passes(state, ranks, labels)
         batches = feed(
-            run.images, seed=config.seed, mirror=config.mirror, position=int(state.position), workers=config.workers,
+            run.images,
+            seed=config.seed,
+            mirror=config.mirror,
+            position=int(state.position),
+            workers=config.workers,
             share=Share(batch=config.batch, rank=ranks.rank, world=ranks.world),
         )
 
@@ -154,7 +158,7 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
                     watch.tick(state)
             if saves:
                 ranks.wait()
-                stopped = ranks.any(stop.wanted)      # while all this was drawn and saved
+                stopped = ranks.any(stop.wanted)  # while all this was drawn and saved
                 ended = ended or stopped
             if run.after_step is not None:
                 run.after_step(state)
@@ -173,7 +177,7 @@ def failures_kept(run: Path) -> Iterator[None]:
     try:
         yield
     except NotFinite as error:
-        with suppress(OSError):    # what went wrong first is what is told
+        with suppress(OSError):  # what went wrong first is what is told
             write_atomically(run / NOT_FINITE_NAME, (json.dumps(error.facts(), indent=2) + "\n").encode())
         raise
     except OSError as error:
@@ -192,7 +196,7 @@ def check_same_data(before: Mapping[str, object] | None, now: Mapping[str, objec
         raise ValueError(f"the data of this run was {told}, got {tells}: resume it with the data that it began with")
 
 
-def label_table(images: TrainingSet) -> Tensor:                 # => [N, label_width]
+def label_table(images: TrainingSet) -> Tensor:  # => [N, label_width]
     """The label of every image."""
     return torch.from_numpy(np.stack([images.label(index) for index in range(len(images))]))
 
@@ -232,14 +236,21 @@ def _restore(state: TrainState, run: Run) -> None:
         for line in warnings:
             print(f"warning: {line}", flush=True)
         if run.resume:
-            print(f"resumes {run.path} at step {int(state.step)}, {int(state.nimg) / 1000:g} kimg" if found else
-                  f"begins anew: there is no checkpoint in {run.path}", flush=True)
+            print(
+                f"resumes {run.path} at step {int(state.step)}, {int(state.nimg) / 1000:g} kimg"
+                if found
+                else f"begins anew: there is no checkpoint in {run.path}",
+                flush=True,
+            )
 
 
 def _save(state: TrainState, run: Run) -> None:
     facts = {
-        "config": asdict(state.config), "environment": environment(state.device),
-        "kimg": int(state.nimg) / 1000, "p": state.p, "data": run.data and dict(run.data),
+        "config": asdict(state.config),
+        "environment": environment(state.device),
+        "kimg": int(state.nimg) / 1000,
+        "p": state.p,
+        "data": run.data and dict(run.data),
         "classes": list(run.classes),
     }
     checkpoint.write(run.path / "checkpoints", int(state.step), state.save(), facts)

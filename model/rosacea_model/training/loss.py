@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def generator_loss(fake_logits: Tensor) -> Tensor:              # [N, 1] => []
+def generator_loss(fake_logits: Tensor) -> Tensor:  # [N, 1] => []
     """What the generator minimises: fakes should be taken for real."""
     return F.softplus(-fake_logits).mean()
 
 
-def fake_loss(fake_logits: Tensor) -> Tensor:                   # [N, 1] => []
+def fake_loss(fake_logits: Tensor) -> Tensor:  # [N, 1] => []
     """The discriminator's part for fakes."""
     return F.softplus(fake_logits).mean()
 
 
-def real_loss(real_logits: Tensor) -> Tensor:                   # [N, 1] => []
+def real_loss(real_logits: Tensor) -> Tensor:  # [N, 1] => []
     """The discriminator's part for reals."""
     return F.softplus(-real_logits).mean()
 
@@ -41,7 +41,7 @@ def r1_penalty(real_logits: Tensor, images: Tensor) -> Tensor:  # [N, 1], [N, C,
     return gradient.square().sum(dim=(1, 2, 3))
 
 
-def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:      # => [N]
+def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:  # => [N]
     """|J^T y| for each sample: how far an image moves when its latent does (Karras et al. 2020, eq. 4).
 
     images [N, C, H, W] made from ws [N, num_ws, w_dim], which requires grad; noise [N, C, H, W] ~ N(0, 1) / sqrt(H W).
@@ -57,7 +57,7 @@ def path_noise(images: Tensor, generator: torch.Generator) -> Tensor:
     return noise.to(images.device) / math.sqrt(height * width)
 
 
-def path_penalty(lengths: Tensor, mean_length: Tensor) -> Tensor:           # [N], [] => []
+def path_penalty(lengths: Tensor, mean_length: Tensor) -> Tensor:  # [N], [] => []
     """Mean squared deviation from `mean_length`. Gradients reach both."""
     return (lengths - mean_length).square().mean()
 

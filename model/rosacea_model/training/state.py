@@ -59,7 +59,8 @@ class AdamPart:
         moments = self.optimiser.state
         return {
             f"{name}/{key}": value
-            for name, parameter in self.names.items() if parameter in moments
+            for name, parameter in self.names.items()
+            if parameter in moments
             for key, value in moments[parameter].items()
         }
 
@@ -69,7 +70,7 @@ class AdamPart:
             name, _, key = full_name.rpartition("/")
             parameter = self.names[name]
             device = value.device if key == "step" else parameter.device
-            self.optimiser.state[parameter][key] = value.clone().to(device)    # never the caller's own tensor
+            self.optimiser.state[parameter][key] = value.clone().to(device)  # never the caller's own tensor
 
 
 class ValuesPart:
@@ -117,12 +118,12 @@ class TrainState:
             self.ada = AdaController(config, self.pipe.p) if config.aug == "ada" else None
         self.pl_mean = torch.zeros([], device=self.device)
         self.streams = fresh_streams(config.seed)
-        self.position = torch.zeros([], dtype=torch.int64)      # of the sampler
-        self.step = torch.zeros([], dtype=torch.int64)          # iterations done
-        self.nimg = torch.zeros([], dtype=torch.int64)          # real images shown
+        self.position = torch.zeros([], dtype=torch.int64)  # of the sampler
+        self.step = torch.zeros([], dtype=torch.int64)  # iterations done
+        self.nimg = torch.zeros([], dtype=torch.int64)  # real images shown
         # Optimiser steps skipped since the last good one, of each pass.
         self.bad_steps = torch.zeros(len(PHASES), dtype=torch.int64)
-        self.best = torch.full([], torch.inf, dtype=torch.float64)      # least distance of a snapshot so far
+        self.best = torch.full([], torch.inf, dtype=torch.float64)  # least distance of a snapshot so far
 
     @property
     def p(self) -> float:
@@ -132,7 +133,7 @@ class TrainState:
     def parts(self) -> dict[str, Part]:
         """What must survive a restart, by name. What is missing here makes a resumed run another one."""
         parts: dict[str, Part] = {
-            "G": ModulePart(self.G),                            # with w_avg
+            "G": ModulePart(self.G),  # with w_avg
             "D": ModulePart(self.D),
             "G_ema": ModulePart(self.G_ema),
             "G_opt": AdamPart(self.G_opt, self.G),
@@ -216,5 +217,6 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What is not as it was, one line each."""
     return [
         f"{name} was {before.get(name)}, is {now.get(name)}"
-        for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
     ]

@@ -33,9 +33,9 @@ W_AVG_DECAY = 0.995
 class Micro:
     """One micro batch: its inputs, and generators of its own for everything else that is random."""
 
-    z: Tensor                        # [n, z_dim]
-    c: Tensor | None                 # [n, label_width]; None = unconditional
-    reals: Tensor                    # [n, C, H, W] in [-1, 1]
+    z: Tensor  # [n, z_dim]
+    c: Tensor | None  # [n, label_width]; None = unconditional
+    reals: Tensor  # [n, C, H, W] in [-1, 1]
     real_c: Tensor | None
     noise: torch.Generator
     mixing: torch.Generator
@@ -46,9 +46,9 @@ class Micro:
 class Outcome:
     """What one micro batch says: its loss, figures to report, and the w it came by."""
 
-    loss: Tensor                                                # []
-    figures: dict[str, Tensor] = field(default_factory=dict)    # each [any]; reported as means
-    w: Tensor | None = None                                     # [n, w_dim], for w_avg
+    loss: Tensor  # []
+    figures: dict[str, Tensor] = field(default_factory=dict)  # each [any]; reported as means
+    w: Tensor | None = None  # [n, w_dim], for w_avg
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,8 @@ class Passes:
         mean = self.state.pl_mean.lerp(lengths.mean(), self.config.pl_decay)
         penalty = loss.path_penalty(lengths, mean)
         return Outcome(
-            loss=penalty * self.config.pl_weight, w=w,
+            loss=penalty * self.config.pl_weight,
+            w=w,
             figures={"path_length": lengths, "path_penalty": penalty},
         )
 
@@ -168,7 +169,7 @@ class Passes:
             ws = loss.mix_styles(ws, other, self.config.style_mixing, micro.mixing)
         return generator.synthesis(ws, self._noises(len(z), micro.noise)), ws, w
 
-    def _rows(self, w: Tensor) -> Tensor:                       # [n, w_dim] => [n, num_ws, w_dim]
+    def _rows(self, w: Tensor) -> Tensor:  # [n, w_dim] => [n, num_ws, w_dim]
         return w[:, None].repeat(1, self.state.G.config.num_ws, 1)
 
     def _noises(self, count: int, generator: torch.Generator) -> list[Tensor | None]:
@@ -186,8 +187,14 @@ class Passes:
     # What all passes share.
 
     def _run(
-        self, phase: str, reals: Tensor, real_c: Tensor | None, outcome_of: Callable[[Micro], Outcome],
-        *, trains_d: bool, gain: float = 1.0,
+        self,
+        phase: str,
+        reals: Tensor,
+        real_c: Tensor | None,
+        outcome_of: Callable[[Micro], Outcome],
+        *,
+        trains_d: bool,
+        gain: float = 1.0,
     ) -> Figures:
         """Accumulate over micro batches, sum over ranks, check, step."""
         state = self.state
@@ -274,13 +281,15 @@ class Passes:
         networks = {"G": self.state.G, "D": self.state.D}
         named = {
             f"{network}.{name}": tensor
-            for network, module in networks.items() for name, tensor in module.named_parameters()
+            for network, module in networks.items()
+            for name, tensor in module.named_parameters()
         }
         names = {id(tensor): name for name, tensor in named.items()}
         found = [f"weight {name}" for name, tensor in named.items() if not bool(torch.isfinite(tensor).all())]
         found += [name for name, figure in told.figures().items() if not math.isfinite(figure.total)]
         found += [
-            f"gradient of {names[id(parameter)]}" for parameter, piece in zip(parameters, pieces, strict=False)
+            f"gradient of {names[id(parameter)]}"
+            for parameter, piece in zip(parameters, pieces, strict=False)
             if not bool(torch.isfinite(piece).all())
         ]
         return found or ["w"]

@@ -31,7 +31,7 @@ def stop_on_signals() -> Iterator[Stop]:
         stop.wanted = True
         signal.signal(number, before[number])
         with suppress(OSError):
-            os.write(2, HEARD)      # print may be in the midst of something else
+            os.write(2, HEARD)  # print may be in the midst of something else
 
     numbers: tuple[int, ...] = (signal.SIGTERM, signal.SIGINT)
     for number in numbers:

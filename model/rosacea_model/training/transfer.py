@@ -35,8 +35,13 @@ Status = Literal["matched", "adapted", "fresh", "unused"]
 STATUSES: tuple[Status, ...] = ("matched", "adapted", "fresh", "unused")
 # What the two sides are compared in first, because a tensor's name alone would not tell what is the matter.
 COMPARED = {
-    "mapping_layers": "mapping depth", "label_width": "label width", "img_channels": "image channels",
-    "resolution": "resolution", "z_dim": "z width", "w_dim": "w width", "channel_base": "channel base",
+    "mapping_layers": "mapping depth",
+    "label_width": "label width",
+    "img_channels": "image channels",
+    "resolution": "resolution",
+    "z_dim": "z width",
+    "w_dim": "w width",
+    "channel_base": "channel base",
     "channel_max": "channel maximum",
 }
 SHOWN = 3
@@ -67,7 +72,9 @@ class Source:
         """What would become of every tensor."""
         entries = [*_entries("G", state.G, self.G), *_entries("D", state.D, self.D or {})]
         return TransferReport(
-            source=self.path, differences=_differences(self.config, state.config), holds_d=self.D is not None,
+            source=self.path,
+            differences=_differences(self.config, state.config),
+            holds_d=self.D is not None,
             entries=tuple(entries),
         )
 
@@ -83,8 +90,10 @@ class Entry:
     target_shape: tuple[int, ...] | None
 
     def __str__(self) -> str:
-        shapes = " -> ".join("-" if shape is None else "x".join(map(str, shape)) or "scalar"
-                             for shape in (self.source_shape, self.target_shape))
+        shapes = " -> ".join(
+            "-" if shape is None else "x".join(map(str, shape)) or "scalar"
+            for shape in (self.source_shape, self.target_shape)
+        )
         return f"{self.status:8} {self.network}.{self.name} {shapes}"
 
 
@@ -148,8 +157,11 @@ def _from_model(path: Path) -> dict[str, Any]:
 
 
 def _from_run(path: Path) -> dict[str, Any]:
-    found = checkpoint.read(path) if (path / checkpoint.MANIFEST_NAME).exists() else \
-        checkpoint.read_newest(path / "checkpoints", lambda text: print(f"warning: {text}"))
+    found = (
+        checkpoint.read(path)
+        if (path / checkpoint.MANIFEST_NAME).exists()
+        else checkpoint.read_newest(path / "checkpoints", lambda text: print(f"warning: {text}"))
+    )
     if found is None:
         raise ValueError(f"{path}: there is no checkpoint in this run")
     networks = {network: _network(found.tensors, network) for network in ("G", "G_ema", "D")}
@@ -222,7 +234,7 @@ def _copy(module: nn.Module, source: Mapping[str, Tensor]) -> None:
             adapt(name, source[name], target)
 
 
-def add_labels(source: Tensor, target: Tensor) -> None:       # [out, z_dim] to [out, z_dim + embedding]
+def add_labels(source: Tensor, target: Tensor) -> None:  # [out, z_dim] to [out, z_dim + embedding]
     """Fill the first layer of a labelled mapping from one that knew no labels: it draws the same whatever the label.
 
     Labels then gain their influence in training, from nothing. A generator that is given them at once on little data

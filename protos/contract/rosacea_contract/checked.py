@@ -20,7 +20,7 @@ class Checked(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    if not TYPE_CHECKING:    # type checkers should see the fields instead
+    if not TYPE_CHECKING:  # type checkers should see the fields instead
 
         def __init__(self, **data: Any) -> None:
             found = list(self._relations(data))
@@ -74,4 +74,4 @@ def _request_path(field: str) -> str:
     if not field:
         return "spec"
     head = field.partition("[")[0].partition(".")[0]
-    return f"spec.{_PATHS.get(head, head)}{field[len(head):]}"
+    return f"spec.{_PATHS.get(head, head)}{field[len(head) :]}"

@@ -16,32 +16,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_HEADER_END = 33                     # signature and the IHDR chunk, which is always the first
+PNG_HEADER_END = 33  # signature and the IHDR chunk, which is always the first
 PNG_C2PA = b"caBX"
 XMP_KEYWORD = "XML:com.adobe.xmp"
 
 JPEG_START = b"\xff\xd8"
-JPEG_SCAN, JPEG_END = 0xDA, 0xD9        # markers behind which no metadata stands
+JPEG_SCAN, JPEG_END = 0xDA, 0xD9  # markers behind which no metadata stands
 JPEG_BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 APP0, APP1, APP11 = 0xE0, 0xE1, 0xEB
 MAX_SEGMENT_BYTES = 65533
 XMP_SIGNATURE = b"http://ns.adobe.com/xap/1.0/\x00"
-JUMBF_SIGNATURE = b"JP"                 # how C2PA's segments begin
+JUMBF_SIGNATURE = b"JP"  # how C2PA's segments begin
 
 MAX_TEXT_BYTES = 2**20
 MAX_TEXTS_BYTES = 8 * 2**20
 MAX_TEXTS = 1000
-MAX_KEYWORD_BYTES = 79                  # as the PNG specification has it
+MAX_KEYWORD_BYTES = 79  # as the PNG specification has it
 
 
 @dataclass(kw_only=True)
 class Metadata:
     """What a file tells beside its pixels."""
 
-    format: str                                             # png or jpeg
-    texts: dict[str, str] = field(default_factory=dict)     # of a PNG, by keyword
+    format: str  # png or jpeg
+    texts: dict[str, str] = field(default_factory=dict)  # of a PNG, by keyword
     xmp: bytes | None = None
-    has_c2pa: bool = False                                  # there is a signature, good or bad
+    has_c2pa: bool = False  # there is a signature, good or bad
 
 
 def metadata(image: bytes) -> Metadata:
@@ -116,7 +116,7 @@ def _read_packed_text(rest: bytes, most: int) -> str | None:
 
 
 def _read_international_text(rest: bytes, most: int) -> str | None:
-    is_packed, text = rest[:1] == b"\x01", rest[2:].split(b"\x00", 2)[-1]     # behind language and translated keyword
+    is_packed, text = rest[:1] == b"\x01", rest[2:].split(b"\x00", 2)[-1]  # behind language and translated keyword
     plain = _unpacked(text, most) if is_packed else text[:most]
     return None if plain is None else plain.decode(errors="replace")
 
@@ -153,11 +153,11 @@ def xmp_segment(packet: str) -> bytes:
 def exif_segment(description: str, software: str) -> bytes:
     """The payload of an APP1 segment with Exif's two ASCII fields for what a picture is and what made it."""
     texts = [(0x010E, description), (0x0131, software)]
-    place = 8 + 2 + 12 * len(texts) + 4                 # behind the TIFF header and its one directory
+    place = 8 + 2 + 12 * len(texts) + 4  # behind the TIFF header and its one directory
     entries, values = b"", b""
     for tag, text in texts:
         value = text.encode("ascii") + b"\x00"
-        assert len(value) > 4, text                     # shorter ones would stand in the entry itself
+        assert len(value) > 4, text  # shorter ones would stand in the entry itself
         entries += struct.pack(">HHII", tag, 2, len(value), place + len(values))
         values += value
     return b"".join([b"Exif\x00\x00MM\x00*", struct.pack(">IH", 8, len(texts)), entries, bytes(4), values])
@@ -185,7 +185,7 @@ def _segments(image: bytes) -> Iterator[tuple[int, bytes, int]]:
         marker = image[place + 1]
         if marker in (JPEG_SCAN, JPEG_END):
             return
-        if marker == 0xFF:                              # a fill byte
+        if marker == 0xFF:  # a fill byte
             place += 1
             continue
         length = 0 if marker in JPEG_BARE else int.from_bytes(image[place + 2 : place + 4], "big")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from rosacea_contract.reasons import Quota, Violation
 
-MAX_VIOLATIONS = 16    # a status travels in HTTP/2 trailers, which hold 8 KiB
+MAX_VIOLATIONS = 16  # a status travels in HTTP/2 trailers, which hold 8 KiB
 
 
 class FaceError(Exception):

@@ -19,7 +19,7 @@ from rosacea_contract.errors import MAX_VIOLATIONS, InvalidSpec
 from rosacea_contract.reasons import Reason, Violation, show
 
 SEEDS_END = 2**32
-PORTION = 10_000        # numbers looked at in one go; between two, other threads have their turn
+PORTION = 10_000  # numbers looked at in one go; between two, other threads have their turn
 MIN_PSI, MAX_PSI = -2, 2
 
 Floats = npt.NDArray[np.float32]
@@ -65,7 +65,7 @@ def one_of(names: Sequence[str], reason: Reason, **aliases: str) -> Callable[[ob
 
 def seeds(value: object) -> tuple[int, ...]:
     """Seeds from any sequence or array of whole numbers."""
-    if getattr(value, "ndim", None) in (0, 1):      # an array of numpy, a tensor of torch
+    if getattr(value, "ndim", None) in (0, 1):  # an array of numpy, a tensor of torch
         listed = value.tolist()  # type: ignore[attr-defined]
         value = listed if isinstance(listed, list) else [listed]
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
@@ -84,14 +84,14 @@ def _seeds(portion: Sequence[Any], start: int) -> list[int]:
         numbers = list(map(operator.index, portion))
     except TypeError:
         raise InvalidSpec(_each(portion, _index, start)) from None
-    if min(numbers) < 0 or max(numbers) >= SEEDS_END:    # far quicker than one by one
+    if min(numbers) < 0 or max(numbers) >= SEEDS_END:  # far quicker than one by one
         raise InvalidSpec(_each(numbers, whole(0, SEEDS_END - 1, Reason.SEED_OUT_OF_RANGE), start))
     return numbers
 
 
 def floats(value: object) -> Floats:
     """Finite float32 numbers from any array or sequence, flat; a copy that nobody can change."""
-    if hasattr(value, "detach"):        # a tensor of torch, wherever it is
+    if hasattr(value, "detach"):  # a tensor of torch, wherever it is
         value = value.detach().cpu()
     try:
         given = np.asarray(value)
@@ -114,11 +114,11 @@ def floats(value: object) -> Floats:
 
 def truncation_psi(value: object) -> float:
     """A finite number from -2 to 2."""
-    if getattr(value, "ndim", None) == 0:       # of numpy or torch
+    if getattr(value, "ndim", None) == 0:  # of numpy or torch
         value = value.item()  # type: ignore[attr-defined]
     if not isinstance(value, (float, int, np.floating, np.integer)) or isinstance(value, bool):
         raise refuse(f"must be a number, got {show(value)}", Reason.TRUNCATION_OUT_OF_RANGE)
-    if not MIN_PSI <= value <= MAX_PSI:    # NaN fails both
+    if not MIN_PSI <= value <= MAX_PSI:  # NaN fails both
         rule = f"must be from {MIN_PSI} to {MAX_PSI}, got {show(value)}"
         raise refuse(rule, Reason.TRUNCATION_OUT_OF_RANGE, min=MIN_PSI, max=MAX_PSI, value=show(value))
     return float(value)
@@ -159,7 +159,7 @@ def _index(value: object) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
-        return operator.index(value)    # type: ignore[arg-type]  # that is the question
+        return operator.index(value)  # type: ignore[arg-type]  # that is the question
     except TypeError:
         raise refuse(f"must be a whole number, got {show(value)}") from None
 

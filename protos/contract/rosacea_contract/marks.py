@@ -27,7 +27,7 @@ SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 TRAINED = f"{SOURCE_TYPES}trainedAlgorithmicMedia"
 KEYWORD = "rosacea"
 MARK_VERSION = 1
-MAX_MARK_BYTES = 32 * 1024              # that a mark may add to an image
+MAX_MARK_BYTES = 32 * 1024  # that a mark may add to an image
 
 _NAMESPACES = {
     "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
@@ -72,23 +72,23 @@ class Mark(BaseModel):
     mark: int = MARK_VERSION
     notice: str = NOTICE
     digital_source_type: str = TRAINED
-    software: str                               # rosacea and its version
-    model: str                                  # models/NAME
-    digest: str                                 # SHA-256 of the model's weights
-    fingerprint: str                            # of the worker: equal ones and equal requests give equal pixels
-    seed_scheme: str                            # how seeds become latents
-    latent: str                                 # "seed", or what was given: "z", "w" or "ws"
+    software: str  # rosacea and its version
+    model: str  # models/NAME
+    digest: str  # SHA-256 of the model's weights
+    fingerprint: str  # of the worker: equal ones and equal requests give equal pixels
+    seed_scheme: str  # how seeds become latents
+    latent: str  # "seed", or what was given: "z", "w" or "ws"
     seed: int | None = None
     truncation_psi: float | None = None
     truncation_cutoff: int | None = None
     noise_mode: str
-    noise_seed: int | None = None               # where noise_mode is random
+    noise_seed: int | None = None  # where noise_mode is random
     class_index: int | None = None
-    class_name: str | None = None               # of that class, where the model has names for them
+    class_name: str | None = None  # of that class, where the model has names for them
     label_vector: tuple[float, ...] | None = None
-    label_left_out: bool | None = None          # there was a label, too long to be told
+    label_left_out: bool | None = None  # there was a label, too long to be told
     style_mixes: tuple[MixMark, ...] | None = None
-    format: str                                 # png or jpeg
+    format: str  # png or jpeg
     jpeg_quality: int | None = None
 
     def told(self) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def show(value: object) -> str:
     """A value as it appears in a message: never more than 80 characters."""
     try:
         text = _SHORT.repr(value)
-    except ValueError:    # Python prints no integer of more than 4300 digits
+    except ValueError:  # Python prints no integer of more than 4300 digits
         text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
     return text if len(text) <= 80 else text[:77] + "..."
 

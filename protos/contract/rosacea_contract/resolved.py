@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rosacea_contract.spec import FaceSpec, ImageFormat, NoiseMode, StyleMix
 
 DEFAULT_JPEG_QUALITY = 95
-MAX_SHOWN = 20                  # classes that an error names
-MAPPED = ("w", "ws")            # sources that have been through the mapping network: their label is in them
+MAX_SHOWN = 20  # classes that an error names
+MAPPED = ("w", "ws")  # sources that have been through the mapping network: their label is in them
 
 Floats = npt.NDArray[np.float32]
 
@@ -32,9 +32,9 @@ class ModelLimits:
     z_dim: int
     w_dim: int
     num_ws: int
-    label_dim: int      # 0 = unconditional
+    label_dim: int  # 0 = unconditional
     max_images: int
-    class_names: tuple[str, ...] = ()   # of classes 0, 1, ...; empty where they have no names
+    class_names: tuple[str, ...] = ()  # of classes 0, 1, ...; empty where they have no names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +43,17 @@ class FaceItem:
 
     index: int
     seed: int | None = None
-    z: Floats | None = None     # => [z_dim]
-    w: Floats | None = None     # => [w_dim]
-    ws: Floats | None = None    # => [num_ws, w_dim]
+    z: Floats | None = None  # => [z_dim]
+    w: Floats | None = None  # => [w_dim]
+    ws: Floats | None = None  # => [num_ws, w_dim]
     truncation_psi: float = 1.0
-    truncation_cutoff: int | None = None    # None = all rows
+    truncation_cutoff: int | None = None  # None = all rows
     noise_mode: NoiseMode = "const"
-    noise_seed: int = 0                     # 0 unless noise_mode is random
-    label: Floats | None = None             # => [label_dim]; None = unconditional, or drawn from w or ws
+    noise_seed: int = 0  # 0 unless noise_mode is random
+    label: Floats | None = None  # => [label_dim]; None = unconditional, or drawn from w or ws
     style_mixes: tuple[StyleMix, ...] = ()
     format: ImageFormat = "png"
-    jpeg_quality: int = 0                   # 0 unless format is jpeg
+    jpeg_quality: int = 0  # 0 unless format is jpeg
 
 
 @dataclass(frozen=True, kw_only=True)

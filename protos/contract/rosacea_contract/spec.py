@@ -1,5 +1,7 @@
 """What is asked for, checked: the one validation that client, command and gateway share.
 
+Example:
+
     spec = FaceSpec(seeds=[1, 2, 3], truncation_psi=0.7)        # InvalidSpec tells every rule that is broken
     spec = FaceSpec.from_pb(request.spec)
     faces = resolve(spec, limits)                               # the rules that depend on the model
@@ -86,7 +88,7 @@ class _Spec(Checked):
     model: Annotated[str, PlainValidator(fields.model_name)] = ""
     seeds: Annotated[tuple[int, ...], PlainValidator(fields.seeds)] | None = None
     seed_range: SeedRange | None = None
-    z: Floats | None = None     # => [n * z_dim]
+    z: Floats | None = None  # => [n * z_dim]
     truncation_psi: Annotated[float, PlainValidator(fields.truncation_psi)] | None = None
     truncation_cutoff: Count | None = None
     class_index: Count | None = None
@@ -130,7 +132,7 @@ class _Spec(Checked):
         found = [*unread, *_read_label(message.label, message.HasField("label"), data)]
         try:
             spec = cls(**data)
-        except InvalidSpec as error:    # a source that cannot be read is not also missing
+        except InvalidSpec as error:  # a source that cannot be read is not also missing
             found += [problem for problem in error.violations if not (unread and problem.field == "spec")]
         if found:
             raise InvalidSpec(found)
@@ -176,8 +178,8 @@ class FaceSpec(_Spec):
 
     sources: ClassVar[tuple[str, ...]] = (*_Spec.sources, "w", "ws")
 
-    w: Floats | None = None     # => [n * w_dim]
-    ws: Floats | None = None    # => [n * num_ws * w_dim]
+    w: Floats | None = None  # => [n * w_dim]
+    ws: Floats | None = None  # => [n * num_ws * w_dim]
     noise_mode: Annotated[NoiseMode, PlainValidator(_noise_mode)] = "const"
     noise_seed: Seed | None = None
     format: Annotated[ImageFormat, PlainValidator(image_format)] = "png"

@@ -13,7 +13,7 @@ from typing import Any
 JOB = 'job="$job"'
 SERVICE = f'{JOB}, grpc_service="rosacea.v1.FaceService"'
 WINDOW = "[$__rate_interval]"
-WIDTH, HEIGHT, COLUMNS = 8, 8, 3        # of a panel on Grafana's grid of 24
+WIDTH, HEIGHT, COLUMNS = 8, 8, 3  # of a panel on Grafana's grid of 24
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,13 @@ ROWS: dict[str, list[Panel]] = {
             "Queue in use",
             "percentunit",
             "Images waiting over those that may; above 90 % for 5 minutes is an alert.",
-            [(f"sum by (model, lane) (rosacea_queue_depth{{{JOB}}}) / sum by (model, lane) "
-              f"(rosacea_queue_capacity{{{JOB}}})", "{{model}} {{lane}}")],
+            [
+                (
+                    f"sum by (model, lane) (rosacea_queue_depth{{{JOB}}}) / sum by (model, lane) "
+                    f"(rosacea_queue_capacity{{{JOB}}})",
+                    "{{model}} {{lane}}",
+                )
+            ],
         ),
         Panel("Wait in the queue", "s", "Of each image.", quantiles("rosacea_queue_wait_seconds")),
         Panel(
@@ -110,8 +115,14 @@ ROWS: dict[str, list[Panel]] = {
             "Where the time of a job goes",
             "s",
             "Means; together they are what an image takes from its arrival in the queue.",
-            [(rate("rosacea_stage_duration_seconds_sum", "stage") + " / "
-              + rate("rosacea_stage_duration_seconds_count", "stage"), "{{stage}}")],
+            [
+                (
+                    rate("rosacea_stage_duration_seconds_sum", "stage")
+                    + " / "
+                    + rate("rosacea_stage_duration_seconds_count", "stage"),
+                    "{{stage}}",
+                )
+            ],
             stack=True,
         ),
         Panel(
@@ -127,8 +138,14 @@ ROWS: dict[str, list[Panel]] = {
             "Batch fill",
             "percentunit",
             "Images in a job over those that fit.",
-            [(rate("rosacea_batch_fill_ratio_sum", "model") + " / " + rate("rosacea_batch_fill_ratio_count", "model"),
-              "{{model}}")],
+            [
+                (
+                    rate("rosacea_batch_fill_ratio_sum", "model")
+                    + " / "
+                    + rate("rosacea_batch_fill_ratio_count", "model"),
+                    "{{model}}",
+                )
+            ],
         ),
     ],
     "Models and workers": [

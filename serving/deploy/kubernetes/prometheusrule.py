@@ -1,5 +1,7 @@
 """Makes prometheusrule.yaml of the rules in ../prometheus; a test checks that it is what they say.
 
+Usage:
+
     python serving/deploy/kubernetes/prometheusrule.py > serving/deploy/kubernetes/prometheusrule.yaml
 """
 

@@ -36,9 +36,7 @@ class Access:
     """Everything that stands between a connection and the service. A ValueError or OSError names the file or setting
     for which it cannot be made."""
 
-    def __init__(
-        self, settings: Settings, registry: CollectorRegistry, background: Background | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, registry: CollectorRegistry, background: Background | None = None) -> None:
         self._settings = settings
         self._background = background or Background()
         self._metrics = AccessMetrics(registry, self._background)

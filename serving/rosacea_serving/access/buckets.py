@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROUNDING = 1e-9         # of many small fillings
+ROUNDING = 1e-9  # of many small fillings
 
 
 class Bucket:
@@ -34,5 +34,3 @@ class Bucket:
             self._level -= amount
             return 0.0
         return (amount - self._level) / self.per_second
-
-

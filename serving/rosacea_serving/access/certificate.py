@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
-CURVES = ("secp256r1", "secp384r1")         # those that clients of grpc offer
+CURVES = ("secp256r1", "secp384r1")  # those that clients of grpc offer
 RSA_BITS = 2048
 
 
@@ -51,7 +51,7 @@ def _check_usable(path: Path, certificate: x509.Certificate) -> None:
     """Whether grpc would take it, and clients: grpc itself tells neither."""
     key, end = _public_key(certificate), certificate.not_valid_after_utc
     named = isinstance(key, ec.EllipticCurvePublicKey) and _raw(key) in certificate.tbs_certificate_bytes
-    curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) and named else ""    # not by its numbers
+    curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) and named else ""  # not by its numbers
     if curve not in CURVES and not (isinstance(key, rsa.RSAPublicKey) and key.key_size >= RSA_BITS):
         raise ValueError(f"{path} must be for an RSA key of {RSA_BITS} bits or more, or one on {' or '.join(CURVES)}")
     if end <= datetime.now(UTC):
@@ -76,7 +76,7 @@ def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
 def _private_key(path: Path, pem: bytes) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):         # TypeError: it wants a password
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it wants a password
         raise ValueError(f"{path} must hold a private key in PEM, without a password") from None
 
 

@@ -67,7 +67,7 @@ class Door:
         self._metrics.principals.set(len(self._accounts))
         caller = caller_of(context, principal, identity.kind, account)
         leave = account.enter(caller, streaming)
-        caller.when_done(leave)         # also where nobody is left to say that the call has ended
+        caller.when_done(leave)  # also where nobody is left to say that the call has ended
         return caller, leave
 
     async def _identify(self, context: Context) -> Identity:

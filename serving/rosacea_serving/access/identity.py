@@ -25,10 +25,10 @@ class Cause(StrEnum):
 
     NONE = "none"
     MALFORMED = "malformed"
-    UNKNOWN_KEY = "unknown_key"             # no key of that id, or not that secret
-    KEY_NOT_IN_FORCE = "key_not_in_force"   # expired, revoked or not valid yet
-    TOKEN = "token"                         # signature, issuer, audience, times  # noqa: S105
-    NO_ISSUER_KEYS = "no_issuer_keys"       # the issuer's keys cannot be had
+    UNKNOWN_KEY = "unknown_key"  # no key of that id, or not that secret
+    KEY_NOT_IN_FORCE = "key_not_in_force"  # expired, revoked or not valid yet
+    TOKEN = "token"  # signature, issuer, audience, times  # noqa: S105
+    NO_ISSUER_KEYS = "no_issuer_keys"  # the issuer's keys cannot be had
     TOO_MANY_FAILURES = "too_many_failures"
 
 

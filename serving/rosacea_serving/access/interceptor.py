@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..calls.receiving import Incoming
     from .door import Door
 
-    Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
+    Handler = Any  # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
 
 
 class AccessInterceptor(WrappingInterceptor):
@@ -53,15 +53,13 @@ class AccessInterceptor(WrappingInterceptor):
             async with self._admitted(method, context, streaming=True) as known:
                 message = parse(handler, await received(request, known=known))
                 answering = handler.unary_stream(message, context)
-                del message     # this frame lasts as long as the call
+                del message  # this frame lasts as long as the call
                 async for each in answering:
                     yield each
 
         return answer
 
-    def _both_streaming(
-        self, handler: Handler, method: str
-    ) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
+    def _both_streaming(self, handler: Handler, method: str) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
         async def answer(requests: Incoming, context: Context) -> AsyncIterator[Any]:
             async with self._admitted(method, context, streaming=True) as known:
                 messages = parse_all(handler, all_received(requests, known=known))
@@ -79,7 +77,7 @@ class AccessInterceptor(WrappingInterceptor):
             await self._refusals.hold(context.peer())
             raise
         CALLER.set(caller)
-        known = caller.kind != ADDRESS      # an address shows nothing
+        known = caller.kind != ADDRESS  # an address shows nothing
         try:
             with nullcontext() if known else self._strangers.one(context.peer()):
                 yield known

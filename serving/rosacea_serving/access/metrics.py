@@ -33,16 +33,14 @@ class AccessMetrics:
             registry=registry,
         )
         for cause in Cause:
-            self.refused.labels(cause)      # so that the first one is a rise and not a beginning
+            self.refused.labels(cause)  # so that the first one is a rise and not a beginning
         self.reloads = Counter(
             "rosacea_access_reloads",
             "Times that changed files were read again, by what they hold: done, or refused and the old ones go on.",
             ["files", "outcome"],
             registry=registry,
         )
-        self.principals = Gauge(
-            "rosacea_access_principals", "Callers whose use is counted now.", registry=registry
-        )
+        self.principals = Gauge("rosacea_access_principals", "Callers whose use is counted now.", registry=registry)
 
     def watched(self, name: str, paths: Sequence[Path], read: Callable[[], T]) -> Watched[T]:
         """Files that are read again on change, and counted."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter
 
-LOOK_SECONDS = 0.4      # between looks
-MOST_LOOKS = 3          # after which a change is read even if the files are still changing: within two seconds in all
+LOOK_SECONDS = 0.4  # between looks
+MOST_LOOKS = 3  # after which a change is read even if the files are still changing: within two seconds in all
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ class Watched(Generic[T]):
         self._done, self._refused = (reloads.labels(name, outcome) for outcome in ("done", "refused"))
         self._background = background or Background()
         self._seen = self._used = self._stamps()
-        self._reported: tuple[Stamps, str] | None = None     # the last failure, so that it is reported once
-        self._looks = 0                                      # since what is there differs from what was read
+        self._reported: tuple[Stamps, str] | None = None  # the last failure, so that it is reported once
+        self._looks = 0  # since what is there differs from what was read
         self.value = read()
 
     async def watch(self) -> None:
@@ -68,7 +68,7 @@ class Watched(Generic[T]):
     def _take(self) -> None:
         try:
             self.value = self._read()
-        except BaseException as error:      # a panic in the Rust of cryptography is no Exception
+        except BaseException as error:  # a panic in the Rust of cryptography is no Exception
             self._refuse(error)
         else:
             self._used, self._reported = self._seen, None

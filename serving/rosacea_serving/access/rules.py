@@ -7,15 +7,15 @@ from enum import StrEnum
 FACES = "/rosacea.v1.FaceService"
 HEALTH = "/grpc.health.v1.Health"
 REFLECTION = "/grpc.reflection.v1.ServerReflection"
-REFLECTION_ALPHA = "/grpc.reflection.v1alpha.ServerReflection"      # its name until 2023
+REFLECTION_ALPHA = "/grpc.reflection.v1alpha.ServerReflection"  # its name until 2023
 CHANNELZ = "/grpc.channelz.v1.Channelz"
 
 
 class Rule(StrEnum):
     """What a caller needs."""
 
-    OPEN = "open"                   # nothing
-    IDENTIFIED = "identified"       # to be known, wherever the service is told who is
+    OPEN = "open"  # nothing
+    IDENTIFIED = "identified"  # to be known, wherever the service is told who is
 
 
 RULES: dict[str, Rule] = {

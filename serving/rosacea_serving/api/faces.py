@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from .signing import Signer
 
 MAX_PAGE = 100
-LARGE = 10_000              # numbers in a request that are not to be looked at on the event loop
-LARGE_BYTES = 2**20         # of an answer that is not to be serialised there
-NUMBER_BYTES = 40           # of a seed as Python holds it
+LARGE = 10_000  # numbers in a request that are not to be looked at on the event loop
+LARGE_BYTES = 2**20  # of an answer that is not to be serialised there
+NUMBER_BYTES = 40  # of a seed as Python holds it
 LATENTS_HEAD_BYTES = 2**12  # of an answer with latents, beside these
-WINDOW_MESSAGES = 4         # messages that a stream draws ahead of its reader
+WINDOW_MESSAGES = 4  # messages that a stream draws ahead of its reader
 
 P = TypeVar("P", faces_pb2.FaceSpec, faces_pb2.LatentSpec)
 
@@ -59,7 +59,7 @@ class Faces:
         self._limits = limits
         self._ready = ready
         self._memory = Share(limits.answer_bytes)
-        self._checker = ThreadPoolExecutor(1, "check")      # one at a time bounds what checking takes
+        self._checker = ThreadPoolExecutor(1, "check")  # one at a time bounds what checking takes
 
     def close(self) -> None:
         """Look at no further request."""

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-MOST_CONNECTIONS = 256          # there
-LONGEST_NAME = 512              # of a service; the names here are far shorter
-MOST_WATCHES = 1024             # at one time
-MOST_WATCHES_EACH = 16          # of one connection
+MOST_CONNECTIONS = 256  # there
+LONGEST_NAME = 512  # of a service; the names here are far shorter
+MOST_WATCHES = 1024  # at one time
+MOST_WATCHES_EACH = 16  # of one connection
 
 
 class Health(health_pb2_grpc.HealthServicer):
@@ -44,7 +44,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     def __init__(self) -> None:
         self._statuses: dict[str, Status] = {}
-        self._changed = asyncio.Event()         # set at the next change, when another takes its place
+        self._changed = asyncio.Event()  # set at the next change, when another takes its place
         self._closed = False
         self._watches = Shares("watches of health", MOST_WATCHES, MOST_WATCHES_EACH)
 
@@ -61,7 +61,7 @@ class Health(health_pb2_grpc.HealthServicer):
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
-        if request.service not in self._statuses:       # which has no long names
+        if request.service not in self._statuses:  # which has no long names
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
@@ -75,7 +75,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         service = request.service
-        del request         # a watch may last for days
+        del request  # a watch may last for days
         if len(service) > LONGEST_NAME:
             message = f"service must have at most {LONGEST_NAME} characters, it has {len(service)}"
             raise InvalidRequest(
@@ -88,7 +88,7 @@ class Health(health_pb2_grpc.HealthServicer):
     async def _statuses_of(self, service: str) -> AsyncIterator[Status]:
         told = None
         while True:
-            changed = self._changed             # before looking: what changes while the watcher reads is not missed
+            changed = self._changed  # before looking: what changes while the watcher reads is not missed
             status = self._statuses.get(service, UNKNOWN)
             if status != told:
                 yield status
@@ -96,9 +96,7 @@ class Health(health_pb2_grpc.HealthServicer):
             await changed.wait()
 
     @asynccontextmanager
-    async def alone(
-        self, settings: Settings, interceptors: Sequence[grpc.aio.ServerInterceptor]
-    ) -> AsyncIterator[int]:
+    async def alone(self, settings: Settings, interceptors: Sequence[grpc.aio.ServerInterceptor]) -> AsyncIterator[int]:
         """Answer at an address of its own, in plain text, beside the service: for probes that cannot speak TLS.
 
         Gives the port, 0 without an address; ValueError where it cannot be had.

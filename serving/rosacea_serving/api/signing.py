@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 GENERATION = "org.rosacea.generation"
-MAX_SIGNATURE_BYTES = 24 * 1024         # that a signature and its certificates may add to an image
+MAX_SIGNATURE_BYTES = 24 * 1024  # that a signature and its certificates may add to an image
 CURVES = {"secp256r1": b"es256", "secp384r1": b"es384", "secp521r1": b"es512"}
 # The defaults put a thumbnail of 57 kB into every file and read each one again, which takes 40 times as long.
 SETTINGS = {

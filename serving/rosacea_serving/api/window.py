@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from ..calls.caller import Caller
     from ..scheduling.scheduler import Drawn, Scheduler
 
-PACE_SECONDS = 0.05         # between looks at an allowance that is used up
+PACE_SECONDS = 0.05  # between looks at an allowance that is used up
+
 
 class Window:
     """The part of a stream that is under way: some images drawn ahead of the reader, no more."""
 
-    def __init__(
-        self, faces: ResolvedSpec, scheduler: Scheduler, lookahead: int, start: int, caller: Caller
-    ) -> None:
+    def __init__(self, faces: ResolvedSpec, scheduler: Scheduler, lookahead: int, start: int, caller: Caller) -> None:
         self._faces = faces
         self._scheduler = scheduler
         self._lookahead = lookahead

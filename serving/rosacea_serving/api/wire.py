@@ -45,9 +45,7 @@ def render_item(face: FaceItem, space: LatentSpace | None = None) -> render_pb2.
         noise=NOISES[face.noise_mode],
         noise_seed=face.noise_seed,
         label=_bytes(face.label),
-        mixes=[
-            render_pb2.Mix(seed=mix.seed, first_row=mix.first_row, end_row=mix.end_row) for mix in face.style_mixes
-        ],
+        mixes=[render_pb2.Mix(seed=mix.seed, first_row=mix.first_row, end_row=mix.end_row) for mix in face.style_mixes],
         encoding=ENCODINGS[face.format][0],
         jpeg_quality=face.jpeg_quality,
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
-ADDRESS = "clientip"        # the kind of a caller who is known by nothing but the machine that the call comes from
+ADDRESS = "clientip"  # the kind of a caller who is known by nothing but the machine that the call comes from
 
 
 class Allowance(Protocol):
@@ -61,9 +61,9 @@ class Caller:
     """One call's caller. Fair shares are by `principal`, which names one of its `kind`."""
 
     principal: str = ""
-    kind: str = ADDRESS                                         # as the subject of a QuotaFailure
-    deadline: float = math.inf                                  # on the clock of time.monotonic
-    when_done: Callable[[Callable[[], None]], None] = _never    # calls back once the answer has left, or the caller has
+    kind: str = ADDRESS  # as the subject of a QuotaFailure
+    deadline: float = math.inf  # on the clock of time.monotonic
+    when_done: Callable[[Callable[[], None]], None] = _never  # calls back once the answer has left, or the caller has
     allowance: Allowance = UNLIMITED
 
     @property
@@ -81,7 +81,7 @@ class Caller:
             raise Overloaded.by_share(self.kind, message, limits=limits, retry_after_seconds=round(wait + 0.0005, 3))
 
 
-CALLER: ContextVar[Caller] = ContextVar("caller")       # of the call that the running task answers
+CALLER: ContextVar[Caller] = ContextVar("caller")  # of the call that the running task answers
 
 
 def caller_of(context: Context, principal: str = "", kind: str = ADDRESS, allowance: Allowance = UNLIMITED) -> Caller:

@@ -10,7 +10,7 @@ import grpc
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
+    Handler = Any  # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
     Answer = Callable[[Any, Any], Any]
 
 
@@ -18,7 +18,7 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each handler when its method is first called; what a caller makes up is never kept."""
 
     def __init__(self) -> None:
-        self._handlers: dict[str, Handler] = {}     # by path: the same for every call
+        self._handlers: dict[str, Handler] = {}  # by path: the same for every call
 
     async def intercept_service(
         self,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Door = Callable[[], AbstractContextManager[None]]
-    Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
+    Handler = Any  # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
 
 OURS = "/rosacea."
 
@@ -66,7 +66,7 @@ class CallInterceptor(WrappingInterceptor):
                 with door():
                     return await handler.unary_unary(parse(handler, data), context)
             except Exception as error:
-                data = b""      # the frame that holds it stays with the error's traceback
+                data = b""  # the frame that holds it stays with the error's traceback
                 await self._abort(context, error)
 
         return answer
@@ -78,7 +78,7 @@ class CallInterceptor(WrappingInterceptor):
                     async for message in handler.unary_stream(parse(handler, data), context):
                         yield message
             except Exception as error:
-                data = b""      # the frame that holds it stays with the error's traceback
+                data = b""  # the frame that holds it stays with the error's traceback
                 await self._abort(context, error)
 
         return answer
@@ -86,7 +86,7 @@ class CallInterceptor(WrappingInterceptor):
     def _both_streaming(self, handler: Handler) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
         async def answer(requests: Incoming, context: Context) -> AsyncIterator[Any]:
             try:
-                async for message in handler.stream_stream(requests, context):     # the door receives and parses them
+                async for message in handler.stream_stream(requests, context):  # the door receives and parses them
                     yield message
             except Exception as error:
                 await self._abort(context, error)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .receiving import Incoming
 
     Context = grpc.aio.ServicerContext[Any, Any]
-    Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
+    Handler = Any  # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
 
 OURS = "rosacea."
 STATUS = {int(code.value[0]): code for code in grpc.StatusCode}
@@ -74,9 +74,7 @@ class WatchInterceptor(WrappingInterceptor):
 
         return answer
 
-    def _both_streaming(
-        self, handler: Handler, method: Method
-    ) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
+    def _both_streaming(self, handler: Handler, method: Method) -> Callable[[Incoming, Context], AsyncIterator[Any]]:
         async def answer(requests: Incoming, context: Context) -> AsyncIterator[Any]:
             with self._watched(method, context):
                 self._count(requests, method)

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Container
 
     Context = grpc.aio.ServicerContext[Any, Any]
-    Handler = Any      # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
+    Handler = Any  # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
 
-RECEIVED_BYTES = 64 * 2**20     # of messages that are being received from strangers
-OPEN_BYTES = 4096               # of a request that needs no credentials: probes are short
-OPEN_PLACES = 2                 # for those
-READ_SECONDS = 20.0             # for a stranger's request, its turn included
+RECEIVED_BYTES = 64 * 2**20  # of messages that are being received from strangers
+OPEN_BYTES = 4096  # of a request that needs no credentials: probes are short
+OPEN_PLACES = 2  # for those
+READ_SECONDS = 20.0  # for a stranger's request, its turn included
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Kind:
     """How the requests of some calls are received from strangers."""
 
     turns: Turns
-    seconds: float | None = READ_SECONDS    # for one request; None where a caller may wait between two of them
-    most_bytes: int = 2**31                 # beyond grpc's own limit for the port
+    seconds: float | None = READ_SECONDS  # for one request; None where a caller may wait between two of them
+    most_bytes: int = 2**31  # beyond grpc's own limit for the port
 
 
 class Incoming:
@@ -94,7 +94,7 @@ class ReceivingInterceptor(WrappingInterceptor):
 
     def __init__(self, max_request_bytes: int, open_paths: Container[str]) -> None:
         super().__init__()
-        self._open_paths = open_paths       # of calls that need no credentials
+        self._open_paths = open_paths  # of calls that need no credentials
         places = max(1, RECEIVED_BYTES // max_request_bytes)
         self._single = Kind(Turns(places))
         # Who streams requests must not keep others from sending theirs while it is silent.

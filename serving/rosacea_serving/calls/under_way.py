@@ -23,7 +23,7 @@ class Calls:
 
     def __init__(self, gauge: Gauge) -> None:
         self._gauge = gauge
-        self._open: set[asyncio.Future[None]] = set()       # one for each call, done at its end
+        self._open: set[asyncio.Future[None]] = set()  # one for each call, done at its end
         self._closing = False
 
     @contextmanager

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-HANDSHAKE_TIMEOUT_MS = 5000         # idle sockets that never speak are dropped after this
-MAX_STREAMS_PER_CONNECTION = 128    # more wait at the client; bounds what a connection can make us hold
-STREAM_WINDOW_BYTES = 16 * 1024     # of a message that nobody has asked for yet
-HEADER_BYTES = 8 * 1024             # of a call; more are refused
+HANDSHAKE_TIMEOUT_MS = 5000  # idle sockets that never speak are dropped after this
+MAX_STREAMS_PER_CONNECTION = 128  # more wait at the client; bounds what a connection can make us hold
+STREAM_WINDOW_BYTES = 16 * 1024  # of a message that nobody has asked for yet
+HEADER_BYTES = 8 * 1024  # of a call; more are refused
 
 
 def bounds(max_message_bytes: int, max_connections: int) -> list[tuple[str, Any]]:
@@ -23,7 +23,7 @@ def bounds(max_message_bytes: int, max_connections: int) -> list[tuple[str, Any]
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
         ("grpc.http2.settings_timeout", HANDSHAKE_TIMEOUT_MS),
         ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
-        ("grpc.http2.bdp_probe", 0),        # it would widen the windows of connections that send fast
+        ("grpc.http2.bdp_probe", 0),  # it would widen the windows of connections that send fast
         ("grpc.max_metadata_size", HEADER_BYTES),
         ("grpc.absolute_max_metadata_size", 2 * HEADER_BYTES),
     ]

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     Turn = asyncio.Future[None]
 
-MOST_CALLS = 2048               # of strangers, at one time
-MOST_WAITING = 512              # of them whose request waits for its turn
-MOST_HELD = 1024                # calls whose refusal waits until it is due
-TURN_SECONDS = 0.5              # of those where others wait
+MOST_CALLS = 2048  # of strangers, at one time
+MOST_WAITING = 512  # of them whose request waits for its turn
+MOST_HELD = 1024  # calls whose refusal waits until it is due
+TURN_SECONDS = 0.5  # of those where others wait
 RETRY_SECONDS = 1.0
-REFUSALS_PER_SECOND = 50.0      # of one connection
-REFUSALS_AT_ONCE = 50.0         # after a while without
+REFUSALS_PER_SECOND = 50.0  # of one connection
+REFUSALS_AT_ONCE = 50.0  # after a while without
 
 
 class Shares:
@@ -87,7 +87,7 @@ class Turns:
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._taken: dict[asyncio.Timeout, float] = {}          # by when they end at the latest if somebody waits
+        self._taken: dict[asyncio.Timeout, float] = {}  # by when they end at the latest if somebody waits
         self._waiting: OrderedDict[str, deque[Turn]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():    # it had just come
+            if not turn.cancelled():  # it had just come
                 self._end()
             raise
         finally:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from ..settings import Settings
     from ..torchserve.supervisor import Event
 
-SPARE_JOBS = 4                      # room in TorchServe's own queue for canaries
-WORKER_RESTART_SECONDS = 60.0       # a job may stand behind the restart of its worker
-SEED_SCHEME = "numpy-randomstate"   # as the API's SeedScheme, in metrics
+SPARE_JOBS = 4  # room in TorchServe's own queue for canaries
+WORKER_RESTART_SECONDS = 60.0  # a job may stand behind the restart of its worker
+SEED_SCHEME = "numpy-randomstate"  # as the API's SeedScheme, in metrics
 
 
 class Workers(Backend, Protocol):
@@ -61,7 +61,7 @@ class Deployment:
     ) -> None:
         self.model = ServedModel(file)
         self.state = "down"
-        self.settled = False            # it has been ready, or has been given up for the time being
+        self.settled = False  # it has been ready, or has been given up for the time being
         self._retired = False
         self._started = 0.0
         self._metrics = metrics

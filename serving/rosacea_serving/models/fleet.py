@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..scheduling.scheduler import Scheduler
     from .deployment import Deployment
 
-START_SECONDS = 900.0       # the workers' own time limit is shorter
+START_SECONDS = 900.0  # the workers' own time limit is shorter
 
 log = logging.getLogger(__name__)
 

@@ -33,9 +33,9 @@ class Report:
     """One TorchServe and its workers, as they are now."""
 
     workers: int = 0
-    worker_bytes: int = 0               # resident memory of all of them
-    torchserve_bytes: int = 0           # of Java
-    numbers: dict[str, float] = field(default_factory=dict)     # by TorchServe's names
+    worker_bytes: int = 0  # resident memory of all of them
+    torchserve_bytes: int = 0  # of Java
+    numbers: dict[str, float] = field(default_factory=dict)  # by TorchServe's names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +107,7 @@ def families() -> dict[str, CounterMetricFamily | GaugeMetricFamily]:
     return {each.name: each for each in [*gauges, *theirs]}
 
 
-def add(
-    found: dict[str, CounterMetricFamily | GaugeMetricFamily], backend: Backend, report: Report | None
-) -> None:
+def add(found: dict[str, CounterMetricFamily | GaugeMetricFamily], backend: Backend, report: Report | None) -> None:
     """One backend's samples."""
     labels = [backend.model, backend.revision]
     for state in STATES:

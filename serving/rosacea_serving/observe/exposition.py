@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-CONNECTION_SECONDS = 10.0   # after which a connection is closed, whatever it does
+CONNECTION_SECONDS = 10.0  # after which a connection is closed, whatever it does
 MOST_CONNECTIONS = 32
-REQUEST_BYTES = 16 * 1024   # of a request with its headers
-PAGES_PER_SECOND = 5.0      # written anew, however many are asked for
-BURST_PAGES = 20.0          # that may be written at once after a while without
+REQUEST_BYTES = 16 * 1024  # of a request with its headers
+PAGES_PER_SECOND = 5.0  # written anew, however many are asked for
+BURST_PAGES = 20.0  # that may be written at once after a while without
 PATH = "/metrics"
 # As Prometheus asks for it; who asks for another version of it gets text.
 OPENMETRICS = re.compile(r"application/openmetrics-text(?!\s*;\s*version=(?!1\.0\.0\b))", re.IGNORECASE)
@@ -111,7 +111,7 @@ class Server(ThreadingMixIn, TCPServer):
     def __init__(self, address: tuple[str, int], pages: Pages, background: Background) -> None:
         self.pages = pages
         self.background = background
-        self._open: dict[socket.socket, float] = {}     # since when, oldest first
+        self._open: dict[socket.socket, float] = {}  # since when, oldest first
         self._lock = Lock()
         super().__init__(address, Handler)
 
@@ -136,7 +136,7 @@ class Server(ThreadingMixIn, TCPServer):
                     hang_up(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):     # who hangs up is no error of ours
+        if not isinstance(sys.exception(), OSError):  # who hangs up is no error of ours
             self.background.failed(Task.METRICS)
 
     def run(self) -> None:
@@ -205,12 +205,12 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:     # noqa: A002 -- the base class calls it so
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class calls it so
         pass
 
 
 def hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):         # it has gone already
+    with suppress(OSError):  # it has gone already
         connection.shutdown(SHUT_RDWR)
 
 

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from ..settings import LogFormat
 
-MAX_VALUE = 256         # characters of a field
-MAX_MESSAGE = 2048      # of our own sentences, which may quote the last words of a worker
-MAX_TRACE = 8192        # of a traceback
-MAX_CAUSES = 4          # of an exception
-MAX_LINES = 10_000      # that wait for the writer
+MAX_VALUE = 256  # characters of a field
+MAX_MESSAGE = 2048  # of our own sentences, which may quote the last words of a worker
+MAX_TRACE = 8192  # of a traceback
+MAX_CAUSES = 4  # of an exception
+MAX_LINES = 10_000  # that wait for the writer
 CLOSE_SECONDS = 2.0
 # Whatever a terminal obeys or a reader of lines takes for an end: C0, DEL, C1, the two Unicode ends of lines, the marks
 # that turn the direction of writing, and halves of surrogate pairs.
@@ -105,7 +105,7 @@ class QueuedHandler(logging.Handler):
                 self._stream.write(line + "\n")
                 self._stream.flush()
             except (OSError, ValueError):
-                self.on_drop()      # there is nobody to tell
+                self.on_drop()  # there is nobody to tell
 
 
 def safe(text: str, most: int) -> str:

@@ -36,10 +36,10 @@ class CallRecord:
     """One call. Nothing of what it asks for is in here: no seeds, latents, keys or names of callers."""
 
     id: str
-    method: str                             # SERVICE/METHOD, of those that there are
-    principal_kind: str = "clientip"        # how the caller is known, not who it is
-    images: int = 0                         # drawn for it so far
-    trace: CallTrace | None = None          # None unless this call is traced
+    method: str  # SERVICE/METHOD, of those that there are
+    principal_kind: str = "clientip"  # how the caller is known, not who it is
+    images: int = 0  # drawn for it so far
+    trace: CallTrace | None = None  # None unless this call is traced
 
 
 _current: ContextVar[CallRecord | None] = ContextVar("rosacea_call", default=None)

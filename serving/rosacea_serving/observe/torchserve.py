@@ -26,7 +26,7 @@ class Number:
     name: str
     text: str
     kind: Literal["counter", "gauge"] = "gauge"
-    unit: float = 1.0       # of theirs in ours
+    unit: float = 1.0  # of theirs in ours
 
 
 NUMBERS = {

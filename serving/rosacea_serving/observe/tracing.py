@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SERVICE_NAME = "rosacea"
 NANOSECONDS = 10**9
-EXPORT_SECONDS = 2.0            # after which a collector that does not answer is given up
+EXPORT_SECONDS = 2.0  # after which a collector that does not answer is given up
 # Statuses that are the service's doing, as OpenTelemetry's conventions have it.
 SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 
@@ -43,9 +43,7 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
         self.tracer = provider.get_tracer("rosacea_serving")
 
-    def begin(
-        self, method: str, request_id: str, metadata: Iterable[tuple[str, str | bytes]]
-    ) -> CallTrace | None:
+    def begin(self, method: str, request_id: str, metadata: Iterable[tuple[str, str | bytes]]) -> CallTrace | None:
         """The span of a call; None where its caller, or our own dice, left it out."""
         carrier = {name: value for name, value in metadata if isinstance(value, str)}
         span = self.tracer.start_span(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class JobFacts:
     """What a job took, shared by its images."""
 
-    render_seconds: float           # of which mapping_seconds
-    encode_seconds: float           # of which copy_seconds
+    render_seconds: float  # of which mapping_seconds
+    encode_seconds: float  # of which copy_seconds
     mapping_seconds: float = 0.0
     copy_seconds: float = 0.0
     fingerprint: str

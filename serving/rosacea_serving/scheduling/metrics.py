@@ -36,7 +36,7 @@ class ModelMetrics:
         self._queue_wait = cache(partial(metrics.queue_wait.labels, model))
         self._queue_depth = cache(partial(metrics.queue_depth.labels, model))
         self._wasted = metrics.wasted.labels(model)
-        self._depths = dict.fromkeys(Lane, 0)       # as shown
+        self._depths = dict.fromkeys(Lane, 0)  # as shown
         self._jobs, self._places = jobs, places
         self._show_capacity(1)
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-PAST = 0.9                      # what the jobs before count for, each time one ends
-FORGET_SECONDS = 10.0           # after so long without a job, nothing is known any more
+PAST = 0.9  # what the jobs before count for, each time one ends
+FORGET_SECONDS = 10.0  # after so long without a job, nothing is known any more
 
 
 class Pace:

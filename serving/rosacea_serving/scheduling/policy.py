@@ -20,9 +20,9 @@ from typing import Generic, TypeVar
 
 from ..lane import Lane
 
-WEIGHTS = {Lane.INTERACTIVE: 3, Lane.BULK: 1}           # images of each that go while both wait
-ROOM = {Lane.INTERACTIVE: 1.0, Lane.BULK: 0.5}          # how many may wait, as parts of `queue_images`
-KEPT_FOR_SMALL = 8                                      # one part in so many is for those below an equal share
+WEIGHTS = {Lane.INTERACTIVE: 3, Lane.BULK: 1}  # images of each that go while both wait
+ROOM = {Lane.INTERACTIVE: 1.0, Lane.BULK: 0.5}  # how many may wait, as parts of `queue_images`
+KEPT_FOR_SMALL = 8  # one part in so many is for those below an equal share
 
 
 @dataclass(eq=False, kw_only=True)
@@ -60,7 +60,7 @@ class Share:
         held = self.held.get(principal, 0)
         if not held:
             return max(0, free)
-        equal = self.most // (len(self.held) + 1)        # as if one more came
+        equal = self.most // (len(self.held) + 1)  # as if one more came
         return max(0, free - self.most // KEPT_FOR_SMALL, min(free, equal - held))
 
     def take(self, principal: str, amount: int) -> None:
@@ -80,7 +80,7 @@ class _Line(Generic[T]):
     def __init__(self, lane: Lane, queue_images: int) -> None:
         self.weight = WEIGHTS[lane]
         self.share = Share(places(lane, queue_images))
-        self.served = 0.0           # images that went, over the weight: the lane that has had less goes first
+        self.served = 0.0  # images that went, over the weight: the lane that has had less goes first
         self._turns: OrderedDict[str, OrderedDict[T, None]] = OrderedDict()
 
     def put(self, ticket: T) -> None:
@@ -120,7 +120,7 @@ class Queue(Generic[T]):
     def __init__(self, queue_images: int) -> None:
         self._lines: dict[Lane, _Line[T]] = {lane: _Line(lane, queue_images) for lane in Lane}
         self._again: deque[T] = deque()
-        self._served = 0.0          # of the lane that went last
+        self._served = 0.0  # of the lane that went last
 
     def __len__(self) -> int:
         return len(self._again) + sum(line.share.total for line in self._lines.values())
@@ -141,7 +141,7 @@ class Queue(Generic[T]):
         """Let an image wait. Whether there is room is for the caller to ask."""
         line = self._lines[ticket.lane]
         if not line.share.total:
-            line.served = max(line.served, self._served)      # nothing waited, so there is nothing to catch up on
+            line.served = max(line.served, self._served)  # nothing waited, so there is nothing to catch up on
         line.put(ticket)
 
     def put_first(self, ticket: T) -> None:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 NOBODY = Caller()
 SHORTEST_RETRY_SECONDS = 0.05
 LONGEST_RETRY_SECONDS = 30.0
-SIGNED = "+c2pa"                # ends the fingerprint of signed images
-SAFETY = 1.1                    # calls are let in as if everything took so much longer than it did
+SIGNED = "+c2pa"  # ends the fingerprint of signed images
+SAFETY = 1.1  # calls are let in as if everything took so much longer than it did
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +53,10 @@ log = logging.getLogger(__name__)
 class Limits:
     """How much one model may have waiting and under way."""
 
-    max_batch: int                  # images in a job
-    jobs_in_flight: int             # jobs at the workers at one time
-    queue_images: int               # images waiting, as `policy` counts them, beyond which calls are refused
-    job_timeout_seconds: float      # after which a job counts as lost
+    max_batch: int  # images in a job
+    jobs_in_flight: int  # jobs at the workers at one time
+    queue_images: int  # images waiting, as `policy` counts them, beyond which calls are refused
+    job_timeout_seconds: float  # after which a job counts as lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Drawn:
     image: bytes
     queue_seconds: float
     job: JobFacts
-    signed: bool = False            # by C2PA, which makes the bytes random
+    signed: bool = False  # by C2PA, which makes the bytes random
 
     @property
     def fingerprint(self) -> str:
@@ -261,7 +261,7 @@ class Scheduler:
     def _dispatch(self) -> None:
         while len(self._jobs) < self._limits.jobs_in_flight and (batch := self._next_batch()):
             self._pace.began(time.monotonic())
-            task = asyncio.create_task(self._run(batch), context=Context())      # it is no single call's
+            task = asyncio.create_task(self._run(batch), context=Context())  # it is no single call's
             self._jobs[task] = batch
         self._show_queue()
 
@@ -303,7 +303,7 @@ class Scheduler:
             await self._draw(batch)
         except Exception as error:
             self._background.failed(Task.JOB)
-            self._fail_all(batch, error)        # nobody waits for what will not come
+            self._fail_all(batch, error)  # nobody waits for what will not come
 
     async def _draw(self, batch: list[Waiting]) -> None:
         self._metrics.job_began([(each.lane, each.waited) for each in batch])
@@ -311,7 +311,7 @@ class Scheduler:
             answer = await self._answer(batch)
         finally:
             self._job_ended()
-        if answer:      # handed out once the next job is on its way: no worker waits for that
+        if answer:  # handed out once the next job is on its way: no worker waits for that
             self._settle(batch, *answer)
 
     async def _answer(self, batch: list[Waiting]) -> tuple[JobFacts, list[bytes | FaceFailed]] | None:
@@ -374,7 +374,6 @@ class Scheduler:
         for waiting in batch:
             self._metrics.left("failed")
             _fail(waiting, error)
-
 
 
 def _pictures(batch: Sequence[Waiting]) -> int:

@@ -48,9 +48,9 @@ class TorchServeBackend:
             request_serializer=inference_pb2.PredictionsRequest.SerializeToString,
             response_deserializer=inference_pb2.PredictionResponse.FromString,
         )
-        self._calls: dict[asyncio.Task[bytes], float] = {}      # with the time each was sent
+        self._calls: dict[asyncio.Task[bytes], float] = {}  # with the time each was sent
         self._closed = False
-        self.answers = 0        # calls that ended with an answer, of whatever kind
+        self.answers = 0  # calls that ended with an answer, of whatever kind
 
     @property
     def in_flight(self) -> int:
@@ -98,7 +98,7 @@ class TorchServeBackend:
     def _ended(self, task: asyncio.Task[bytes]) -> None:
         self._calls.pop(task, None)
         if not task.cancelled():
-            task.exception()        # looked at, so that asyncio does not report the failure of a dropped call
+            task.exception()  # looked at, so that asyncio does not report the failure of a dropped call
 
 
 def to_backend_error(code: grpc.StatusCode, details: str) -> BackendError:

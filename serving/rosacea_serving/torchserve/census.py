@@ -19,7 +19,7 @@ class Census:
 
     def __init__(self) -> None:
         self.pids: frozenset[int] = frozenset()
-        self.lost = 0                               # since the last proof that one can answer
+        self.lost = 0  # since the last proof that one can answer
         self.changed_at = time.monotonic()
 
     def count(self, pids: Sequence[int]) -> list[int]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("rosacea.torchserve")
 
 Device = Literal["auto", "cpu", "cuda"]
-HIDDEN = "-1"               # as CUDA_VISIBLE_DEVICES: no GPU, for CUDA and for TorchServe, which then asks nobody
-PROBE_SECONDS = 300.0       # a first import of torch from a slow disk takes a minute
+HIDDEN = "-1"  # as CUDA_VISIBLE_DEVICES: no GPU, for CUDA and for TorchServe, which then asks nobody
+PROBE_SECONDS = 300.0  # a first import of torch from a slow disk takes a minute
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,7 @@ def ask_torch(environment: Mapping[str, str]) -> dict[str, Any]:
     """What `probe` answers in a process of its own, with the Python that workers run."""
     command = [sys.executable, "-P", probe.__file__]
     try:
-        done = subprocess.run(
-            command, env=dict(environment), capture_output=True, timeout=PROBE_SECONDS, check=False
-        )
+        done = subprocess.run(command, env=dict(environment), capture_output=True, timeout=PROBE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return probe.nothing(f"torch has not said within {PROBE_SECONDS:.0f} s what it can use")
     try:

@@ -20,7 +20,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-LOCK_NAME = ".rosacea-held"     # as in scratch.py, which this process cannot import
+LOCK_NAME = ".rosacea-held"  # as in scratch.py, which this process cannot import
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -28,9 +28,9 @@ PR_SET_CHILD_SUBREAPER = 36
 def main(directory: str, command: list[str]) -> int:
     """Run the command to its end; its exit code, or 128 and the number of the signal that ended it."""
     hold(directory)
-    prctl(PR_SET_CHILD_SUBREAPER, 1)        # what the program leaves behind becomes a child of this process
+    prctl(PR_SET_CHILD_SUBREAPER, 1)  # what the program leaves behind becomes a child of this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])      # until there is somebody to pass it on to
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until there is somebody to pass it on to
     program = start(command)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(program, signal.SIGTERM))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
@@ -68,7 +68,7 @@ def start(command: list[str]) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.execv(command[0], command)       # noqa: S606 -- no shell, by intent
+        os.execv(command[0], command)  # noqa: S606 -- no shell, by intent
     except OSError as error:
         print(f"{command[0]}: {error.strerror}", file=sys.stderr, flush=True)
     finally:

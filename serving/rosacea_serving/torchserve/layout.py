@@ -57,7 +57,7 @@ class Layout:
     scratch: Scratch
     inference_port: int
     management_port: int
-    gpus: int = 0                   # workers go to them in turn; TorchServe counts for itself unless told
+    gpus: int = 0  # workers go to them in turn; TorchServe counts for itself unless told
 
     @property
     def root(self) -> Path:
@@ -141,7 +141,7 @@ def prepare(models: Sequence[ModelFile], options: WorkerOptions, gpus: int = 0) 
 
 def make_private_directory() -> Scratch:
     """A new directory, mode 0700, whose path leaves room for the names of UNIX sockets."""
-    for parent in (None, "/tmp"):     # noqa: S108  # nosec B108 -- mkdtemp makes a name of its own there
+    for parent in (None, "/tmp"):  # noqa: S108  # nosec B108 -- mkdtemp makes a name of its own there
         scratch = Scratch(parent=parent)
         if len(bytes(scratch.path / "t" / ".ts.sock.99999")) <= MAX_SOCKET_PATH:
             return scratch

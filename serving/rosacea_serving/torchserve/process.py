@@ -44,7 +44,7 @@ JAVA_FLAGS = (
     "-XX:TieredStopAtLevel=1",
     "-Xmx1g",
     "-XX:+ExitOnOutOfMemoryError",
-    "-XX:-UsePerfData",         # writes below /tmp, outside the private directory
+    "-XX:-UsePerfData",  # writes below /tmp, outside the private directory
 )
 # What would change Java, Python or TorchServe behind our back, and what a worker has no business to know.
 SCRUBBED = re.compile(
@@ -62,7 +62,7 @@ class TorchServeProcess:
 
     def __init__(self, options: TorchServeOptions) -> None:
         self.options = options
-        self.on_line: Callable[[str], None] = lambda line: None     # called with everything it prints
+        self.on_line: Callable[[str], None] = lambda line: None  # called with everything it prints
         self.token = ""
         self._layout: Layout | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -131,7 +131,7 @@ class TorchServeProcess:
         try:
             numbers = ask(self.layout.metrics_socket)
         except (OSError, HTTPException):
-            numbers = {}        # it starts, hangs or ends
+            numbers = {}  # it starts, hangs or ends
         return Report(
             workers=len(sizes[True]),
             worker_bytes=sum(sizes[True]),
@@ -164,11 +164,11 @@ class TorchServeProcess:
         self._process = await asyncio.create_subprocess_exec(
             *command,
             cwd=directory,
-            env={**environment, "TMPDIR": str(self.layout.temporary)},      # removed with everything else
-            stdin=asyncio.subprocess.PIPE,      # the guard's line to this process: it ends when we do
+            env={**environment, "TMPDIR": str(self.layout.temporary)},  # removed with everything else
+            stdin=asyncio.subprocess.PIPE,  # the guard's line to this process: it ends when we do
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,             # Ctrl-C is for the gateway, which then decides
+            start_new_session=True,  # Ctrl-C is for the gateway, which then decides
         )
         assert self._process.stdout is not None
         self._reader = asyncio.create_task(self._log_output(self._process.stdout))
@@ -249,7 +249,7 @@ def java_command(java: Path, layout: Layout) -> list[str]:
         str(layout.config),
         "-s",
         str(layout.store),
-        "-ncs",         # no snapshot: a restart must use this configuration
+        "-ncs",  # no snapshot: a restart must use this configuration
     ]
 
 

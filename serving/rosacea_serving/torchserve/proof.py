@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .options import TorchServeOptions
 
 RETRY_SECONDS = 0.2
-LABEL_BYTES = 4                     # of one weight, as float32
-LONGEST_WAIT_SECONDS = 3600.0       # the startup timeout is shorter
+LABEL_BYTES = 4  # of one weight, as float32
+LONGEST_WAIT_SECONDS = 3600.0  # the startup timeout is shorter
 
 
 def proof_item(config: GeneratorConfig) -> render_pb2.RenderItem:

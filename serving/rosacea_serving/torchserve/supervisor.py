@@ -46,7 +46,7 @@ WATCH_SECONDS = 0.5
 AFTER_A_WORKER = (
     "TorchServe starts another one; images of a job that it had are tried once more, and fail if that worker ends too"
 )
-LOST_WORKERS = 3                    # in a row, without an answer between: TorchServe would go on for ever
+LOST_WORKERS = 3  # in a row, without an answer between: TorchServe would go on for ever
 
 
 class Supervisor:
@@ -63,10 +63,10 @@ class Supervisor:
         self._backend: TorchServeBackend | None = None
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._proven = False            # whether every model has drawn its first face with the TorchServe that runs
+        self._proven = False  # whether every model has drawn its first face with the TorchServe that runs
         self._stopping = False
         self._killed: set[int] = set()  # pids of workers that were too long at a job
-        self._load_seconds = 0.0        # from Java's start to the first face, as measured
+        self._load_seconds = 0.0  # from Java's start to the first face, as measured
         self._circuit = Circuit(options.circuit_seconds)
 
     async def start(self) -> None:
@@ -273,7 +273,7 @@ class Supervisor:
         if backend.oldest_call_seconds > self.options.longest_call_seconds:
             raise BackendDown(f"TorchServe must answer within {self.options.longest_call_seconds:g} s")
         if self.state != "ready":
-            return      # the only worker is new: how long it may take to answer is for the canary to tell
+            return  # the only worker is new: how long it may take to answer is for the canary to tell
         # A job that waits for a new worker to load its model is not stuck.
         settled = time.monotonic() - census.changed_at - self._load_seconds
         overdue = min(backend.oldest_call_seconds, settled) > self.options.hang_seconds

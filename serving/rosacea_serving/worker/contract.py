@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-INPUT_NAME = "job"                              # under which TorchServe passes a RenderJob on
-SELF_TEST_FAILED = "the self-test has failed"   # begins the one line that tells of it
-THREADS_VARIABLE = "ROSACEA_WORKER_THREADS"     # torch threads of a worker
+INPUT_NAME = "job"  # under which TorchServe passes a RenderJob on
+SELF_TEST_FAILED = "the self-test has failed"  # begins the one line that tells of it
+THREADS_VARIABLE = "ROSACEA_WORKER_THREADS"  # torch threads of a worker

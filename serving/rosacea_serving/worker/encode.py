@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from rosacea_contract.marks import Mark
 
-PNG_COLOUR_TYPES = {1: 0, 3: 2}         # channels to PNG colour type
+PNG_COLOUR_TYPES = {1: 0, 3: 2}  # channels to PNG colour type
 PNG_FILTER_UP = 2
-COMPRESSION_LEVEL = 1                   # 3 to 5 times as fast as zlib's fastest at about the same size
+COMPRESSION_LEVEL = 1  # 3 to 5 times as fast as zlib's fastest at about the same size
 
 
 def encode(

@@ -67,9 +67,9 @@ class Face:
     """One item on its way through the handler, and what has become of it so far."""
 
     item: render_pb2.RenderItem
-    index: int                                      # its place, and its slot, in its own job
+    index: int  # its place, and its slot, in its own job
     segment: render_pb2.Segment | None
-    outcome: Sample | NDArray[np.uint8] | NDArray[np.float32] | Exception     # pixels, or rows of ws
+    outcome: Sample | NDArray[np.uint8] | NDArray[np.float32] | Exception  # pixels, or rows of ws
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class Delivered:
 class Batch:
     """Several jobs as one batch. A job that could not be read has no faces; what is wrong with it stands instead."""
 
-    jobs: list[list[int] | Exception] = field(default_factory=list)     # for each job, the places of its faces
+    jobs: list[list[int] | Exception] = field(default_factory=list)  # for each job, the places of its faces
     faces: list[Face] = field(default_factory=list)
     mapping_seconds: float = 0.0
-    render_seconds: float = 0.0     # mapping included
+    render_seconds: float = 0.0  # mapping included
 
 
 def load_engine(path: Path, device: str) -> Drawing:
@@ -295,9 +295,7 @@ def to_sample(item: render_pb2.RenderItem, config: GeneratorConfig) -> Sample:
         noise_mode=NOISE_MODES[item.noise],
         noise_seed=item.noise_seed,
         label=floats("label", item.label) if item.label else None,
-        mixes=tuple(
-            StyleMix(seed=mix.seed, first_row=mix.first_row, end_row=mix.end_row) for mix in item.mixes
-        ),
+        mixes=tuple(StyleMix(seed=mix.seed, first_row=mix.first_row, end_row=mix.end_row) for mix in item.mixes),
     )
 
 
@@ -308,7 +306,7 @@ def floats(name: str, data: bytes) -> NDArray[np.float32]:
     return np.frombuffer(data, "<f4").astype(np.float32)
 
 
-def matrix(name: str, data: bytes, width: int) -> NDArray[np.float32]:      # => [rows, width]
+def matrix(name: str, data: bytes, width: int) -> NDArray[np.float32]:  # => [rows, width]
     """The same, as rows of `width` numbers."""
     numbers = floats(name, data)
     if len(numbers) % width:

@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEED_SCHEME = SEED_SCHEMES[1]
-LONGEST_LABEL = 256         # numbers; a longer one is not told
+LONGEST_LABEL = 256  # numbers; a longer one is not told
 
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
     """What every image of one worker has in common."""
 
-    name: str               # of the model
+    name: str  # of the model
     digest: str
     fingerprint: str
-    classes: tuple[str, ...] = ()   # names of its classes, if they have any
+    classes: tuple[str, ...] = ()  # names of its classes, if they have any
 
 
 def mark_of(item: render_pb2.RenderItem, maker: Maker) -> Mark:
     """The mark of one face. It depends on the item and the maker alone, and never holds a latent."""
     latent = item.WhichOneof("latent")
     assert latent, "an item that was drawn has a latent"
-    mapped = latent in ("seed", "z")        # w and ws are drawn as they are
+    mapped = latent in ("seed", "z")  # w and ws are drawn as they are
     random = item.noise == render_pb2.NOISE_RANDOM
     return Mark(
         software=software(),

@@ -168,7 +168,7 @@ def open_segment(path: str) -> int:
     if not PATH_PATTERN.fullmatch(path):
         raise ValueError(f"a segment's path must match {PATH_PATTERN.pattern}, got {path[:80]!r}")
     # Not opened before it is known to be a plain file: opening a device or a pipe has effects.
-    if not stat.S_ISREG(os.stat(path).st_mode) or not _is_segment(path):     # noqa: PTH116
+    if not stat.S_ISREG(os.stat(path).st_mode) or not _is_segment(path):  # noqa: PTH116
         raise ValueError(f"{path} must lead to a segment")
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     if not _is_segment(f"/proc/self/fd/{fd}"):
@@ -178,4 +178,4 @@ def open_segment(path: str) -> int:
 
 
 def _is_segment(path: str) -> bool:
-    return os.readlink(path).startswith(f"/memfd:{SEGMENT_NAME}")     # noqa: PTH115
+    return os.readlink(path).startswith(f"/memfd:{SEGMENT_NAME}")  # noqa: PTH115

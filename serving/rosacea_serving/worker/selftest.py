@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from .drawing import Drawing
 
-PROBE = 0           # the seed that is drawn again and again
-NEIGHBOUR = 1       # the seed that stands beside it
+PROBE = 0  # the seed that is drawn again and again
+NEIGHBOUR = 1  # the seed that stands beside it
 
 
 class NotDeterministic(RenderError):

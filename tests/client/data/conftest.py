@@ -58,7 +58,7 @@ class Job:
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error::UserWarning:rosacea_client", "-m", "tests.client.data.reader", arguments],
             cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )    # fmt: skip
+        )  # fmt: skip
 
     def rows(self) -> list[tuple[int, int, str, int]]:
         """Epoch, index, digest and label of every sample it has handed out so far, in order."""

@@ -1,5 +1,7 @@
 """Reads a data set in a process of its own, as a training job does, and writes down which image was which sample.
 
+Usage:
+
     python -m tests.client.data.reader '{"address": ..., "out": ..., ...}'
 """
 
@@ -24,7 +26,7 @@ def data_set(kind: type[Any], told: dict[str, Any]) -> Any:
         Service(told["address"]), count=told["count"],
         plan=Plan(seed=7, labels=Labels.balanced(3), fresh=told["fresh"]), look=Look(format="raw"),
         cache=FaceCache(told["cache"]) if told["cache"] else None, look_ahead=told["look_ahead"], **options,
-    )    # fmt: skip
+    )  # fmt: skip
 
 
 def loader(told: dict[str, Any]) -> Any:
@@ -39,7 +41,7 @@ def loader(told: dict[str, Any]) -> Any:
 
         stream.block = told["batch"]
         return StatefulDataLoader(stream, **options)
-    if told["kind"] == "plain":     # a DataLoader that has not been told of blocks
+    if told["kind"] == "plain":  # a DataLoader that has not been told of blocks
         return DataLoader(stream, **options)
     return FaceLoader(stream, **options)
 

@@ -1,5 +1,7 @@
 """The real gateway over fake workers in a process of its own, which tests kill and start again.
 
+Usage:
+
     python -m tests.client.data.service 7433 0.01       port, and seconds for a job; says on a line that it is ready
 """
 
@@ -39,7 +41,7 @@ class GatewayProcess:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.client.data.service", str(port), str(seconds)],
             cwd=ROOT, stdout=subprocess.PIPE, text=True,
-        )    # fmt: skip
+        )  # fmt: skip
         assert self.process.stdout and self.process.stdout.readline() == "ready\n"
 
     def __enter__(self) -> Self:

@@ -139,7 +139,7 @@ def test_the_card_says_which_files_are_the_data_set(address: str, tmp_path: Path
     written(address, tmp_path, spec_of(form))
 
     (pattern,) = re.findall(r'^    path: "(.*)"$', (tmp_path / "README.md").read_text(), re.MULTILINE)
-    pattern = pattern.replace("/**", "/**/*")       # pathlib's ** is of folders alone, readers' of files too
+    pattern = pattern.replace("/**", "/**/*")  # pathlib's ** is of folders alone, readers' of files too
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.glob(pattern) if path.is_file()}
     others = {"README.md", "dataset.json", "manifest.json"} | {path.name for path in tmp_path.glob("shard-*.jsonl")}
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}

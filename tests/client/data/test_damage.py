@@ -102,7 +102,7 @@ def test_the_second_command_ends_with_a_sentence_and_the_first_with_a_whole_data
 
     codes = sorted(each.returncode for each in (first, second))
     said = b"".join(err for _, err in ends)
-    assert codes in ([0, 0], [0, 1])        # who comes when the other is done finds everything there
+    assert codes in ([0, 0], [0, 1])  # who comes when the other is done finds everything there
     assert b"Traceback" not in said
     assert codes == [0, 0] or b"another command is writing" in said
     assert len(list((tmp_path / "set").glob("*.tar"))) == 4

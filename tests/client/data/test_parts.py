@@ -98,7 +98,7 @@ def test_real_images_are_coded_with_the_tables_of_the_service(
 
     ours, theirs = (Image.open(io.BytesIO(data)) for data in (files[0], encode.jpeg(pixels, quality or 95)))
     assert ours.quantization == theirs.quantization  # type: ignore[attr-defined]
-    assert JpegImagePlugin.get_sampling(ours) == JpegImagePlugin.get_sampling(theirs) == 0     # 4:4:4
+    assert JpegImagePlugin.get_sampling(ours) == JpegImagePlugin.get_sampling(theirs) == 0  # 4:4:4
     assert not (coded == pixels).all()
     assert (match_codec(pixels, Look(format="raw")) == pixels).all()
 

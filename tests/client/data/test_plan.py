@@ -38,7 +38,7 @@ GOLDEN_QUOTA = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1]
 
 
 def test_no_seed_comes_twice_in_an_epoch_where_drawing_them_would_repeat_some() -> None:
-    count = 100_000     # of so many numbers below 2**32 drawn freely, one or two pairs are equal
+    count = 100_000  # of so many numbers below 2**32 drawn freely, one or two pairs are equal
     seeds = [face_seed(1, 0, index) for index in range(count)]
 
     assert len(set(seeds)) == count
@@ -63,7 +63,7 @@ def test_quotas_are_exact_in_every_aligned_block() -> None:
     found = [labels.of(11, 0, index) for index in range(500)]
 
     assert all(Counter(found[at : at + 5]) == {0: 3, 2: 2} for at in range(0, 500, 5))
-    assert len({tuple(found[at : at + 5]) for at in range(0, 500, 5)}) > 5      # and not always in one order
+    assert len({tuple(found[at : at + 5]) for at in range(0, 500, 5)}) > 5  # and not always in one order
 
 
 def test_drawn_labels_follow_their_weights() -> None:

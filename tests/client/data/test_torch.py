@@ -45,7 +45,7 @@ def check_same_map(job: Callable[..., Job], address: str, count: int, cut: int, 
     assert len({digest for digest, _ in expected.values()}) == count
 
     four = job(address=address, count=count, workers=4).wait()
-    assert four == start        # the order too
+    assert four == start  # the order too
 
     ranks = [job(address=address, count=count, workers=2, ranks=2, rank=rank).wait() for rank in range(2)]
     assert by_index(ranks[0] + ranks[1]) == expected
@@ -116,7 +116,7 @@ def test_without_fresh_faces_the_second_epoch_is_read_from_the_cache(
     faces: Hosted, job: Callable[..., Job], tmp_path: Path
 ) -> None:
     rows = job(address=faces.gateway.address, count=60, epochs=2, fresh=False, workers=2,
-               cache=str(tmp_path / "cache")).wait()    # fmt: skip
+               cache=str(tmp_path / "cache")).wait()  # fmt: skip
 
     assert len(faces.workers.drawn) == 60
     assert [row[1:] for row in rows[:60]] == [row[1:] for row in rows[60:]]

@@ -64,8 +64,13 @@ def bench(
         with FaceClient(connection.address, timeout, tls=connection.tls, api_key=connection.api_key_file) as client:
             number = class_number(number, client.model(full_name(model)))
     sweep = Sweep(
-        Question(images_per_call=images, truncation_psi=psi, class_index=number,
-                 format=cast("ImageFormat", image_format), model=model),
+        Question(
+            images_per_call=images,
+            truncation_psi=psi,
+            class_index=number,
+            format=cast("ImageFormat", image_format),
+            model=model,
+        ),
         closed_loads(concurrency) + open_loads(rate, spacing) or closed_loads(DEFAULT_SWEEP),
         Window(warmup_seconds=warmup, seconds=seconds),
     )
@@ -87,9 +92,7 @@ def bench(
         raise typer.Exit(INTERRUPTED)
 
 
-def write(
-    sweep: Sweep, facts: dict[str, Any], interrupted: bool, as_json: str, picture: Path | None
-) -> None:
+def write(sweep: Sweep, facts: dict[str, Any], interrupted: bool, as_json: str, picture: Path | None) -> None:
     """The table on stdout, or on stderr where stdout has the JSON; the files that were asked for."""
     told = {"revision": sweep.revision, "warmup_seconds": sweep.window.warmup_seconds}
     asked = {**facts, **told, **asdict(sweep.question)}

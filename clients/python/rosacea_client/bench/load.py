@@ -57,7 +57,7 @@ def arrivals(calls_per_second: float, end: float, spacing: Spacing, seed: int = 
     if spacing == "fixed":
         yield from itertools.takewhile(lambda moment: moment <= end, (n / calls_per_second for n in itertools.count()))
         return
-    chance = random.Random(seed)    # noqa: S311  # no secret
+    chance = random.Random(seed)  # noqa: S311  # no secret
     moment = chance.expovariate(calls_per_second)
     while moment <= end:
         yield moment

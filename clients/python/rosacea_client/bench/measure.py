@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rosacea_client.bench.load import Load, Window
 
-PAUSE_SECONDS = 0.1     # of a caller of a closed loop that was refused: it would do nothing else but ask
+PAUSE_SECONDS = 0.1  # of a caller of a closed loop that was refused: it would do nothing else but ask
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,17 @@ class Answer:
     """What a call brought."""
 
     images: int
-    size: int       # bytes of image data
+    size: int  # bytes of image data
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
     """One call. Times are in seconds from the beginning of the load."""
 
-    start: float            # when it began; in an open loop, when it was meant to
+    start: float  # when it began; in an open loop, when it was meant to
     end: float
-    answer: Answer | None   # None where it failed
-    error: str = ""         # why: a `Reason` or, where the service gave none, the name of the error
-
+    answer: Answer | None  # None where it failed
+    error: str = ""  # why: a `Reason` or, where the service gave none, the name of the error
 
 
 async def under(load: Load, ask: Callable[[int], Awaitable[Answer]], window: Window) -> list[Done]:

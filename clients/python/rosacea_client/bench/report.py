@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rosacea_client.bench.load import Load, Window
     from rosacea_client.bench.measure import Done
 
-SCHEMA = "rosacea.bench/1"      # changes whenever a field changes its meaning or goes
+SCHEMA = "rosacea.bench/1"  # changes whenever a field changes its meaning or goes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +37,16 @@ class Latency:
 class Step:
     """One load, and what came of it in the time that counts."""
 
-    loop: str                           # closed or open
-    concurrency: int | None             # callers, in a closed loop
-    calls_per_second: float | None      # asked for, in an open loop
+    loop: str  # closed or open
+    concurrency: int | None  # callers, in a closed loop
+    calls_per_second: float | None  # asked for, in an open loop
     seconds: float
-    answered: int                       # calls
+    answered: int  # calls
     failed: int
-    errors: dict[str, int]              # failed calls by reason
+    errors: dict[str, int]  # failed calls by reason
     images_per_second: float
-    megabytes_per_second: float         # of image data; a megabyte is 10^6 bytes
-    latency: Latency | None             # None where nothing was answered
+    megabytes_per_second: float  # of image data; a megabyte is 10^6 bytes
+    latency: Latency | None  # None where nothing was answered
 
 
 def step(load: Load, window: Window, calls: Sequence[Done]) -> Step:
@@ -90,7 +90,7 @@ def to_json(steps: Sequence[Step], asked: dict[str, Any], *, interrupted: bool) 
         "asked": asked,
         "interrupted": interrupted,
         "steps": [asdict(each) for each in steps],
-    }    # fmt: skip
+    }  # fmt: skip
 
 
 COLUMNS = ("load", "answered", "images/s", "MB/s", "p50 ms", "p95 ms", "p99 ms", "failed")

@@ -35,7 +35,7 @@ class Question:
         faces = await client.generate(
             range(first, first + self.images_per_call), truncation_psi=self.truncation_psi,
             class_index=self.class_index, format=self.format, model=self.model,
-        )    # fmt: skip
+        )  # fmt: skip
         return Answer(len(faces), sum(len(face.image) for face in faces))
 
 
@@ -47,7 +47,7 @@ class Sweep:
         self.loads = loads
         self.window = window
         self.steps: list[Step] = []
-        self.revision = ""      # of the model, once the service has told it
+        self.revision = ""  # of the model, once the service has told it
 
     async def run(self, connect: Callable[[], AsyncFaceClient], told: Callable[[Load], None]) -> None:
         """Measure them; `told` hears of each load before it begins.
@@ -56,7 +56,7 @@ class Sweep:
         """
         async with connect() as client:
             self.revision = (await client.model(self.question.model)).revision
-            with contextlib.suppress(Overloaded, DeadlineExceeded, ServerError):    # these are findings
+            with contextlib.suppress(Overloaded, DeadlineExceeded, ServerError):  # these are findings
                 await self.question.ask(client, 0)
             for load in self.loads:
                 told(load)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-WIDTH, HEIGHT = 480, 300            # of a panel, in pixels; two stand side by side
+WIDTH, HEIGHT = 480, 300  # of a panel, in pixels; two stand side by side
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 48, 52
 INK, PALE, PAPER = "#1c1917", "#d6d3d1", "white"
 COLORS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce")

@@ -41,7 +41,7 @@ from rosacea_client.seeds import parse_seeds
 from rosacea_contract.fields import full_name
 from rosacea_contract.spec import LatentSpace
 
-MAX_NAMES_CHARS = 60        # of the names of a model's classes, in a row of `rosacea models`
+MAX_NAMES_CHARS = 60  # of the names of a model's classes, in a row of `rosacea models`
 
 
 def connect(to: Connection, timeout: float) -> FaceClient:
@@ -74,8 +74,12 @@ def generate(
     """Draw faces from seeds or latents and save them, one file each."""
     check_folder(out)
     asked: dict[str, Any] = given(
-        truncation_psi=psi, truncation_cutoff=cutoff, class_index=number_or_name(class_index),
-        label_vector=numbers(label_vector), noise_seed=noise_seed, jpeg_quality=quality,
+        truncation_psi=psi,
+        truncation_cutoff=cutoff,
+        class_index=number_or_name(class_index),
+        label_vector=numbers(label_vector),
+        noise_seed=noise_seed,
+        jpeg_quality=quality,
     )
     asked |= {"style_mixes": style_mixes(style_mix), "noise_mode": noise_mode, "format": image_format, "model": model}
     with connect(connection, timeout) as client:
@@ -94,9 +98,7 @@ def check_folder(out: Path) -> None:
         raise ValueError(f"--out must be a folder, got {out}: every face becomes a file in it")
 
 
-def source(
-    seeds: str | None, latents: Path | None, model: Callable[[], ModelInfo]
-) -> tuple[dict[str, Any], int]:
+def source(seeds: str | None, latents: Path | None, model: Callable[[], ModelInfo]) -> tuple[dict[str, Any], int]:
     """Where the faces come from, as arguments of a client, and how many there are."""
     if (seeds is None) == (latents is None):
         raise ValueError(f"give either --seeds, such as 0-15, or --latents, got {'both' if seeds else 'neither'}")
@@ -141,13 +143,15 @@ def map_latents(
     if out.suffix != ".npy":
         raise ValueError(f"--out must end in .npy, got {out.name}")
     asked: dict[str, Any] = given(
-        truncation_psi=psi, truncation_cutoff=cutoff, class_index=number_or_name(class_index),
+        truncation_psi=psi,
+        truncation_cutoff=cutoff,
+        class_index=number_or_name(class_index),
         label_vector=numbers(label_vector),
     )
     with connect(connection, timeout) as client:
         latents = client.map_latents(
             parse_seeds(seeds), space=space, style_mixes=style_mixes(style_mix), model=model, **asked
-        )    # fmt: skip
+        )  # fmt: skip
     buffer = io.BytesIO()
     np.save(buffer, latents.array)
     write_atomically(out, buffer.getvalue())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rosacea_client.results.face import Face
 
-MAX_SIDE_PIXELS = 4096    # sheets of many faces show them smaller rather than outgrow this
+MAX_SIDE_PIXELS = 4096  # sheets of many faces show them smaller rather than outgrow this
 
 
 def seed_caption(face: Face) -> str:
@@ -51,7 +51,7 @@ def contact_sheet(
     size = (columns * (tile + margin) + margin, rows * (tile + line + margin) + margin)
     sheet = Image.new("RGB", [math.ceil(side) for side in size], background)
     draw = ImageDraw.Draw(sheet)
-    ink = "black" if sum(sheet.getpixel((0, 0))) > 3 * 127 else "white"    # type: ignore[arg-type]  # RGB
+    ink = "black" if sum(sheet.getpixel((0, 0))) > 3 * 127 else "white"  # type: ignore[arg-type]  # RGB
     for place, face in enumerate(faces):
         left = margin + place % columns * (tile + margin)
         top = math.floor(margin + place // columns * (tile + line + margin))

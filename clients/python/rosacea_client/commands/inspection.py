@@ -28,9 +28,9 @@ OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 class Signature:
     """A C2PA signature, as the C2PA library judges it."""
 
-    state: str                          # trusted, valid (by somebody not on the trust list), invalid, unchecked
-    signer: str = ""                    # as the certificate has it
-    problems: tuple[str, ...] = ()      # C2PA's codes
+    state: str  # trusted, valid (by somebody not on the trust list), invalid, unchecked
+    signer: str = ""  # as the certificate has it
+    problems: tuple[str, ...] = ()  # C2PA's codes
 
     @property
     def holds(self) -> bool:
@@ -42,10 +42,10 @@ class Signature:
 class Inspection:
     """What a file says of itself."""
 
-    format: str                         # png or jpeg
-    source_type: str | None             # IPTC's word for where the image comes from
-    mark: Mark | None                   # how it was made, where rosacea made it
-    signature: Signature | None         # None where there is none
+    format: str  # png or jpeg
+    source_type: str | None  # IPTC's word for where the image comes from
+    mark: Mark | None  # how it was made, where rosacea made it
+    signature: Signature | None  # None where there is none
 
     @property
     def synthetic(self) -> bool:

@@ -56,9 +56,7 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-Psi = Annotated[
-    float | None, typer.Option("--truncation-psi", "--psi", help="Truncation from -2 to 2; 1 is none.")
-]
+Psi = Annotated[float | None, typer.Option("--truncation-psi", "--psi", help="Truncation from -2 to 2; 1 is none.")]
 Cutoff = Annotated[
     int | None, typer.Option("--truncation-cutoff", "--cutoff", help="Truncate only the first N rows of ws.")
 ]
@@ -73,18 +71,14 @@ StyleMixes = Annotated[
 ]
 Noise = Annotated[NoiseMode, typer.Option("--noise-mode", "--noise", help="Per-pixel noise.")]
 NoiseSeed = Annotated[int | None, typer.Option("--noise-seed", help="Seed of random noise.")]
-Format = Annotated[
-    str, typer.Option("--format", parser=image_format, metavar="png|jpeg|raw", help="Image format.")
-]
+Format = Annotated[str, typer.Option("--format", parser=image_format, metavar="png|jpeg|raw", help="Image format.")]
 Quality = Annotated[int | None, typer.Option("--jpeg-quality", "--quality", help="JPEG quality, 1 to 100.")]
 ModelName = Annotated[str, typer.Option("--model", help="Name of a model; else the default model.")]
 
 Address = Annotated[
     str, typer.Option("--address", envvar="ROSACEA_ADDRESS", help="Where the service listens, HOST:PORT or unix:PATH.")
 ]
-UseTls = Annotated[
-    bool, typer.Option("--tls", envvar="ROSACEA_TLS", help="Use TLS with grpc's own roots.")
-]
+UseTls = Annotated[bool, typer.Option("--tls", envvar="ROSACEA_TLS", help="Use TLS with grpc's own roots.")]
 CaFile = Annotated[
     Path | None, typer.Option("--ca-file", envvar="ROSACEA_CA_FILE", help="Use TLS with these roots (PEM).")
 ]
@@ -110,7 +104,7 @@ class Connection:
     """Where the service is and how to reach it, as the options of a command say."""
 
     address: str
-    tls: Tls | None             # None for plain text
+    tls: Tls | None  # None for plain text
     api_key_file: Path | None
 
 

@@ -1,5 +1,7 @@
 """Ask the service for a face again, by what its file says of itself, and compare.
 
+Example:
+
     found = replay_image(Path("face.png").read_bytes(), client)
     found.same, found.differences
 """
@@ -44,19 +46,19 @@ class CannotReplay(FaceError):
 class Difference:
     """One thing that is not as the file has it."""
 
-    part: str       # model, seed scheme, fingerprint, settings, software or image
-    file: str       # what the file has
-    service: str    # what the service has
+    part: str  # model, seed scheme, fingerprint, settings, software or image
+    file: str  # what the file has
+    service: str  # what the service has
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
     """What came of asking again."""
 
-    same: bool                              # byte for byte, but for a signature, which never comes twice
-    signed: bool                            # there is one, in the file or in the answer
+    same: bool  # byte for byte, but for a signature, which never comes twice
+    signed: bool  # there is one, in the file or in the answer
     differences: tuple[Difference, ...]
-    face: Face | None                       # as the service draws it now; None where it does not have the model
+    face: Face | None  # as the service draws it now; None where it does not have the model
 
     def told(self) -> dict[str, Any]:
         """All of it as JSON has it, but for the face."""
@@ -93,7 +95,7 @@ def spec_of(mark: Mark) -> FaceSpec:
     try:
         return FaceSpec(
             model=f"{mark.model}/revisions/{mark.digest}", seeds=[mark.seed], style_mixes=mixes, **stated
-        )    # fmt: skip
+        )  # fmt: skip
     except InvalidSpec as error:
         raise CannotReplay(f"its mark is no request: {error}") from None
 

@@ -1,5 +1,7 @@
 """Faces for training pipelines: which sample is which face, and ways to get at them. Only `data.torch` needs torch.
 
+Example:
+
     from rosacea_client.data import Labels, Plan
     from rosacea_client.data.torch import FaceLoader, FaceStream
 

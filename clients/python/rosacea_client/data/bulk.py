@@ -26,7 +26,7 @@ from rosacea_client.files import read_bounded, write_atomically
 
 try:
     import fcntl
-except ModuleNotFoundError:                 # Windows has no such locks
+except ModuleNotFoundError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from rosacea_client.data.feed import Drawn, Feed
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-HELD = (errno.EACCES, errno.EAGAIN)         # what a lock that somebody else has looks like
+HELD = (errno.EACCES, errno.EAGAIN)  # what a lock that somebody else has looks like
 HEAD = {"dataset": str, "shard": int, "count": int, "sha256": str, "bytes": int, "list_sha256": str}
-MAX_HEAD_BYTES = 2**16                      # of the first line of a list
+MAX_HEAD_BYTES = 2**16  # of the first line of a list
 MAX_SPEC_BYTES = 2**24
-MAX_SHOWN = 300                             # of a value in an error
+MAX_SHOWN = 300  # of a value in an error
 MENDING = "remove it and run the command again with the arguments that made it: complete shards are kept"
 
 
@@ -59,7 +59,7 @@ class DatasetFolder:
     def __init__(self, folder: Path, spec: DatasetSpec, class_names: Sequence[str] = ()) -> None:
         self.folder = folder
         self.spec = spec
-        self.class_names = class_names      # for the card; the images do not depend on them
+        self.class_names = class_names  # for the card; the images do not depend on them
         folder.mkdir(parents=True, exist_ok=True)
         place = folder / "dataset.json"
         if place.exists():
@@ -75,7 +75,7 @@ class DatasetFolder:
             os.link(partial, place)
         except FileExistsError:
             refuse_others(self.folder, read_spec(place), self.spec.to_json())
-        except OSError:             # a file system without links
+        except OSError:  # a file system without links
             partial.replace(place)
         finally:
             partial.unlink(missing_ok=True)
@@ -118,8 +118,13 @@ class DatasetFolder:
             lines = list(self._fill(partial, drawn, advance))
             for file in files_of(partial):
                 _sync(file)
-            told = {"dataset": self.spec.digest, "shard": shard, "count": len(lines),
-                    "sha256": digest_of(partial), "bytes": sum(file.stat().st_size for file in files_of(partial))}
+            told = {
+                "dataset": self.spec.digest,
+                "shard": shard,
+                "count": len(lines),
+                "sha256": digest_of(partial),
+                "bytes": sum(file.stat().st_size for file in files_of(partial)),
+            }
             partial.rename(path)
             text = "".join(line + "\n" for line in lines).encode()
             head = json.dumps(told | {"list_sha256": hashlib.sha256(text).hexdigest()})
@@ -155,7 +160,7 @@ class DatasetFolder:
             yield json.dumps({
                 "index": sample.index, "key": entry.key, "seed": sample.seed, "class_index": sample.class_index,
                 "sha256": hashlib.sha256(face.image).hexdigest(), "fingerprint": face.fingerprint, "request": request,
-            })    # fmt: skip
+            })  # fmt: skip
 
     def finish(self) -> int:
         """Write manifest.json and README.md of what is there now; how many shards that is."""
@@ -246,8 +251,10 @@ def refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, A
     for name, value in wanted.items():
         if found.get(name) != value:
             there, here = (json.dumps(each)[:MAX_SHOWN] for each in (found.get(name), value))
-            raise ValueError(f"{folder} holds another data set: its {name} is {there}, this one's is {here}; "
-                             "give another --out, or the same arguments")
+            raise ValueError(
+                f"{folder} holds another data set: its {name} is {there}, this one's is {here}; "
+                "give another --out, or the same arguments"
+            )
 
 
 def _sync(path: Path) -> None:

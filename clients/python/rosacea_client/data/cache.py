@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HASH_BYTES = 32
-ROOM_AFTER = 0.9        # of the bound, once old entries have gone
+ROOM_AFTER = 0.9  # of the bound, once old entries have gone
 NO_TIMINGS = Timings(queue_seconds=0, render_seconds=0, encode_seconds=0)
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ class FaceCache:
             raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")
         self.folder = Path(folder)
         self.max_bytes = max_bytes
-        self.damaged = 0            # entries that this process found not to match their hash
-        self._added = max_bytes     # so that the first entry looks the folder through
+        self.damaged = 0  # entries that this process found not to match their hash
+        self._added = max_bytes  # so that the first entry looks the folder through
         self._writes = True
 
     def get(self, key: str) -> Face | None:
@@ -58,7 +58,7 @@ class FaceCache:
             self.damaged += 1
             remove(path)
             return None
-        with contextlib.suppress(OSError):      # a folder that can only be read serves as well
+        with contextlib.suppress(OSError):  # a folder that can only be read serves as well
             os.utime(path)
         return face
 
@@ -98,7 +98,7 @@ class FaceCache:
     def _entries(self) -> Iterator[tuple[int, int, Path]]:
         """Time of last use, bytes and path of each entry."""
         for path in self.folder.glob("??/*.face"):
-            with contextlib.suppress(FileNotFoundError):    # another process was quicker
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
                 stat = path.stat()
                 yield stat.st_mtime_ns, stat.st_size, path
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rosacea_client.data.request import Look
 
-DEFAULT_QUALITY = 95        # what the service takes where none is stated
+DEFAULT_QUALITY = 95  # what the service takes where none is stated
 
 
 def match_codec(pixels: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:

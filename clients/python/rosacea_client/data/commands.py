@@ -66,13 +66,13 @@ def dataset(
     plan = Plan(seed=seed, labels=Labels.parse(labels) if labels and not name else None, first_face=first)
     service = Service(connection.address, timeout, {"tls": connection.tls, "api_key": connection.api_key_file})
     look = Look(truncation_psi=psi, truncation_cutoff=cutoff, noise_mode=noise_mode, noise_seed=noise_seed,
-                format=cast("ImageFormat", image_format), jpeg_quality=quality)    # fmt: skip
+                format=cast("ImageFormat", image_format), jpeg_quality=quality)  # fmt: skip
     feed = Feed(service, look, patience_seconds=patience)
     found = feed.model(full_name(model))
     if name:
         plan = replace(plan, labels=Labels.fixed(class_number(name, found)))
     spec = DatasetSpec(revision=found.revision, count=number, shard_size=shard_size, form=form, look=look,
-                       plan=plan.settled(found.label_dim), classes=found.label_dim)    # fmt: skip
+                       plan=plan.settled(found.label_dim), classes=found.label_dim)  # fmt: skip
     numbers = parse_shards(shards, spec.shards)
     check_form(form)
     try:

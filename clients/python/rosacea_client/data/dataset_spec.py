@@ -21,13 +21,13 @@ VERSION = 1
 class DatasetSpec:
     """Everything that the images of a data set depend on, and how they are laid out."""
 
-    revision: str                   # models/NAME/revisions/DIGEST
+    revision: str  # models/NAME/revisions/DIGEST
     count: int
     shard_size: int
     form: Form
     plan: Plan
     look: Look
-    classes: int = 0                # of the model; 0 for an unconditional one
+    classes: int = 0  # of the model; 0 for an unconditional one
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAX_INDEX + 1:

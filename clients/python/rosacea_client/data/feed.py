@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rosacea_client.data.service import Service
     from rosacea_client.results.modelinfo import ModelInfo
 
-REQUESTS = 2                # under way at one time
+REQUESTS = 2  # under way at one time
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 5.0
 MAY_PASS = (Unavailable, Overloaded, DeadlineExceeded)
 Drawn = tuple[Sample, Face]
@@ -85,7 +85,7 @@ class Feed:
                     if not pending:
                         return
                     yield from pending.popleft().result()
-            finally:        # leaving hangs up, which ends what the threads wait for
+            finally:  # leaving hangs up, which ends what the threads wait for
                 stopped.set()
                 for future in pending:
                     future.cancel()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rosacea_client.data.plan import Sample
     from rosacea_client.data.request import Look
 
-DRAWING = "rosacea_model.inprocess"     # by name: this package knows the API alone, and works without that one
+DRAWING = "rosacea_model.inprocess"  # by name: this package knows the API alone, and works without that one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,26 @@ class LocalFeed:
     def _face(self, revision: str, sample: Sample) -> Face:
         look, config = self.look, self._model.file.config
         pixels = self._model.draw(
-            sample.seed, sample.class_index, truncation_psi=1.0 if look.truncation_psi is None else look.truncation_psi,
-            truncation_cutoff=look.truncation_cutoff, noise_mode=look.noise_mode, noise_seed=look.noise_seed or 0,
+            sample.seed,
+            sample.class_index,
+            truncation_psi=1.0 if look.truncation_psi is None else look.truncation_psi,
+            truncation_cutoff=look.truncation_cutoff,
+            noise_mode=look.noise_mode,
+            noise_seed=look.noise_seed or 0,
         )
         return Face(
-            index=sample.index, seed=sample.seed, image=pixels.tobytes(), format="raw", width=config.img_resolution,
-            height=config.img_resolution, channels=config.img_channels, finish_reason="complete", model=revision,
-            digest=self._model.file.digest, fingerprint=self._model.engine.fingerprint, seed_scheme="numpy-randomstate",
+            index=sample.index,
+            seed=sample.seed,
+            image=pixels.tobytes(),
+            format="raw",
+            width=config.img_resolution,
+            height=config.img_resolution,
+            channels=config.img_channels,
+            finish_reason="complete",
+            model=revision,
+            digest=self._model.file.digest,
+            fingerprint=self._model.engine.fingerprint,
+            seed_scheme="numpy-randomstate",
             timings=Timings(queue_seconds=0.0, render_seconds=0.0, encode_seconds=0.0),
         )
 

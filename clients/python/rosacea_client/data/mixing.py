@@ -47,8 +47,10 @@ class Mixed:
         self._length = slots(len(real), ratio) if ratio < 1 else len(synthetic)
         self._order: tuple[int, Sequence[int]] | None = None
         if (needed := self._length * ratio.numerator // ratio.denominator) > len(synthetic):
-            raise ValueError(f"a ratio of {ratio} beside {len(real)} real samples needs {needed} synthetic ones, "
-                             f"got {len(synthetic)}")
+            raise ValueError(
+                f"a ratio of {ratio} beside {len(real)} real samples needs {needed} synthetic ones, "
+                f"got {len(synthetic)}"
+            )
 
     def __len__(self) -> int:
         return self._length
@@ -84,7 +86,7 @@ class Mixed:
             return range(len(self.real))
         if self._order is None or self._order[0] != self.epoch:
             order = list(range(len(self.real)))
-            random.Random(f"{self.shuffle} {self.epoch}").shuffle(order)    # noqa: S311  # no secret
+            random.Random(f"{self.shuffle} {self.epoch}").shuffle(order)  # noqa: S311  # no secret
             self._order = self.epoch, order
         return self._order[1]
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 SCHEME = "rosacea-plan-1"
-ROUNDS = 6                      # of the Feistel network that permutes the seeds
+ROUNDS = 6  # of the Feistel network that permutes the seeds
 MAX_DATASET_SEED = 2**64 - 1
-MAX_INDEX = 2**32 - 1           # there are no more seeds than that
-MAX_QUOTA = 10_000              # samples in a block with exact shares
+MAX_INDEX = 2**32 - 1  # there are no more seeds than that
+MAX_QUOTA = 10_000  # samples in a block with exact shares
 MAX_WEIGHTS_SUM = 2**32
 
 
@@ -33,10 +33,10 @@ MAX_WEIGHTS_SUM = 2**32
 class Sample:
     """What is asked for as one sample."""
 
-    index: int                  # its place in the epoch
+    index: int  # its place in the epoch
     epoch: int
-    seed: int                   # below 2**32
-    class_index: int | None     # None for an unconditional model
+    seed: int  # below 2**32
+    class_index: int | None  # None for an unconditional model
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Labels:
         if not any(missing):
             raise ValueError(f"counts are balanced already, nothing is missing: {dict(counts)}")
         total = sum(missing)
-        if total > MAX_QUOTA:       # finer shares than that nobody can see
+        if total > MAX_QUOTA:  # finer shares than that nobody can see
             missing = [round(each * MAX_QUOTA / (2 * total)) for each in missing]
         return cls.quota(missing)
 
@@ -150,9 +150,9 @@ class Plan:
     """
 
     seed: int = 0
-    labels: Labels | None = None        # None = each class as often as another, where the model has classes
+    labels: Labels | None = None  # None = each class as often as another, where the model has classes
     fresh: bool = True
-    first_face: int | None = None       # sample i is this seed + i in every epoch, and no seed is drawn
+    first_face: int | None = None  # sample i is this seed + i in every epoch, and no seed is drawn
 
     def __post_init__(self) -> None:
         if self.first_face is not None and not 0 <= self.first_face <= MAX_INDEX:
@@ -195,7 +195,9 @@ class Plan:
             raise ValueError(f"the scheme of a plan must be {SCHEME}, got {data.get('scheme')!r}")
         first = data.get("first_face")
         return cls(
-            seed=int(data["seed"]), labels=Labels.parse(data["labels"]), fresh=bool(data["fresh"]),
+            seed=int(data["seed"]),
+            labels=Labels.parse(data["labels"]),
+            fresh=bool(data["fresh"]),
             first_face=None if first is None else int(first),
         )
 

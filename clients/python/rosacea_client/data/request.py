@@ -34,7 +34,7 @@ class Look:
     jpeg_quality: int | None = None
 
     def __post_init__(self) -> None:
-        found = FaceSpec(seeds=[0], **asdict(self))     # InvalidSpec tells what is wrong
+        found = FaceSpec(seeds=[0], **asdict(self))  # InvalidSpec tells what is wrong
         object.__setattr__(self, "format", found.format)
         object.__setattr__(self, "noise_mode", found.noise_mode)
 

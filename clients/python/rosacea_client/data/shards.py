@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 Form = Literal["webdataset", "imagefolder", "parquet", "stylegan-zip"]
 SUFFIXES: dict[str, str] = {"webdataset": ".tar", "imagefolder": "", "parquet": ".parquet", "stylegan-zip": ".zip"}
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)            # the earliest that a zip can state
-ROWS_IN_MEMORY = 64                         # of a parquet file, and so in a group of its rows
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can state
+ROWS_IN_MEMORY = 64  # of a parquet file, and so in a group of its rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class TarWriter:
     """A shard of WebDataset, with tar headers that depend on nothing but names and sizes."""
 
     def __init__(self, path: Path) -> None:
-        self._tar = tarfile.open(path, "x", format=tarfile.USTAR_FORMAT)    # noqa: SIM115  # finish() closes
+        self._tar = tarfile.open(path, "x", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  # finish() closes
 
     def add(self, entry: Entry) -> None:
         self._write(entry.key + entry.face.suffix, entry.face.image)
@@ -91,7 +91,7 @@ class FolderWriter:
         path.mkdir()
         self._folder = path
         self._width = len(str(max(classes - 1, 0)))
-        for each in range(classes):     # empty ones too: readers number the folders that there are
+        for each in range(classes):  # empty ones too: readers number the folders that there are
             (path / f"{each:0{self._width}}").mkdir()
         self._metadata = (path / "metadata.jsonl").open("x", encoding="utf-8")
 
@@ -126,7 +126,7 @@ class ZipWriter:
 
     def _write(self, name: str, data: bytes) -> None:
         header = zipfile.ZipInfo(name, ZIP_DATE)
-        header.create_system = 3            # Unix, whatever wrote it
+        header.create_system = 3  # Unix, whatever wrote it
         header.external_attr = 0o100644 << 16
         self._zip.writestr(header, data)
 
@@ -150,7 +150,7 @@ class ParquetWriter:
         self._arrow: Any = pyarrow
         image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
         fields = [("image", image), ("label", pyarrow.int64()), ("seed", pyarrow.int64()),
-                  ("index", pyarrow.int64()), ("request", pyarrow.string())]    # fmt: skip
+                  ("index", pyarrow.int64()), ("request", pyarrow.string())]  # fmt: skip
         told = json.dumps({"info": {"features": features(classes)}})
         schema = pyarrow.schema(fields, metadata={"huggingface": told})
         self._schema: Any = schema
@@ -164,7 +164,7 @@ class ParquetWriter:
             "seed": entry.sample.seed,
             "index": entry.sample.index,
             "request": json.dumps(entry.request, sort_keys=True),
-        })    # fmt: skip
+        })  # fmt: skip
         if len(self._rows) == ROWS_IN_MEMORY:
             self._flush()
 
@@ -187,7 +187,7 @@ def features(classes: int) -> dict[str, Any]:
     number = {"dtype": "int64", "_type": "Value"}
     label = {"names": [str(each) for each in range(classes)], "_type": "ClassLabel"} if classes else number
     return {"image": {"_type": "Image"}, "label": label, "seed": number, "index": number,
-            "request": {"dtype": "string", "_type": "Value"}}    # fmt: skip
+            "request": {"dtype": "string", "_type": "Value"}}  # fmt: skip
 
 
 def open_writer(form: Form, path: Path, classes: int) -> Writer:

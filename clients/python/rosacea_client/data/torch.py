@@ -46,8 +46,8 @@ class Options(TypedDict, total=False):
     model: str
     cache: FaceCache | None
     transform: Callable[[torch.Tensor], Any] | None
-    look_ahead: int                 # faces, for each worker
-    patience_seconds: float         # how long a service may be away before its error is raised
+    look_ahead: int  # faces, for each worker
+    patience_seconds: float  # how long a service may be away before its error is raised
 
 
 class _Faces:
@@ -120,8 +120,10 @@ class _Faces:
         if state.get("version") != STATE_VERSION:
             raise ValueError(f"the version of a saved state must be {STATE_VERSION}, got {state.get('version')}")
         if state["digest"] != self.digest:
-            raise WrongModel(f"the saved state is of model digest {state['digest']}, the service has {self.digest}: "
-                             f"name the old one, model='models/NAME@{state['digest'][:12]}', or begin anew")
+            raise WrongModel(
+                f"the saved state is of model digest {state['digest']}, the service has {self.digest}: "
+                f"name the old one, model='models/NAME@{state['digest'][:12]}', or begin anew"
+            )
         for name, ours in self._made_with().items():
             if state[name] != ours:
                 raise ValueError(f"the {name} of a saved state must be that of the data set, {ours}, got {state[name]}")
@@ -158,7 +160,13 @@ class FaceStream(_Faces, IterableDataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, service: Service | str | None = None, *, count: int, rank: int = 0, ranks: int = 1, block: int = 1,
+        self,
+        service: Service | str | None = None,
+        *,
+        count: int,
+        rank: int = 0,
+        ranks: int = 1,
+        block: int = 1,
         **options: Any,
     ) -> None:
         if not 0 <= rank < ranks:
@@ -167,9 +175,9 @@ class FaceStream(_Faces, IterableDataset[dict[str, Any]]):
             raise ValueError(f"block must be at least 1, got {block}")
         super().__init__(service, count=count, **options)
         self.rank, self.ranks, self.block = rank, ranks, block
-        self._start = torch.zeros((), dtype=torch.int64).share_memory_()    # where the sharing out begins
-        self._taken = 0         # samples that this process has handed out since
-        self._skip = 0          # of them, those that were handed out before this process began
+        self._start = torch.zeros((), dtype=torch.int64).share_memory_()  # where the sharing out begins
+        self._taken = 0  # samples that this process has handed out since
+        self._skip = 0  # of them, those that were handed out before this process began
 
     def set_epoch(self, epoch: int) -> None:
         """Read another epoch, from its beginning."""
@@ -217,8 +225,10 @@ class FaceStream(_Faces, IterableDataset[dict[str, Any]]):
         """Go on from there. Raises WrongModel or ValueError where the state is of other images, or of one worker."""
         self._check(state)
         if state["taken"] and state["reader"] != [*self._slot(), self.block]:
-            raise ValueError(f"the saved state is of reader {state['reader']} (place, readers, block), this is "
-                             f"{[*self._slot(), self.block]}: save state_dict(samples=...) to change their number")
+            raise ValueError(
+                f"the saved state is of reader {state['reader']} (place, readers, block), this is "
+                f"{[*self._slot(), self.block]}: save state_dict(samples=...) to change their number"
+            )
         # Workers of torchdata load their states side by side, so nothing in between may be seen.
         self._epoch.fill_(state["epoch"])
         self._start.fill_(state["start"])

@@ -60,7 +60,7 @@ class RelayChannel:
     def begin(self, method: str, request: bytes, timeout: float | None, metadata: Any) -> RelayedCall:
         """Hand a call to the helper."""
         ask = {"channel": self._number, "way": self._way, "method": method, "timeout": timeout,
-               "metadata": list(metadata or ())}    # fmt: skip
+               "metadata": list(metadata or ())}  # fmt: skip
         try:
             link = HELPER.link()
             wire.send(link, wire.MESSAGE, wire.to_json(ask))
@@ -134,13 +134,13 @@ class RelayedCall:
             self._raise(self._status)
         try:
             kind, payload = wire.receive(self._incoming)
-        except (OSError, ValueError) as error:      # ValueError: closed meanwhile
+        except (OSError, ValueError) as error:  # ValueError: closed meanwhile
             self._raise(self._lost(error))
         if kind == wire.END:
             self._raise(RelayedError.read(payload))
         try:
             return self.deserialize(payload)
-        except Exception:       # as gRPC does it, of whose kinds of errors there is no list
+        except Exception:  # as gRPC does it, of whose kinds of errors there is no list
             self.cancel()
             self._raise(RelayedError(grpc.StatusCode.INTERNAL, "Exception deserializing response!"))
 

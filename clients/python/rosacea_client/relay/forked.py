@@ -9,17 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"       # unset means on
+FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"  # unset means on
 OFF = ("0", "false", "no")
-_FORKED_WITHOUT_EXEC = 0x40     # PF_FORKNOEXEC of the Linux kernel, among the flags of /proc/PID/stat
+_FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of the Linux kernel, among the flags of /proc/PID/stat
 
 
 class _Past:
     """What has happened to this process and its ancestors."""
 
-    forked = False              # since this module was imported
-    entered_grpc = False        # by our doing, here or in an ancestor
-    fork_support_off = False    # of gRPC, in this process
+    forked = False  # since this module was imported
+    entered_grpc = False  # by our doing, here or in an ancestor
+    fork_support_off = False  # of gRPC, in this process
 
 
 def is_forked() -> bool:
@@ -72,7 +72,7 @@ def _kernel_says_forked() -> bool:
 def _after_fork() -> None:
     _Past.forked = True
     if _Past.entered_grpc:
-        gc.freeze()     # garbage of the parent that nobody has collected yet may hold gRPC's objects too
+        gc.freeze()  # garbage of the parent that nobody has collected yet may hold gRPC's objects too
 
 
 os.register_at_fork(after_in_child=_after_fork)

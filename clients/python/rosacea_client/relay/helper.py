@@ -73,7 +73,7 @@ class Helper:
                 [sys.executable, "-P", "-m", "rosacea_client.relay.process", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-            )    # fmt: skip
+            )  # fmt: skip
         self._control = control
         atexit.register(self.end)
 

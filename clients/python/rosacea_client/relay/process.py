@@ -70,12 +70,12 @@ def relay(link: socket.socket, channels: Channels) -> None:
             else:
                 make_call(link, ask, wire.receive(incoming)[1], channels.get(ask["channel"], ask["way"]))
         except OSError:
-            pass        # the caller has hung up, and wants no answer
+            pass  # the caller has hung up, and wants no answer
 
 
 def make_call(link: socket.socket, ask: dict[str, Any], request: bytes, channel: grpc.Channel) -> None:
     """Make a call and send what comes of it; cancelled as soon as the caller hangs up."""
-    method: Any = channel.unary_stream(ask["method"], None, None)   # on the wire, one answer is a stream of one message
+    method: Any = channel.unary_stream(ask["method"], None, None)  # on the wire, one answer is a stream of one message
     metadata = tuple((name, value) for name, value in ask["metadata"])
     call: Any = method(request, timeout=ask["timeout"], metadata=metadata)
     watcher = threading.Thread(target=cancel_when_gone, args=(link, call), daemon=True)
@@ -88,7 +88,7 @@ def make_call(link: socket.socket, ask: dict[str, Any], request: bytes, channel:
         wire.send(link, wire.END, status_of(call))
     finally:
         call.cancel()
-        link.shutdown(socket.SHUT_RDWR)     # the watcher sees this too
+        link.shutdown(socket.SHUT_RDWR)  # the watcher sees this too
         watcher.join()
 
 
@@ -112,10 +112,10 @@ def status_of(call: Any) -> bytes:
 
 def main() -> None:
     """Serve the process at the other end of the socket that this one was started with."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C goes to both; the other process decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to both; the other process decides
     with socket.socket(fileno=int(sys.argv[1])) as control:
         serve(control)
-    os._exit(0)     # without waiting for calls that nobody waits for
+    os._exit(0)  # without waiting for calls that nobody waits for
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def to_json(value: Any) -> bytes:
 
 def from_json(data: bytes) -> Any:
     """What `to_json` was given; tuples come back as lists."""
+
     def revived(found: dict[str, Any]) -> Any:
         return base64.b64decode(found["base64"]) if found.keys() == {"base64"} else found
 

@@ -26,7 +26,7 @@ class Expected:
 
     def __init__(self, spec: FaceSpec, start_index: int = 0, count: int | None = None) -> None:
         self.index = self.start_index = start_index
-        self.revision = ""      # models/NAME/revisions/DIGEST that they all come from, once the first has come
+        self.revision = ""  # models/NAME/revisions/DIGEST that they all come from, once the first has come
         self._spec = spec
         self._seeds = spec.seed_list
         self._count = count if self._seeds is None else len(self._seeds)
@@ -110,7 +110,7 @@ def check_revision(made: Provenance, asked: str) -> None:
     if found is None or found[2] != made.digest:
         raise IntegrityError(f"an answer should name its revision and its digest, got {made.model!r}, {made.digest!r}")
     wanted = _ASKED.fullmatch(asked)
-    if wanted is None:      # whatever the service has as its default
+    if wanted is None:  # whatever the service has as its default
         return
     revision = wanted["revision"] or "latest"
     if found[1] != wanted["name"] or (revision != "latest" and not found[2].startswith(revision)):

@@ -27,15 +27,15 @@ FINISH_REASONS = {1: "complete"}
 class Face(Provenance):
     """One synthetic face, and what made it. A notebook shows it as a picture, `np.asarray` takes its pixels."""
 
-    index: int                                # its place in the request
-    seed: int | None                          # None where it was drawn from a latent
-    image: bytes = field(repr=False)          # coded as `format` says
-    format: str                               # png, jpeg or raw
+    index: int  # its place in the request
+    seed: int | None  # None where it was drawn from a latent
+    image: bytes = field(repr=False)  # coded as `format` says
+    format: str  # png, jpeg or raw
     width: int
     height: int
     channels: int
-    finish_reason: str                        # complete, or a word that this client does not know
-    timings: Timings = field(repr=False, compare=False)     # of the answer that it came in
+    finish_reason: str  # complete, or a word that this client does not know
+    timings: Timings = field(repr=False, compare=False)  # of the answer that it came in
 
     @classmethod
     def from_pb(cls, face: pb.Face, provenance: pb.Provenance, timings: pb.Timings | None = None) -> Face:

@@ -18,9 +18,9 @@ from rosacea_contract.spec import LATENT_SPACES
 class Latents(Provenance):
     """Intermediate latents, and what made them."""
 
-    array: npt.NDArray[np.float32] = field(repr=False, compare=False)      # [N, w_dim], or [N, num_ws, w_dim] for ws
-    space: str                                # w or ws: the argument of `generate` that takes the array
-    seeds: tuple[int, ...]                    # where they come from; empty for latents from z
+    array: npt.NDArray[np.float32] = field(repr=False, compare=False)  # [N, w_dim], or [N, num_ws, w_dim] for ws
+    space: str  # w or ws: the argument of `generate` that takes the array
+    seeds: tuple[int, ...]  # where they come from; empty for latents from z
     timings: Timings = field(repr=False, compare=False)
 
     @classmethod

@@ -54,19 +54,19 @@ class Limits:
 class ModelInfo:
     """A generator that the service can draw with."""
 
-    name: str                   # models/NAME
-    revision: str               # models/NAME/revisions/DIGEST
-    digest: str                 # SHA-256 of its weights
+    name: str  # models/NAME
+    revision: str  # models/NAME/revisions/DIGEST
+    digest: str  # SHA-256 of its weights
     resolution: int
     channels: int
     z_dim: int
     w_dim: int
     num_ws: int
-    label_dim: int              # 0 = unconditional
+    label_dim: int  # 0 = unconditional
     limits: Limits
     ready: bool
     note: str
-    class_names: tuple[str, ...] = ()   # of classes 0, 1, ...; empty where they have no names
+    class_names: tuple[str, ...] = ()  # of classes 0, 1, ...; empty where they have no names
 
     @classmethod
     def from_pb(cls, model: pb.Model) -> ModelInfo:

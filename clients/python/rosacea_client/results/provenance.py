@@ -31,10 +31,10 @@ class Timings:
 class Provenance:
     """What made the faces or latents of an answer."""
 
-    model: str                  # models/NAME/revisions/DIGEST
-    digest: str                 # SHA-256 of the model's weights
-    fingerprint: str            # equal ones and equal requests give equal bytes, unless it ends in +c2pa
-    seed_scheme: str            # how seeds became latents
+    model: str  # models/NAME/revisions/DIGEST
+    digest: str  # SHA-256 of the model's weights
+    fingerprint: str  # equal ones and equal requests give equal bytes, unless it ends in +c2pa
+    seed_scheme: str  # how seeds became latents
 
 
 def made_by(provenance: pb.Provenance) -> dict[str, str]:

@@ -6,7 +6,7 @@ import ipaddress
 
 DEFAULT_PORT = 7433
 DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
-SOCKETS = ("unix:", "unix-abstract:")       # schemes of sockets, which only this machine reaches
+SOCKETS = ("unix:", "unix-abstract:")  # schemes of sockets, which only this machine reaches
 SCHEMES = ("dns:///", "ipv4:", "ipv6:", "passthrough:///")
 
 
@@ -29,7 +29,7 @@ def check_target(target: str) -> None:
 def _split(address: str) -> tuple[str, str]:
     """Host and port; the default port where there is none."""
     if parsed_ip(address.strip("[]")) is not None and (address.endswith("]") or ":" in address.strip("[]")):
-        return f"[{address.strip('[]')}]", str(DEFAULT_PORT)        # of IPv6, without a port
+        return f"[{address.strip('[]')}]", str(DEFAULT_PORT)  # of IPv6, without a port
     host, colon, port = address.rpartition(":")
     return (host, port) if colon else (address, str(DEFAULT_PORT))
 

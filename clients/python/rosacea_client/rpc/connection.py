@@ -29,6 +29,8 @@ _NO_THREADS = (ChannelOptions.SingleThreadedUnaryStream, 1)
 class Tls:
     """TLS, with roots of your own and, where the service wants one, a certificate. All files are PEM.
 
+    Example:
+
         Tls()                                                       # the roots that come with grpc
         Tls(ca_file="ca.pem")
         Tls(ca_file="ca.pem", certificate_file="me.pem", key_file="me.key")
@@ -100,7 +102,7 @@ class Access:
         if self.tls is not None:
             if "," in self.target and not self.tls.server_name:
                 raise ValueError("several addresses over TLS need a server_name, which all their certificates have")
-            self.tls.read()     # says now what is wrong with a file
+            self.tls.read()  # says now what is wrong with a file
         elif self.api_key is not None and not self.api_key_in_plain_text and not stays_here(self.target):
             rule = "an API key travels over TLS, or on this machine"
             raise ValueError(f"{rule}: give tls, or no key, got {self.target!r}")

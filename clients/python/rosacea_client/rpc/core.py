@@ -44,8 +44,8 @@ class Call(Generic[Result]):
 
     method: str
     request: Any
-    read: Callable[[Any], Result]       # raises IntegrityError for an answer to another question
-    check: Callable[[ModelInfo], None] | None = None    # of a large request, against the limits of its model
+    read: Callable[[Any], Result]  # raises IntegrityError for an answer to another question
+    check: Callable[[ModelInfo], None] | None = None  # of a large request, against the limits of its model
 
 
 class Pull:
@@ -59,7 +59,7 @@ class Pull:
         self._expected = Expected(spec, start_index, count)
         self._over = False
         self._parts: Parts | None = None
-        self._asked = start_index       # the first face of the call under way
+        self._asked = start_index  # the first face of the call under way
         self.model = spec.model
 
     @property
@@ -111,7 +111,7 @@ class Pull:
     def pause_seconds(self, error: FaceError) -> float:
         """How long to wait before going on; raises the error where that will not help."""
         if self._expected.begun and isinstance(error, InvalidRequest) and _begins_behind(error):
-            self._over = True       # cut off behind the last face of latents that only the service can count
+            self._over = True  # cut off behind the last face of latents that only the service can count
             return 0.0
         return self.attempts.pause_seconds(error)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SPREAD: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
 _HEALTH: dict[str, Any] = {"healthCheckConfig": {"serviceName": ""}}
 
+
 def service_options(target: str, server_name: str | None = None) -> Options:
     """The options of a channel to `target`; `server_name` is whom its certificates must name, if not the host.
 

@@ -1,5 +1,7 @@
 """What the environment says of where the service is and how it is spoken to: the variables of the command line.
 
+Variables:
+
     ROSACEA_ADDRESS         HOST:PORT, several with commas between, or dns:///NAME:PORT
     ROSACEA_TLS             1 for TLS with grpc's own roots
     ROSACEA_CA_FILE         TLS with these roots (PEM)

@@ -24,9 +24,9 @@ class Connection:
     def __init__(self, channel: Any, through: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.channel = channel
         self.stub: FaceServiceStub = FaceServiceStub(through or channel)
-        self.closed = False                     # by its client, which ends its calls
+        self.closed = False  # by its client, which ends its calls
         self._clock = clock
-        self._heard: float | None = None        # when something came last; None while nothing has
+        self._heard: float | None = None  # when something came last; None while nothing has
 
     def heard(self) -> None:
         """Something came from the service."""

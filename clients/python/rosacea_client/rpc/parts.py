@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rosacea_client.results.modelinfo import ModelInfo
 
 LARGE_BYTES = 64 * 1024
-SLACK_BYTES = 1024          # for the name of the revision, and the lengths of fields
+SLACK_BYTES = 1024  # for the name of the revision, and the lengths of fields
 FLOAT_BYTES, SEED_BYTES = 4, 5
 UNLIMITED = 2**63
 
@@ -47,7 +47,7 @@ def count_faces(spec: Spec, info: ModelInfo, most: int) -> int:
     limits = ModelLimits(
         name=info.name, z_dim=info.z_dim, w_dim=info.w_dim, num_ws=info.num_ws, label_dim=info.label_dim,
         max_images=most or UNLIMITED,
-    )    # fmt: skip
+    )  # fmt: skip
     source = spec.WhichOneof("source") or ""
     size = _size(spec, source)
     if found := list(size_rules(source, size, limits)):
@@ -60,7 +60,7 @@ class Parts:
     """A stream's faces in parts of `length`, each of which fits into one request."""
 
     whole: pb.StreamFacesRequest
-    settings: pb.FaceSpec       # the same without its source
+    settings: pb.FaceSpec  # the same without its source
     count: int
     length: int
 

@@ -13,7 +13,7 @@ from rosacea_client.rpc.address import host_of, hosts_and_ports, is_loopback, pa
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")     # in gRPC's order: the first that is set counts
+VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")  # in gRPC's order: the first that is set counts
 EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
 
 
@@ -21,7 +21,7 @@ class Proxy(NamedTuple):
     """A proxy, and the variable that names it."""
 
     variable: str
-    address: str        # HOST:PORT, without the credentials that its URL may hold
+    address: str  # HOST:PORT, without the credentials that its URL may hold
 
     def __str__(self) -> str:
         return f"the HTTP proxy {self.address} ({self.variable})"

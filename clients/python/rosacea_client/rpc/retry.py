@@ -52,9 +52,7 @@ class Budget:
 class Attempts:
     """The attempts of one call, which together have `timeout_seconds`."""
 
-    def __init__(
-        self, timeout_seconds: float, budget: Budget, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, timeout_seconds: float, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._deadline = clock() + timeout_seconds

@@ -22,7 +22,7 @@ def from_rpc(error: grpc.RpcError, target: str = "the service", request_bytes: i
 
     `request_bytes` is the length of the request, where it is known.
     """
-    call: Any = error       # grpc's are calls as well, those of grpc.aio answer to the same names
+    call: Any = error  # grpc's are calls as well, those of grpc.aio answer to the same names
     code, message = call.code(), call.details() or ""
     found = _details(call)
     info = found.info if found.info.domain == DOMAIN else error_details_pb2.ErrorInfo()
@@ -58,8 +58,8 @@ def _details(call: Any) -> _Details:
         status = rpc_status.from_call(call)
         for detail in status.details if status else ():
             for message in vars(found).values():
-                detail.Unpack(message)      # does nothing where it is of another type
-    except (ValueError, DecodeError):    # details that contradict the status say nothing reliable
+                detail.Unpack(message)  # does nothing where it is of another type
+    except (ValueError, DecodeError):  # details that contradict the status say nothing reliable
         return _Details()
     return found
 

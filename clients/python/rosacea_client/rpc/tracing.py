@@ -54,7 +54,7 @@ class Tracing(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
         metadata = grpc.aio.Metadata(*(details.metadata or ()), *context.items())
         call = await continuation(details._replace(metadata=metadata), request)
         ending = asyncio.create_task(_end_when_done(span, call))
-        self._ending.add(ending)        # until then the loop alone would not keep it
+        self._ending.add(ending)  # until then the loop alone would not keep it
         ending.add_done_callback(self._ending.discard)
         return call
 
@@ -107,7 +107,7 @@ class Details(NamedTuple):
 
 
 async def _end_when_done(span: Span, call: Any) -> None:
-    code = grpc.StatusCode.CANCELLED        # where the loop ends before the call
+    code = grpc.StatusCode.CANCELLED  # where the loop ends before the call
     try:
         code = await call.code()
     finally:

@@ -28,17 +28,25 @@ DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 PLAIN_MODES = ("RGB", "L", "P", "1", "CMYK", "LAB", "YCbCr")
 MODES = (*PLAIN_MODES, *ALPHA_MODES, *DEEP_MODES)
 DEEP_NOTE = "16 bits to 8"
-PNG_DEPTH, TIFF_DEPTHS = 24, 258         # a byte of the header, and a tag
+PNG_DEPTH, TIFF_DEPTHS = 24, 258  # a byte of the header, and a tag
 PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-STEPS = 17                               # of each channel, when a profile is compared with sRGB
+STEPS = 17  # of each channel, when a profile is compared with sRGB
 
 EXIF_IFD, EXIF_COLOUR_SPACE, INTEROP_IFD, INTEROP_INDEX = 0x8769, 0xA001, 0xA005, 1
 UNCALIBRATED, ADOBE_COLOUR_SPACE = 65535, 2
 SRGB_GAMMA, GAMMA_SLACK = 0.45455, 0.005
 # ITU-T H.273, as cICP chunks and nclx boxes use it. Video's own curves are taken for sRGB's, as viewers do.
 CICP_PRIMARIES = {1: icc.REC709, 9: icc.REC2020, 12: icc.DISPLAY_P3}
-CICP_CURVES = {1: icc.SRGB_CURVE, 6: icc.SRGB_CURVE, 14: icc.SRGB_CURVE, 15: icc.SRGB_CURVE, 13: icc.SRGB_CURVE,
-               4: (2.2,), 5: (2.8,), 8: (1.0,)}
+CICP_CURVES = {
+    1: icc.SRGB_CURVE,
+    6: icc.SRGB_CURVE,
+    14: icc.SRGB_CURVE,
+    15: icc.SRGB_CURVE,
+    13: icc.SRGB_CURVE,
+    4: (2.2,),
+    5: (2.8,),
+    8: (1.0,),
+}
 CICP_HDR = {16: "PQ", 18: "HLG"}
 
 
@@ -46,7 +54,7 @@ CICP_HDR = {16: "PQ", 18: "HLG"}
 class Layers:
     """A picture's colours, and how opaque each pixel is (None: all are)."""
 
-    colours: Image.Image                 # RGB, L, CMYK or LAB
+    colours: Image.Image  # RGB, L, CMYK or LAB
     alpha: Image.Image | None = None
 
     def over(self, background: tuple[int, int, int]) -> Image.Image:
@@ -208,8 +216,10 @@ def _chromaticities(body: bytes) -> tuple[icc.XY | None, icc.Primaries]:
 
 def _cicp_profile(primaries: int, transfer: int) -> bytes | None:
     if transfer in CICP_HDR:
-        raise Unusable(Reason.wrong_mode, f"high dynamic range ({CICP_HDR[transfer]}), which 8 bits cannot show; "
-                       "export it as an ordinary picture")
+        raise Unusable(
+            Reason.wrong_mode,
+            f"high dynamic range ({CICP_HDR[transfer]}), which 8 bits cannot show; export it as an ordinary picture",
+        )
     gamut, curve = CICP_PRIMARIES.get(primaries), CICP_CURVES.get(transfer)
     if gamut is None or curve is None:
         return None
@@ -232,7 +242,7 @@ def _exif_profile(image: Image.Image, notes: list[str]) -> bytes | None:
         space = exif.get_ifd(EXIF_IFD).get(EXIF_COLOUR_SPACE)
         index = str(exif.get_ifd(INTEROP_IFD).get(INTEROP_INDEX, "")).strip("\0 ")
     except Exception:
-        return None                      # damaged EXIF says nothing
+        return None  # damaged EXIF says nothing
     if space == ADOBE_COLOUR_SPACE or (index == "R03" and space in (UNCALIBRATED, None)):
         return icc.matrix_profile(icc.ADOBE_RGB, icc.D65, (icc.ADOBE_GAMMA,))
     if space == UNCALIBRATED:

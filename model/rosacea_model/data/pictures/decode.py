@@ -31,33 +31,33 @@ if TYPE_CHECKING:
     from .colour import Layers
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF")
-MAX_PIXELS = 64_000_000                  # a 61-megapixel camera
+MAX_PIXELS = 64_000_000  # a 61-megapixel camera
 # Above this many pixels a file must have at least 1/200 of the raw bytes: a photograph compresses 10 to 60 times,
 # and a few hundred bytes must not be able to claim hundreds of megabytes.
 FREE_PIXELS = 4096**2
 MAX_RATIO = 200
-SUBFILE_TYPE, REDUCED = 254, 1           # TIFF's tag of a page, and its bit for a smaller copy of another page
+SUBFILE_TYPE, REDUCED = 254, 1  # TIFF's tag of a page, and its bit for a smaller copy of another page
 GREY_NOTE = "grey repeated"
 JPEG_START = b"\xff\xd8\xff"
 JPEG_END, JPEG_SCAN = 0xD9, 0xDA
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")           # one that ends the data of a scan
+JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # one that ends the data of a scan
 # Ones are no code of JPEG: they let the decoder look ahead, as it does by up to 8 bytes, but hold next to no picture.
 JPEG_NOTHING = b"\xff\x00" * 12
-JPEG_LEFT_OVER = 16                      # bytes of a scan's end without which a sound file cannot be complete
-STRIP = 256                              # rows compared at once
-MAX_PAGES = 32                           # of a TIFF that are looked at: a pyramid of smaller copies has fewer
+JPEG_LEFT_OVER = 16  # bytes of a scan's end without which a sound file cannot be complete
+STRIP = 256  # rows compared at once
+MAX_PAGES = 32  # of a TIFF that are looked at: a pyramid of smaller copies has fewer
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
     """What to accept, and what pictures become."""
 
-    channels: int | None = 3             # 3: grey is repeated; 1: colour becomes luma; None: as the picture is
-    background: tuple[int, int, int] = (255, 255, 255)          # what shows through where a picture is transparent
-    min_size: int = 250                  # pixels on the shorter side
+    channels: int | None = 3  # 3: grey is repeated; 1: colour becomes luma; None: as the picture is
+    background: tuple[int, int, int] = (255, 255, 255)  # what shows through where a picture is transparent
+    min_size: int = 250  # pixels on the shorter side
     max_pixels: int = MAX_PIXELS
-    max_ratio: int | None = MAX_RATIO    # None: however few bytes the pixels come from
+    max_ratio: int | None = MAX_RATIO  # None: however few bytes the pixels come from
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3, None):
@@ -70,7 +70,7 @@ class DecodeOptions:
 class Decoded:
     """A picture as it is meant to be seen, and what was done to make it so."""
 
-    image: Image.Image                   # mode RGB or L
+    image: Image.Image  # mode RGB or L
     format: str
     notes: tuple[str, ...] = field(default=())
 
@@ -87,7 +87,7 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
         check_webp(data)
     try:
         with _PILLOW_LIMIT.off(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)           # of odd metadata, which is dropped anyway
+            warnings.simplefilter("ignore", UserWarning)  # of odd metadata, which is dropped anyway
             return _decoded(data, options)
     except Unusable:
         raise
@@ -224,7 +224,7 @@ def check_png(data: bytes) -> None:
     kinds = set()
     for kind, _, crc_holds in chunks(data):
         kinds.add(kind)
-        if not crc_holds and not kind[0] & 0x20:                  # a capital first letter: a critical chunk
+        if not crc_holds and not kind[0] & 0x20:  # a capital first letter: a critical chunk
             raise Unusable(Reason.corrupt, f"the checksum of its {kind.decode('latin-1')} chunk is wrong")
         if kind == b"acTL":
             raise Unusable(Reason.animated, "an animated PNG")
@@ -268,7 +268,7 @@ def jpeg_scans(data: bytes) -> JpegScans | None:
     ends: list[int] = []
     while at + 4 <= len(data) and data[at] == 0xFF:
         kind, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if kind == 0xFF:                                          # a fill byte
+        if kind == 0xFF:  # a fill byte
             at += 1
             continue
         if kind in JPEG_FRAMES and at + 10 <= len(data):
@@ -293,10 +293,10 @@ def check_scan(data: bytes, end: int) -> None:
     end = len(data[:end].rstrip(b"\x00\xff"))
     try:
         with _opened(data[: end - JPEG_LEFT_OVER], ("JPEG",)) as image:
-            image.draft(image.mode, (1, 1))                       # an eighth of the size: a fifth of the time
+            image.draft(image.mode, (1, 1))  # an eighth of the size: a fifth of the time
             image.load()
     except OSError:
-        return                                                    # as it should: the end was needed
+        return  # as it should: the end was needed
     raise Unusable(Reason.corrupt, f"the picture is complete {JPEG_LEFT_OVER} bytes and more before its scan ends")
 
 

@@ -8,10 +8,14 @@ import importlib.util
 MAGIC_BYTES = 132
 HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 AVIF_BRANDS = frozenset((b"avif", b"avis"))
-HEIC_HINT = ("a HEIC picture, which needs one more package: pip install 'rosacea[heic]' (or pip install pillow-heif); "
-             "or let the phone export JPEG")
-DICOM_HINT = ("a DICOM file: export it as PNG or TIFF, with dcm2img of DCMTK for example, and look that no name is "
-              "burnt into the picture")
+HEIC_HINT = (
+    "a HEIC picture, which needs one more package: pip install 'rosacea[heic]' (or pip install pillow-heif); "
+    "or let the phone export JPEG"
+)
+DICOM_HINT = (
+    "a DICOM file: export it as PNG or TIFF, with dcm2img of DCMTK for example, and look that no name is "
+    "burnt into the picture"
+)
 STARTS = {
     b"GIF8": "a GIF: save it as PNG",
     b"\x00\x00\x00\x0cjP  ": "JPEG 2000: save it as PNG or TIFF",
@@ -28,7 +32,9 @@ TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 RAW_HINT = "a camera's raw file, whose first picture is a preview: develop it to TIFF or JPEG"
 # DICOM without its preamble begins with group 2 or 8, in little-endian order or, where it is old, in the other.
 DICOM_GROUPS = (
-    b"\x02\0\0\0UL", b"\0\x08\0\5", *(b"\x08\0" + element + b"\0" for element in (b"\0", b"\1", b"\5", b"\10")),
+    b"\x02\0\0\0UL",
+    b"\0\x08\0\5",
+    *(b"\x08\0" + element + b"\0" for element in (b"\0", b"\1", b"\5", b"\10")),
 )
 
 

@@ -19,7 +19,7 @@ XY = tuple[float, float]
 Primaries = tuple[XY, XY, XY]
 
 D65: XY = (0.3127, 0.3290)
-D50 = (0.9642, 1.0, 0.8249)              # XYZ of the profile connection space
+D50 = (0.9642, 1.0, 0.8249)  # XYZ of the profile connection space
 REC709: Primaries = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 REC2020: Primaries = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
 DISPLAY_P3: Primaries = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
@@ -34,7 +34,9 @@ def matrix_profile(primaries: Primaries, white: XY, curve: Sequence[float]) -> b
     """A display profile of RGB with these chromaticities and one curve for all channels."""
     colorants = _to_d50(white) @ _rgb_to_xyz(primaries, white)
     tags = {
-        b"desc": _text("RGB"), b"cprt": _text("none"), b"wtpt": _xyz(D50),
+        b"desc": _text("RGB"),
+        b"cprt": _text("none"),
+        b"wtpt": _xyz(D50),
         **{b"rgb"[n : n + 1] + b"XYZ": _xyz(colorants[:, n]) for n in range(3)},
         **{b"rgb"[n : n + 1] + b"TRC": _curve(curve) for n in range(3)},
     }
@@ -51,7 +53,7 @@ def _header(size: int) -> bytes:
     return (start.ljust(68, b"\0") + _fixed(D50)).ljust(128, b"\0")
 
 
-def _rgb_to_xyz(primaries: Primaries, white: XY) -> NDArray[np.float64]:      # => [3, 3]
+def _rgb_to_xyz(primaries: Primaries, white: XY) -> NDArray[np.float64]:  # => [3, 3]
     """Columns are the XYZ of red, green and blue, such that their sum is the white."""
     columns = np.array([_xy_to_xyz(xy) for xy in primaries]).T
     scaled: NDArray[np.float64] = columns * np.linalg.solve(columns, _xy_to_xyz(white))
@@ -63,7 +65,7 @@ def _xy_to_xyz(xy: XY) -> NDArray[np.float64]:
     return np.array([x / y, 1.0, (1 - x - y) / y])
 
 
-def _to_d50(white: XY) -> NDArray[np.float64]:                                # => [3, 3]
+def _to_d50(white: XY) -> NDArray[np.float64]:  # => [3, 3]
     """Bradford's adaptation from a white to D50."""
     scale = (BRADFORD @ np.array(D50)) / (BRADFORD @ _xy_to_xyz(white))
     adapted: NDArray[np.float64] = np.linalg.inv(BRADFORD) @ np.diag(scale) @ BRADFORD

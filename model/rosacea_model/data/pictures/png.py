@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_STORED_BYTES = 0xFFFF                    # of one stored block (RFC 1951, 3.2.4)
-COLOUR_TYPES = {1: 0, 3: 2}                  # channels -> PNG colour type: grey, RGB
+MAX_STORED_BYTES = 0xFFFF  # of one stored block (RFC 1951, 3.2.4)
+COLOUR_TYPES = {1: 0, 3: 2}  # channels -> PNG colour type: grey, RGB
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """The PNG file for an array [height, width, channels] with 1 or 3 channels."""
     height, width, channels = pixels.shape
-    rows = np.zeros((height, 1 + width * channels), np.uint8)      # each row begins with filter type 0: none
+    rows = np.zeros((height, 1 + width * channels), np.uint8)  # each row begins with filter type 0: none
     rows[:, 1:] = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPES[channels], 0, 0, 0)
     parts = (_chunk(b"IHDR", header), _chunk(b"IDAT", b"".join(_stored(rows.tobytes()))), _chunk(b"IEND", b""))

@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
     Plane = NDArray[np.float32]
 
-SIDE = 128                               # pictures are judged at this size; what follows is in its pixels
-ANGLES = tuple(2.5 * step for step in range(-7, 8))    # degrees
-MIDDLE = slice(46, 82)                   # columns that every bar covers: both eyes lie further out
-EDGE_ROWS = range(16, 97)                # where the edges of a bar may lie
-CENTRE = (32, 83)                        # where the middle row of a bar may lie
+SIDE = 128  # pictures are judged at this size; what follows is in its pixels
+ANGLES = tuple(2.5 * step for step in range(-7, 8))  # degrees
+MIDDLE = slice(46, 82)  # columns that every bar covers: both eyes lie further out
+EDGE_ROWS = range(16, 97)  # where the edges of a bar may lie
+CENTRE = (32, 83)  # where the middle row of a bar may lie
 HEIGHT = (7, 40)
 MIN_WIDTH, MIN_ASPECT = 36, 1.7
-EDGES, PAIRS = 10, 3                     # strongest edges of an angle, and pairs of them, that are looked at closely
-EDGE_SHARE = 0.2                         # an edge is as strong as its weakest column, this share of them left out
-WEAKEST_EDGE = 3.0                       # levels, for an edge to be looked at
-ONE_EDGE = 4.0                           # levels, that a column of a bar has at its upper or its lower edge
-MAX_GAP = 2                              # columns within a bar that may look unlike it
+EDGES, PAIRS = 10, 3  # strongest edges of an angle, and pairs of them, that are looked at closely
+EDGE_SHARE = 0.2  # an edge is as strong as its weakest column, this share of them left out
+WEAKEST_EDGE = 3.0  # levels, for an edge to be looked at
+ONE_EDGE = 4.0  # levels, that a column of a bar has at its upper or its lower edge
+MAX_GAP = 2  # columns within a bar that may look unlike it
 
 # Weights of the measures in `evidence`. Above 0 a bar is likelier than not.
 SMOOTH, STEP, WIDTH, ASPECT, BELOW, BIAS = -16.0, 9.0, 15.0, 7.0, -2.8, 4.0
@@ -64,9 +64,9 @@ class Band:
     right: int
     bottom: int
     angle: float
-    roughness: float                     # mean difference of neighbouring columns inside
-    step: float                          # the weaker of the edges above and below
-    below: float                         # how much detail lies beneath: eyes under a forehead, cheeks under a bar
+    roughness: float  # mean difference of neighbouring columns inside
+    step: float  # the weaker of the edges above and below
+    below: float  # how much detail lies beneath: eyes under a forehead, cheeks under a bar
 
     @property
     def evidence(self) -> float:
@@ -106,12 +106,12 @@ class _View:
     """A picture turned by `angle`; differences are in levels of the colour channel where they are largest."""
 
     angle: float
-    pixels: Plane                        # [3, SIDE, SIDE]
-    detail: Plane                        # [SIDE, SIDE] to the neighbours, along rows or columns, whichever is larger
-    sideways: Plane                      # [SIDE, SIDE] to the neighbours in the row
-    steps: Plane                         # [SIDE + 1, SIDE] across the boundary above each row, or the one next to it
-    edges: Plane                         # [SIDE + 1] how strong an edge each boundary is in the middle
-    sharpness: Plane                     # [SIDE + 1] the same, larger the closer the boundary is to the very edge
+    pixels: Plane  # [3, SIDE, SIDE]
+    detail: Plane  # [SIDE, SIDE] to the neighbours, along rows or columns, whichever is larger
+    sideways: Plane  # [SIDE, SIDE] to the neighbours in the row
+    steps: Plane  # [SIDE + 1, SIDE] across the boundary above each row, or the one next to it
+    edges: Plane  # [SIDE + 1] how strong an edge each boundary is in the middle
+    sharpness: Plane  # [SIDE + 1] the same, larger the closer the boundary is to the very edge
 
 
 def _view(small: Image.Image, angle: float) -> _View:
@@ -123,8 +123,13 @@ def _view(small: Image.Image, angle: float) -> _View:
     steps = _with_neighbours(sharp)
     edges = _quantile(steps[:, MIDDLE], EDGE_SHARE, 1)
     return _View(
-        angle, pixels, np.pad(np.maximum(upright, sideways), 1, mode="edge"), np.pad(sideways, 1, mode="edge"), steps,
-        edges, edges + np.float32(0.1) * _quantile(sharp[:, MIDDLE], 0.5, 1),
+        angle,
+        pixels,
+        np.pad(np.maximum(upright, sideways), 1, mode="edge"),
+        np.pad(sideways, 1, mode="edge"),
+        steps,
+        edges,
+        edges + np.float32(0.1) * _quantile(sharp[:, MIDDLE], 0.5, 1),
     )
 
 
@@ -161,7 +166,8 @@ def _pairs(view: _View) -> list[tuple[int, int]]:
 
 def _strong_edges(view: _View) -> list[int]:
     peaks = [
-        row for row in EDGE_ROWS
+        row
+        for row in EDGE_ROWS
         if view.edges[row] > WEAKEST_EDGE and view.sharpness[row] >= view.sharpness[row - 2 : row + 3].max()
     ]
     return sorted(peaks, key=lambda row: -view.edges[row])[:EDGES]
@@ -185,7 +191,11 @@ def _band(view: _View, top: int, bottom: int) -> Band | None:
         return None
     inside = slice(left + 2, right - 2)
     return Band(
-        left, top, right, bottom, view.angle,
+        left,
+        top,
+        right,
+        bottom,
+        view.angle,
         roughness=float(view.sideways[rows, inside].mean()),
         step=float(min(_quantile(view.steps[edge, inside], EDGE_SHARE, 0) for edge in (top, bottom))),
         below=float(_quantile(view.detail[bottom + 3 : bottom + 20, inside].ravel(), 0.85, 0)),

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 MISSING = "finding faces needs two more packages: pip install 'rosacea[faces]' (in a checkout: pip install '.[faces]')"
 LANDMARKS, EMBEDDING = "shape_predictor_5_face_landmarks.dat", "dlib_face_recognition_resnet_model_v1.dat"
-SIDE = 512                       # longest side at which faces are looked for
-UPSAMPLED = 1                    # times: finds faces from 40 pixels on
-CERTAINTY = -0.3                 # of the detector; above 0 it is sure
-CHIP, CHIP_PADDING = 150, 0.25   # what the embedding was trained on
-EYES_APART, EYES_DOWN = 0.36, 0.42    # in an aligned picture, as shares of its side
+SIDE = 512  # longest side at which faces are looked for
+UPSAMPLED = 1  # times: finds faces from 40 pixels on
+CERTAINTY = -0.3  # of the detector; above 0 it is sure
+CHIP, CHIP_PADDING = 150, 0.25  # what the embedding was trained on
+EYES_APART, EYES_DOWN = 0.36, 0.42  # in an aligned picture, as shares of its side
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,8 @@ class Face:
     right: float
     bottom: float
     certainty: float
-    eyes: tuple[Point, Point]            # the one to the left in the picture first
-    embedding: NDArray[np.float32]       # [128], of length about 1
+    eyes: tuple[Point, Point]  # the one to the left in the picture first
+    embedding: NDArray[np.float32]  # [128], of length about 1
 
 
 class FaceFinder:
@@ -72,7 +72,12 @@ class FaceFinder:
         # With its mirror image: the same face from the other side.
         both = [self._network.compute_face_descriptor(view) for view in (chip, np.ascontiguousarray(chip[:, ::-1]))]
         return Face(
-            box.left() * scale, box.top() * scale, box.right() * scale, box.bottom() * scale, certainty, (left, right),
+            box.left() * scale,
+            box.top() * scale,
+            box.right() * scale,
+            box.bottom() * scale,
+            certainty,
+            (left, right),
             np.asarray(both, np.float32).mean(axis=0),
         )
 
@@ -81,7 +86,7 @@ def aligned(image: Image.Image, face: Face, side: int) -> Image.Image:
     """The square picture around a face in which its eyes are level, and lie where they do in every other one."""
     (x0, y0), (x1, y1) = face.eyes
     apart = max(math.hypot(x1 - x0, y1 - y0), 1.0)
-    size = apart / EYES_APART                                        # of the square, in the picture's pixels
+    size = apart / EYES_APART  # of the square, in the picture's pixels
     across = np.array([x1 - x0, y1 - y0]) / apart
     down = np.array([-across[1], across[0]])
     corner = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) - size * (across / 2 + down * EYES_DOWN)

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SIDE = 64                                # of a thumbnail
-BANDS = 12                               # frequencies per direction in the descriptor
-CROPS = (0.0, 0.02, 0.04)                # shares cut from each side that descriptors are taken at
-COMMON = 0.9                             # share of the mean descriptor taken off: what all faces have in common
-CANDIDATE = 0.90                         # cosine of descriptors from which a pair is looked at
-AGREE = 0.96                             # correlation of aligned detail from which a pair is a duplicate
-BLOCK = 2048                             # pictures compared at once
-BATCH = 256                              # pairs aligned at once
-STEPS = 5                                # of the alignment
-MARGIN = 5                               # border left out of the comparison: a crop moves it out of the picture
-MAX_MOVE = 4.0                           # pixels of the thumbnail by which alignment may move a corner
-MIN_DETAIL = 24.0                        # norm of a descriptor below which a picture is plain, and like no other
+SIDE = 64  # of a thumbnail
+BANDS = 12  # frequencies per direction in the descriptor
+CROPS = (0.0, 0.02, 0.04)  # shares cut from each side that descriptors are taken at
+COMMON = 0.9  # share of the mean descriptor taken off: what all faces have in common
+CANDIDATE = 0.90  # cosine of descriptors from which a pair is looked at
+AGREE = 0.96  # correlation of aligned detail from which a pair is a duplicate
+BLOCK = 2048  # pictures compared at once
+BATCH = 256  # pairs aligned at once
+STEPS = 5  # of the alignment
+MARGIN = 5  # border left out of the comparison: a crop moves it out of the picture
+MAX_MOVE = 4.0  # pixels of the thumbnail by which alignment may move a corner
+MIN_DETAIL = 24.0  # norm of a descriptor below which a picture is plain, and like no other
 
 
 @dataclass(frozen=True, order=True)
@@ -39,7 +39,7 @@ class Pair:
 
     first: int
     second: int
-    agreement: float                     # correlation of detail after alignment
+    agreement: float  # correlation of detail after alignment
     mirrored: bool
 
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     Matrix = NDArray[np.float32]
 
-NEIGHBOURS = 8                # nearest pictures that are compared, the nearer the weightier
-DIFFERENCE = 0.8              # 1 = no neighbour in common; groups are joined below this
-REACH = 0.68                  # of the median distance: pictures further apart are not of one person
-NEAREST, FURTHEST = 0.25, 0.6     # bounds of that; 0.6 is where the embedding's own threshold lies
+NEIGHBOURS = 8  # nearest pictures that are compared, the nearer the weightier
+DIFFERENCE = 0.8  # 1 = no neighbour in common; groups are joined below this
+REACH = 0.68  # of the median distance: pictures further apart are not of one person
+NEAREST, FURTHEST = 0.25, 0.6  # bounds of that; 0.6 is where the embedding's own threshold lies
 
 
-def people(embeddings: Matrix) -> list[list[int]]:           # [n, 128] => groups of two and more
+def people(embeddings: Matrix) -> list[list[int]]:  # [n, 128] => groups of two and more
     """Which pictures look like one person, as groups of their places."""
     if len(embeddings) < 2:
         return []
@@ -53,8 +53,9 @@ def _neighbour_difference(distances: Matrix) -> Matrix:
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :count]
     weights = np.zeros_like(distances)
     np.put_along_axis(weights, nearest, np.arange(count, 0, -1, dtype=np.float32)[None] / count, axis=1)
-    common = np.stack([np.minimum(weights[row, columns], weights[:, columns]).sum(axis=1)
-                       for row, columns in enumerate(nearest)])
+    common = np.stack(
+        [np.minimum(weights[row, columns], weights[:, columns]).sum(axis=1) for row, columns in enumerate(nearest)]
+    )
     return np.asarray(1 - common / (count + 1 - common), np.float32)
 
 

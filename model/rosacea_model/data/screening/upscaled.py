@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-MAX_SIDE = 1024                          # the middle of a larger picture tells as much
-MIN_SIDE = 200                           # below this the spectrum is too coarse to judge
-RINGS = 64                               # bins from frequency 0 to Nyquist
-LOWEST, HIGHEST = 0.25, 0.85             # cut-offs looked for, as shares of Nyquist: enlarged 4 to 1.2 times
-MIN_DROP = 1.25                          # decades of power; soft and recompressed photographs stay below
+MAX_SIDE = 1024  # the middle of a larger picture tells as much
+MIN_SIDE = 200  # below this the spectrum is too coarse to judge
+RINGS = 64  # bins from frequency 0 to Nyquist
+LOWEST, HIGHEST = 0.25, 0.85  # cut-offs looked for, as shares of Nyquist: enlarged 4 to 1.2 times
+MIN_DROP = 1.25  # decades of power; soft and recompressed photographs stay below
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,10 @@ def find_enlargement(image: Image.Image) -> Enlargement | None:
     spectrum = ring_spectrum(_middle(image))
     if spectrum is None:
         return None
-    found = max((_drop_at(spectrum, ring) for ring in range(int(LOWEST * RINGS), int(HIGHEST * RINGS))),
-                key=lambda cliff: cliff.drop)
+    found = max(
+        (_drop_at(spectrum, ring) for ring in range(int(LOWEST * RINGS), int(HIGHEST * RINGS))),
+        key=lambda cliff: cliff.drop,
+    )
     return found if found.drop >= MIN_DROP else None
 
 

@@ -35,20 +35,20 @@ class Set:
     agreement: Agreement
     ladder: Ladder
     nearest: Nearest
-    variety: float                 # median distance of a face to the nearest other of its kind, levels of 255
+    variety: float  # median distance of a face to the nearest other of its kind, levels of 255
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """Everything that a check finds."""
 
-    series: Series                 # the training set
-    samples: int                   # faces of each kind
+    series: Series  # the training set
+    samples: int  # faces of each kind
     generated: Set
-    fresh: Set                     # phantoms of the next seed
-    training: Nearest              # of the training phantoms among themselves
-    images: NDArray[np.uint8]      # [samples, size, size, 3] generated
-    known: NDArray[np.uint8]       # [M, size, size, 3] training phantoms
+    fresh: Set  # phantoms of the next seed
+    training: Nearest  # of the training phantoms among themselves
+    images: NDArray[np.uint8]  # [samples, size, size, 3] generated
+    known: NDArray[np.uint8]  # [M, size, size, 3] training phantoms
 
 
 def check(engine: Engine, data: Path, *, samples: int) -> Found:
@@ -81,6 +81,7 @@ def check(engine: Engine, data: Path, *, samples: int) -> Found:
 
 def figures(found: Found) -> dict[str, Any]:
     """The figures as plain values, ready for JSON."""
+
     def told(one: Set) -> dict[str, Any]:
         return {
             "severity": asdict(one.agreement),
@@ -103,12 +104,13 @@ def series_of(data: Path) -> Series:
     """Which phantoms a data set holds, as its datasheet says."""
     stated = (open_source(data, labels=False).datasheet or {}).get("phantoms")
     if not isinstance(stated, dict) or stated.get("labels") != Labels.severity:
-        raise ValueError(f"{data} must hold phantoms labelled by severity, as `rosacea data phantom --labels severity` "
-                         "writes them")
+        raise ValueError(
+            f"{data} must hold phantoms labelled by severity, as `rosacea data phantom --labels severity` writes them"
+        )
     return Series(**{name: stated[name] for name in ("seed", "count", "resolution", "confounders")})
 
 
-def training_images(data: Path) -> NDArray[np.uint8]:           # => [M, size, size, 3]
+def training_images(data: Path) -> NDArray[np.uint8]:  # => [M, size, size, 3]
     """All images of a data set."""
     images = FaceDataset(data, labels=False)
     return np.stack([images[place][0].transpose(1, 2, 0) for place in range(len(images))])
@@ -116,12 +118,12 @@ def training_images(data: Path) -> NDArray[np.uint8]:           # => [M, size, s
 
 def draw(
     engine: Engine, faces: Iterable[tuple[int, int]], truncation_psi: float = 1.0
-) -> NDArray[np.uint8]:                                         # => [N, size, size, 3]
+) -> NDArray[np.uint8]:  # => [N, size, size, 3]
     """Faces of (seed, severity)."""
     labels = [one_hot(grade, GRADES) for grade in range(GRADES)]
-    return engine.render([
-        Sample(seed=seed, label=labels[grade], truncation_psi=truncation_psi) for seed, grade in faces
-    ])
+    return engine.render(
+        [Sample(seed=seed, label=labels[grade], truncation_psi=truncation_psi) for seed, grade in faces]
+    )
 
 
 def ladder_of_model(engine: Engine, samples: int) -> NDArray[np.uint8]:
@@ -140,7 +142,10 @@ def ladder_of_phantoms(series: Series, samples: int) -> NDArray[np.uint8]:
 
 
 def _set(
-    images: NDArray[np.uint8], severity: NDArray[np.int64], rungs: NDArray[np.uint8], regions: Regions,
+    images: NDArray[np.uint8],
+    severity: NDArray[np.int64],
+    rungs: NDArray[np.uint8],
+    regions: Regions,
     known: NDArray[np.uint8],
 ) -> Set:
     return Set(

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK = 256                        # images compared with the training set at once
+BLOCK = 256  # images compared with the training set at once
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Nearest:
     """For each of N images, the training image that is nearest to it."""
 
     distance: NDArray[np.float64]  # [N] levels of 255
-    second: NDArray[np.float64]    # [N] distance to the nearest of the others
-    index: NDArray[np.int64]       # [N] which training image
-    mirrored: NDArray[np.bool_]    # [N] whether it is the mirror image that is so near
+    second: NDArray[np.float64]  # [N] distance to the nearest of the others
+    index: NDArray[np.int64]  # [N] which training image
+    mirrored: NDArray[np.bool_]  # [N] whether it is the mirror image that is so near
 
     @property
     def ratio(self) -> NDArray[np.float64]:
@@ -40,8 +40,8 @@ class Closeness:
     smallest: float
     percentile_1: float
     median: float
-    below_training: float          # share nearer than the 1st percentile of the training images
-    ratio_below_training: float    # share whose ratio is below the 1st percentile of theirs
+    below_training: float  # share nearer than the 1st percentile of the training images
+    ratio_below_training: float  # share whose ratio is below the 1st percentile of theirs
 
 
 def nearest(images: NDArray[np.uint8], training: NDArray[np.uint8], *, own: bool = False) -> Nearest:
@@ -84,7 +84,7 @@ def _flat(images: NDArray[np.uint8], middle: NDArray[np.float64]) -> NDArray[np.
     return flat
 
 
-def _squares(images: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:     # => [N, M]
+def _squares(images: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:  # => [N, M]
     """Squared distances of every image to every known one."""
     own, theirs = np.square(images).sum(axis=1), np.square(known).sum(axis=1)
     squares: NDArray[np.float32] = own[:, None] + theirs - 2 * images @ known.T

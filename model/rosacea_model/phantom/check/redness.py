@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..drawing.noise import Field
     from ..series import Series
 
-GRADES = 4                         # none, mild, moderate, severe
-AVERAGED = 200                     # phantoms that a region is the mean of
+GRADES = 4  # none, mild, moderate, severe
+AVERAGED = 200  # phantoms that a region is the mean of
 TONES = 3
 # How much of calm skin's index is taken off. Melanin moves both regions, the face by less where it is already red.
 # Chosen on 400 phantoms, never on generated faces: rank correlation 0.61 for 0, 0.83 for 0.5, 0.87 for 0.7, 0.79 for 1.
@@ -42,21 +42,21 @@ class Regions:
 class Redness:
     """Measurements of N faces."""
 
-    index: NDArray[np.float64]     # [N] erythema index of the central face
+    index: NDArray[np.float64]  # [N] erythema index of the central face
     contrast: NDArray[np.float64]  # [N] the same above the face's own calm skin
-    tone: NDArray[np.float64]      # [N] individual typology angle of calm skin, degrees
+    tone: NDArray[np.float64]  # [N] individual typology angle of calm skin, degrees
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
     """Spearman's rank correlation of severity with redness, and what is behind it."""
 
-    contrast: float                          # the primary figure: above the face's own calm skin
-    pooled: float                            # the bare index, whatever the tone of the skin
-    tone_thirds: tuple[float, ...]           # the bare index within the darkest, middle and lightest third
-    mean_contrast: tuple[float, ...]         # for each severity
-    tone: float                              # of severity with skin tone, lightness up; 0 = independent
-    tone_spread: float                       # standard deviation of skin tone over faces, degrees
+    contrast: float  # the primary figure: above the face's own calm skin
+    pooled: float  # the bare index, whatever the tone of the skin
+    tone_thirds: tuple[float, ...]  # the bare index within the darkest, middle and lightest third
+    mean_contrast: tuple[float, ...]  # for each severity
+    tone: float  # of severity with skin tone, lightness up; 0 = independent
+    tone_spread: float  # standard deviation of skin tone over faces, degrees
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Ladder:
     """The same latents at every severity, against each latent's own mean."""
 
     spearman: float
-    rising: float                            # share of steps from one severity to the next at which the index rises
+    rising: float  # share of steps from one severity to the next at which the index rises
 
 
 def mean_regions(series: Series, *, faces: int = AVERAGED) -> Regions:
@@ -101,9 +101,7 @@ def ladder(index: NDArray[np.float64]) -> Ladder:
     """How the index [latents, GRADES] of the same latents rises with severity, a column for each."""
     above = index - index.mean(axis=1, keepdims=True)
     severity = np.broadcast_to(np.arange(GRADES), index.shape)
-    return Ladder(
-        spearman=spearman(above.ravel(), severity.ravel()), rising=float((np.diff(index, axis=1) > 0).mean())
-    )
+    return Ladder(spearman=spearman(above.ravel(), severity.ravel()), rising=float((np.diff(index, axis=1) > 0).mean()))
 
 
 def spearman(one: ArrayLike, other: ArrayLike) -> float:

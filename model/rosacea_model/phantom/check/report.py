@@ -52,8 +52,10 @@ def write_sheets(engine: Engine, found: Found, folder: Path) -> None:
     flipped = found.generated.nearest.mirrored[closest]
     originals[flipped] = originals[flipped][:, :, ::-1]
     words = [f"{distance:.1f}" for distance in found.generated.nearest.distance[closest]]
-    save(labelled(np.stack([found.images[closest], originals]), ["generated", "nearest phantom"], words),
-         folder / "nearest.png")
+    save(
+        labelled(np.stack([found.images[closest], originals]), ["generated", "nearest phantom"], words),
+        folder / "nearest.png",
+    )
 
 
 def page(figures: Mapping[str, Any], command: str) -> str:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-GAP = 2                            # pixels between faces
-MAX_SIDE = 1024                    # of a sheet, so that it stays below a megabyte
+GAP = 2  # pixels between faces
+MAX_SIDE = 1024  # of a sheet, so that it stays below a megabyte
 PAPER, INK = "white", "black"
 
 
 def labelled(
-    images: NDArray[np.uint8],                                   # [rows, columns, size, size, 3]
+    images: NDArray[np.uint8],  # [rows, columns, size, size, 3]
     rows: Sequence[str],
     columns: Sequence[str],
 ) -> Image.Image:

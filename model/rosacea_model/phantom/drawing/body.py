@@ -94,7 +94,7 @@ def clothes(grid: Grid, face: Identity, light: Light) -> tuple[Field, Field]:
 def background(grid: Grid, scene: Scene) -> Field:
     """An out-of-focus wall [3, h, w]: a slow gradient, a vignette and soft patches."""
     size = grid.resolution
-    centre = ((np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - 1)
+    centre = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - 1
     x, y = centre[None, :], centre[:, None]
     turn = scene.background_turn
     slope = np.float32(math.cos(turn)) * x + np.float32(math.sin(turn)) * y
@@ -112,13 +112,13 @@ class Glasses:
     """Share of each pixel that the frame covers, its shade on the skin, and the mirror of the lenses."""
 
     frame: Field
-    colour: Field              # [3]
+    colour: Field  # [3]
     shade: Field
     mirror: Field
 
 
 FRAMES = {
-    1: (0.205, 0.150, 3.2, 0.014, (0.012, 0.011, 0.011)),      # half width, half height, squareness, stroke, colour
+    1: (0.205, 0.150, 3.2, 0.014, (0.012, 0.011, 0.011)),  # half width, half height, squareness, stroke, colour
     2: (0.185, 0.165, 2.1, 0.008, (0.26, 0.19, 0.10)),
     3: (0.215, 0.125, 4.0, 0.010, (0.05, 0.025, 0.015)),
 }

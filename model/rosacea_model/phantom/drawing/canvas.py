@@ -21,14 +21,14 @@ class Canvas:
     grid: Grid
     head: Head
     spec: PhantomSpec
-    height: Field              # of the skin, face units
-    blood: Field               # volume fraction in the upper dermis
-    melanin: Field             # extra, as log of a factor
-    oil: Field                 # strength of the tight highlight
-    dark: Field                # factor on the light: creases, lashes' shadow, nostrils
-    paint: Field               # [3, h, w] linear RGB of what covers the skin, times its share
-    bare: Field                # share of skin that nothing covers
-    glint: Field               # light added at the end: catchlights, wet lids
+    height: Field  # of the skin, face units
+    blood: Field  # volume fraction in the upper dermis
+    melanin: Field  # extra, as log of a factor
+    oil: Field  # strength of the tight highlight
+    dark: Field  # factor on the light: creases, lashes' shadow, nostrils
+    paint: Field  # [3, h, w] linear RGB of what covers the skin, times its share
+    bare: Field  # share of skin that nothing covers
+    glint: Field  # light added at the end: catchlights, wet lids
 
     @classmethod
     def of(cls, grid: Grid, head: Head, spec: PhantomSpec) -> Canvas:

@@ -28,10 +28,10 @@ class Socket:
     box: Box
     p: Field
     q: Field
-    upper: Field               # q of the upper lid at each p
+    upper: Field  # q of the upper lid at each p
     lower: Field
-    slant: Field               # cosine of the lids' slope: turns heights into distances
-    open: Field                # share of a pixel between the lids
+    slant: Field  # cosine of the lids' slope: turns heights into distances
+    open: Field  # share of a pixel between the lids
 
 
 def draw_eyes(canvas: Canvas) -> None:
@@ -76,9 +76,9 @@ def _lid_shades(canvas: Canvas, eye: Socket) -> None:
     bag = (eye.q - eye.lower - np.float32(0.034)) * np.float32(1 / 0.018)
     under = np.exp(np.float32(-0.5) * bag * bag) * window
     canvas.dark[box] *= 1 - np.float32(0.07 + 0.16 * face.lines) * under
-    canvas.melanin[box] += np.float32(0.16) * window * np.exp(-((eye.q - np.float32(0.02)) / np.float32(0.085)) ** 2)
+    canvas.melanin[box] += np.float32(0.16) * window * np.exp(-(((eye.q - np.float32(0.02)) / np.float32(0.085)) ** 2))
     canvas.blood[box] += np.float32(0.003) * under
-    rim = np.exp(-(((eye.q - eye.lower) * eye.slant - np.float32(0.006)) * np.float32(1 / 0.009)) ** 2) * window
+    rim = np.exp(-((((eye.q - eye.lower) * eye.slant - np.float32(0.006)) * np.float32(1 / 0.009)) ** 2)) * window
     canvas.blood[box] += np.float32(0.008) * rim
     canvas.oil[box] *= 1 - np.float32(0.6) * window * np.exp(-((eye.q / np.float32(0.08)) ** 2))
 
@@ -122,7 +122,7 @@ def _iris_colour(face: Identity, x: Field, y: Field, share: Field, pixel: float)
     fibres = octave_weight(60, pixel)
     texture = np.float32(1)
     shade = np.float32(1.15) - np.float32(0.75) * smoothstep(0.72, 1.02, share)
-    ring = np.float32(0.35) * np.exp(-((share - np.float32(0.5)) / np.float32(0.16)) ** 2)
+    ring = np.float32(0.35) * np.exp(-(((share - np.float32(0.5)) / np.float32(0.16)) ** 2))
     below = np.float32(0.35) * smoothstep(-0.02, 0.06, y)
     tone = shade * texture + ring + below
     if fibres > 0:
@@ -161,7 +161,7 @@ def _brow(canvas: Canvas, side: int) -> None:
     bow = np.sin(within ** np.float32(1.25) * np.float32(math.pi))
     middle = np.float32(raised + 0.02) - arch * bow + np.float32(0.018) * within
     half = np.float32(face.brow_thickness) * (np.float32(0.85) + np.float32(0.45) * bow)
-    half *= 1 - within ** 3 * np.float32(0.75)
+    half *= 1 - within**3 * np.float32(0.75)
     across = (v - middle) / half
     ends = smoothstep(-0.06, 0.10, share) * (1 - smoothstep(0.86, 1.06, share))
     body = np.exp(np.float32(-0.9) * across * across * across * across) * ends

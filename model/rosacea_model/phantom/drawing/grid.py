@@ -19,11 +19,11 @@ Box = tuple[slice, slice]
 class Grid:
     """Face coordinates of every pixel [resolution, resolution]."""
 
-    a: Field               # flat coordinates of the head: rolled and scaled, not turned
+    a: Field  # flat coordinates of the head: rolled and scaled, not turned
     b: Field
-    u: Field               # coordinates on the turned face
+    u: Field  # coordinates on the turned face
     v: Field
-    pixel: float           # size of a pixel in face units
+    pixel: float  # size of a pixel in face units
     scene: Scene
 
     @classmethod

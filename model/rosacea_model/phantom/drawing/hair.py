@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 class Style:
     """The shape of a style, in face units."""
 
-    lift: float                # thickness over the crown
-    sides: float               # thickness beside the temples
-    length: float              # v where it ends at the sides; under 0.2 it ends before the ears
-    opening: float             # half width of the face it leaves free, at the temples
-    top: float                 # moves the hairline down (fringe) or up
-    curl: float                # 0 = straight strands, 1 = tight curls
+    lift: float  # thickness over the crown
+    sides: float  # thickness beside the temples
+    length: float  # v where it ends at the sides; under 0.2 it ends before the ears
+    opening: float  # half width of the face it leaves free, at the temples
+    top: float  # moves the hairline down (fringe) or up
+    curl: float  # 0 = straight strands, 1 = tight curls
     opaque: float = 1.0
 
 
@@ -40,7 +40,7 @@ STYLES = {
     Hair.bald: Style(0.0, 0.008, 0.10, 0.640, -0.5, 0.4, 0.45),
 }
 
-SQUARENESS = {Hair.fringe: 3.6, Hair.long: 1.75, Hair.bob: 1.85, Hair.tied: 2.1}      # of the hairline; 2 = an arch
+SQUARENESS = {Hair.fringe: 3.6, Hair.long: 1.75, Hair.bob: 1.85, Hair.tied: 2.1}  # of the hairline; 2 = an arch
 
 
 def hair_colour(face: Identity, *, brow: bool) -> Field:
@@ -70,10 +70,10 @@ def strands(across: Field, along: Field, frequency: float, pixel: float, offset:
 class HairLayers:
     """Colour (lit) and share of a pixel, behind the head and in front of it."""
 
-    back: Field | None             # [h, w]
-    front: Field                   # [h, w]
-    rgb: Field                     # [3, h, w]
-    rise: Field                    # height over the head, for shadows
+    back: Field | None  # [h, w]
+    front: Field  # [h, w]
+    rgb: Field  # [3, h, w]
+    rise: Field  # height over the head, for shadows
 
 
 def build_hair(grid: Grid, head: Head, face: Identity, light: Light) -> HairLayers:
@@ -143,7 +143,7 @@ def _opening(u: Field, v: Field, face: Identity, style: Style) -> Field:
     widening = np.float32(0.16 if style.length <= 0.3 else -0.02) * smoothstep(0.0, 0.7, v)
     recess = 0.0 if face.masculinity < 0.5 else 0.05 * face.lines
     if recess:
-        temples = np.exp(-((np.abs(u) - np.float32(0.38)) / np.float32(0.13)) ** 2)
+        temples = np.exp(-(((np.abs(u) - np.float32(0.38)) / np.float32(0.13)) ** 2))
         opening += np.float32(recess) * temples * smoothstep(-0.2, -0.4, v)
     return np.asarray(opening + widening, dtype=np.float32)
 
@@ -156,7 +156,14 @@ def _ends(v: Field, style: Style, coarse: Field) -> Field:
 
 
 def _lit(
-    u: Field, v: Field, coarse: Field, fine: Field, face: Identity, style: Style, light: Light, inner: Field,
+    u: Field,
+    v: Field,
+    coarse: Field,
+    fine: Field,
+    face: Identity,
+    style: Style,
+    light: Light,
+    inner: Field,
 ) -> Field:
     """Kajiya and Kay's hair, simplified: a dome of diffuse light, streaks, and a band of sheen across the strands."""
     lu, lv, lz = light.direction
@@ -173,8 +180,8 @@ def _lit(
     base = hair_colour(face, brow=False)[:, None, None]
     rgb = base * (light.key[:, None, None] * diffuse + light.sky[:, None, None] * around)
     band_at = np.float32(-0.62 + 0.15 * lv) + np.float32(0.32) * u * u - np.float32(0.06) * np.float32(lu) * u
-    band = np.exp(-((v - band_at + np.float32(0.05) * coarse) / np.float32(0.13)) ** 2)
-    lower = np.exp(-((v - np.float32(0.45)) / np.float32(0.25)) ** 2) * np.float32(0.4)
+    band = np.exp(-(((v - band_at + np.float32(0.05) * coarse) / np.float32(0.13)) ** 2))
+    lower = np.exp(-(((v - np.float32(0.45)) / np.float32(0.25)) ** 2)) * np.float32(0.4)
     gloss = np.float32(0.050 * (1 - 0.75 * style.curl)) * np.maximum(0.35 + fine + 0.6 * coarse, 0) * (band + lower)
     tint = np.float32(0.5) + np.float32(1.6) * np.sqrt(base)
     return np.asarray(rgb + gloss * lambert * light.key[:, None, None] * tint, dtype=np.float32)

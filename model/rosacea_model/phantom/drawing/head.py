@@ -12,7 +12,7 @@ from ..identity import Condition, Identity, Scene, Subtype, stream
 from .grid import Grid, bump, cover, smoothstep
 from .noise import Field, value_noise
 
-DEPTH = 0.74                       # from the ears to the front of the face
+DEPTH = 0.74  # from the ears to the front of the face
 OUTLINE_STEPS = 256
 
 
@@ -31,12 +31,12 @@ class Hill(NamedTuple):
 class Head:
     """The head on a grid."""
 
-    u: Field               # face coordinates with the asymmetry of this face
+    u: Field  # face coordinates with the asymmetry of this face
     v: Field
-    rho: Field             # 0 in the middle, 1 on the outline
-    edge: Field            # signed distance to the outline, positive inside
-    mask: Field            # share of a pixel inside the outline
-    height: Field          # towards the viewer
+    rho: Field  # 0 in the middle, 1 on the outline
+    edge: Field  # signed distance to the outline, positive inside
+    mask: Field  # share of a pixel inside the outline
+    height: Field  # towards the viewer
 
 
 def build_head(grid: Grid, identity: Identity, condition: Condition, scene: Scene) -> Head:
@@ -60,7 +60,7 @@ def _asymmetric(grid: Grid, identity: Identity) -> tuple[Field, Field]:
 def _outline_radius(identity: Identity, u: Field, v: Field) -> Field:
     """Distance from the middle of the head to its outline in the direction of each point."""
     table = _outline_table(identity)
-    angle = np.arctan2(np.abs(u), v)                                  # 0 = chin, pi = crown
+    angle = np.arctan2(np.abs(u), v)  # 0 = chin, pi = crown
     place = angle * np.float32((OUTLINE_STEPS - 1) / math.pi)
     index = np.minimum(place.astype(np.int32), OUTLINE_STEPS - 2)
     low = table[index]
@@ -97,7 +97,13 @@ def _outline_table(identity: Identity) -> Field:
 
 
 def _height(
-    grid: Grid, u: Field, v: Field, rho: Field, identity: Identity, condition: Condition, scene: Scene,
+    grid: Grid,
+    u: Field,
+    v: Field,
+    rho: Field,
+    identity: Identity,
+    condition: Condition,
+    scene: Scene,
 ) -> Field:
     inside = 1 - rho ** np.float32(2.5)
     inside = np.float32(0.5) * (inside + np.sqrt(inside * inside + np.float32(0.004)))

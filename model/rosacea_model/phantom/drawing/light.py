@@ -17,24 +17,26 @@ if TYPE_CHECKING:
     from ..identity import Scene
     from .noise import Field
 
-COARSE = 64                        # shadows and occlusion are soft: this many pixels do, at every resolution
+COARSE = 64  # shadows and occlusion are soft: this many pixels do, at every resolution
 
 
 @dataclass(frozen=True)
 class Light:
     """The main light and what surrounds it, in linear RGB."""
 
-    direction: tuple[float, float, float]      # right, down, towards the viewer
-    key: Field                                 # [3]
-    sky: Field                                 # [3] from above and all around
-    ground: Field                              # [3] bounced from below
+    direction: tuple[float, float, float]  # right, down, towards the viewer
+    key: Field  # [3]
+    sky: Field  # [3] from above and all around
+    ground: Field  # [3] bounced from below
     softness: float
 
     @classmethod
     def of(cls, scene: Scene) -> Light:
         flat = math.cos(scene.light_height)
         direction = (
-            math.sin(scene.light_azimuth) * flat, -math.sin(scene.light_height), math.cos(scene.light_azimuth) * flat,
+            math.sin(scene.light_azimuth) * flat,
+            -math.sin(scene.light_height),
+            math.cos(scene.light_azimuth) * flat,
         )
         tint = np.array([1 + 0.10 * scene.warmth, 1.0, 1 - 0.16 * scene.warmth])
         soft = scene.softness
@@ -56,9 +58,9 @@ def slopes(height: Field, pixel: float) -> tuple[Field, Field]:
 class Shading:
     """Light that each pixel gets: to be multiplied by the skin's colour, and what its surface mirrors."""
 
-    diffuse: Field                 # [3, height, width]
-    gloss: Field                   # [height, width], of the main light
-    facing: Field                  # cosine of the angle to the viewer
+    diffuse: Field  # [3, height, width]
+    gloss: Field  # [height, width], of the main light
+    facing: Field  # cosine of the angle to the viewer
 
 
 def shade(slope_u: Field, slope_v: Field, shadow: Field, occlusion: Field, oil: Field, light: Light) -> Shading:
@@ -66,7 +68,7 @@ def shade(slope_u: Field, slope_v: Field, shadow: Field, occlusion: Field, oil: 
     facing = np.reciprocal(np.sqrt(1 + slope_u * slope_u + slope_v * slope_v))
     lu, lv, lz = (np.float32(part) for part in light.direction)
     lambert = (lz - lu * slope_u - lv * slope_v) * facing
-    up = slope_v * facing                                               # downhill towards the top faces the sky
+    up = slope_v * facing  # downhill towards the top faces the sky
     lit = 1 - shadow
     around = occlusion * (np.float32(0.5) + np.float32(0.5) * up)
     diffuse = np.empty((3, *facing.shape), np.float32)
@@ -81,7 +83,13 @@ def shade(slope_u: Field, slope_v: Field, shadow: Field, occlusion: Field, oil: 
 
 
 def _gloss(
-    lambert: Field, facing: Field, slope_u: Field, slope_v: Field, lit: Field, oil: Field, light: Light,
+    lambert: Field,
+    facing: Field,
+    slope_u: Field,
+    slope_v: Field,
+    lit: Field,
+    oil: Field,
+    light: Light,
 ) -> Field:
     """Blinn-Phong in two lobes: a broad sheen, and a tight highlight where the skin is oily."""
     lu, lv, lz = light.direction
@@ -92,7 +100,7 @@ def _gloss(
     eighth = square * square
     eighth *= eighth
     tight = eighth * eighth
-    tight *= tight                                                     # power 32
+    tight *= tight  # power 32
     grazing = 1 - facing
     sheen = eighth * (np.float32(0.035) + np.float32(0.10) * grazing * grazing)
     spread = np.float32(1 - 0.45 * light.softness)
@@ -149,7 +157,7 @@ def cast_shadow(height: Field, light: Light, unit: float) -> Field:
     for steps in (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18):
         du, dv = round(steps * lu / flat), round(steps * lv / flat)
         climb = math.hypot(du, dv) * unit * lz / flat
-        above = padded[reach + dv:reach + dv + COARSE, reach + du:reach + du + COARSE]
+        above = padded[reach + dv : reach + dv + COARSE, reach + du : reach + du + COARSE]
         blur_width = 0.03 + climb * (0.18 + 0.5 * light.softness)
         hidden = (above - height - np.float32(climb)) * np.float32(1 / blur_width)
         np.maximum(shadow, np.clip(hidden, 0, 1), out=shadow)

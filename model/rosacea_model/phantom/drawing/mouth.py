@@ -25,12 +25,12 @@ def lip_lines(face: Identity, scene: Scene, u: Field) -> tuple[Field, Field, Fie
     s = u * np.float32(1 / half)
     square = np.minimum(s * s, 1)
     taper = 1 - square
-    bow = np.exp(-((np.abs(s) - np.float32(0.22)) / np.float32(0.16)) ** 2) * np.float32(0.25)
-    bow -= np.exp(-(s / np.float32(0.12)) ** 2) * np.float32(0.10 + 0.20 * face.lip_bow)
+    bow = np.exp(-(((np.abs(s) - np.float32(0.22)) / np.float32(0.16)) ** 2)) * np.float32(0.25)
+    bow -= np.exp(-((s / np.float32(0.12)) ** 2)) * np.float32(0.10 + 0.20 * face.lip_bow)
     thin = 1 - 0.22 * max(smile, 0)
     corner = np.float32(-0.042 * smile + 0.006) * square
-    sides = np.exp(-((np.abs(s) - np.float32(0.42)) / np.float32(0.2)) ** 2)
-    dip = np.float32(0.007) * (np.exp(-(s / np.float32(0.16)) ** 2) - np.float32(0.6) * sides)
+    sides = np.exp(-(((np.abs(s) - np.float32(0.42)) / np.float32(0.2)) ** 2))
+    dip = np.float32(0.007) * (np.exp(-((s / np.float32(0.16)) ** 2)) - np.float32(0.6) * sides)
     middle = np.float32(face.mouth_height) + corner + dip * taper
     upper = middle - np.float32(face.lip_upper * thin) * taper ** np.float32(0.85) * (np.float32(0.86) + bow)
     lower = middle + np.float32(face.lip_lower * thin) * taper ** np.float32(0.70)
@@ -55,7 +55,9 @@ def draw_mouth(canvas: Canvas) -> None:
     ends = 1 - smoothstep(0.86, 1.12, np.abs(s))
     part = np.exp(np.float32(-0.5) * ((v - middle) * np.float32(1 / wide)) ** 2) * ends
     canvas.dark[box] *= 1 - np.float32(0.80 * 0.0085 / wide) * part
-    under = np.exp(-((v - lower - np.float32(0.026)) / np.float32(0.022)) ** 2) * np.exp(-((s / np.float32(0.62)) ** 4))
+    under = np.exp(-(((v - lower - np.float32(0.026)) / np.float32(0.022)) ** 2)) * np.exp(
+        -((s / np.float32(0.62)) ** 4)
+    )
     canvas.dark[box] *= 1 - np.float32(0.17) * under
     for side in (-1, 1):
         reach = face.mouth_width * (1 + 0.13 * max(scene.smile, 0))
@@ -81,7 +83,7 @@ def draw_nose(canvas: Canvas) -> None:
         across = (side * u - np.float32(wide * 0.74)) / np.float32(wide * 0.44)
         down = (v - np.float32(base - 0.032)) / np.float32(0.062)
         around = np.sqrt(across * across + down * down)
-        wing = np.exp(-((around - 1) / np.float32(0.20)) ** 2) * smoothstep(wide * 0.85, wide * 1.1, side * u)
+        wing = np.exp(-(((around - 1) / np.float32(0.20)) ** 2)) * smoothstep(wide * 0.85, wide * 1.1, side * u)
         canvas.dark[box] *= 1 - np.float32(0.30) * wing * smoothstep(base - 0.10, base - 0.02, v)
     canvas.dark[box] *= 1 + np.float32(0.35) * bump(u, v, (0.0, base + 0.004), (wide * 0.16, 0.020), grid.pixel)
     shade = bump(u, v, (0.0, base + 0.022), (wide * 0.60, 0.018), grid.pixel)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Field = NDArray[np.float32]
 
-CELLS = 256                        # the lattice repeats after this many cells
+CELLS = 256  # the lattice repeats after this many cells
 
 
 @cache

@@ -68,7 +68,7 @@ def _erythema(canvas: Canvas, likely: Field) -> None:
     u, v = canvas.head.u, canvas.head.v
     ragged = fractal_noise(u + 20, v, 4.0, 5, grid.pixel, offset)
     patchy = fractal_noise(u + 40, v, 9.0, 4, grid.pixel, offset + 17)
-    lean = np.float32(0.05) * np.float32(math.sin(condition.pattern)) * np.sign(u)      # one cheek leads
+    lean = np.float32(0.05) * np.float32(math.sin(condition.pattern)) * np.sign(u)  # one cheek leads
     threshold = 0.72 - 0.17 * severity
     inside = smoothstep(threshold - 0.22, threshold + 0.34, likely + np.float32(0.26) * ragged + lean * likely)
     strength = FULL_ERYTHEMA[condition.subtype] * (severity / 3) ** 1.15
@@ -106,7 +106,7 @@ def _lesions(canvas: Canvas) -> None:
     places = draws[:, :2] * (1.3, 1.55) - (0.65, 0.58)
     u, v = places.astype(np.float32).T
     accepted = centrofacial(face, canvas.spec.scene, u, v) > 0.26 + 0.35 * draws[:, 2]
-    accepted &= (v > -0.2) | (draws[:, 5] < 0.45)                    # fewer on the forehead
+    accepted &= (v > -0.2) | (draws[:, 5] < 0.45)  # fewer on the forehead
     chosen = np.hstack([places, draws[:, 3:]])[accepted][:wanted].tolist()
     for cu, cv, size_draw, pus_draw, blood_draw in chosen:
         size = 0.009 + 0.012 * size_draw**1.5

@@ -24,22 +24,83 @@ if TYPE_CHECKING:
     from .noise import Field
 
 WAVELENGTHS_NM = np.arange(400, 701, 10, dtype=np.float64)
-OXYHAEMOGLOBIN = np.array([                    # /cm/(mol/l), 400 to 700 nm
-    266232, 466840, 480360, 246072, 102580, 62816, 44480, 33209.2, 26629.2, 23684.4, 20932.8, 20035.2, 24202.4,
-    39956.8, 53236, 43016, 32613.2, 44496, 50104, 14400.8, 3200, 1506, 942, 610, 442, 368, 319.6, 294, 277.6, 276, 290,
-])
-DEOXYHAEMOGLOBIN = np.array([
-    223296, 303956, 407560, 528600, 413280, 103292, 23388.8, 16156.4, 14550, 16684, 20862, 25773.6, 31589.6,
-    39036.4, 46592, 53412, 53788, 45072, 37020, 28324.4, 14677.2, 9443.6, 6509.6, 5148.8, 4345.2, 3750.12, 3226.56,
-    2795.12, 2407.92, 2051.96, 1794.28,
-])
-SATURATION = 0.75                              # share of oxygenated blood in the small vessels
+OXYHAEMOGLOBIN = np.array(
+    [  # /cm/(mol/l), 400 to 700 nm
+        266232,
+        466840,
+        480360,
+        246072,
+        102580,
+        62816,
+        44480,
+        33209.2,
+        26629.2,
+        23684.4,
+        20932.8,
+        20035.2,
+        24202.4,
+        39956.8,
+        53236,
+        43016,
+        32613.2,
+        44496,
+        50104,
+        14400.8,
+        3200,
+        1506,
+        942,
+        610,
+        442,
+        368,
+        319.6,
+        294,
+        277.6,
+        276,
+        290,
+    ]
+)
+DEOXYHAEMOGLOBIN = np.array(
+    [
+        223296,
+        303956,
+        407560,
+        528600,
+        413280,
+        103292,
+        23388.8,
+        16156.4,
+        14550,
+        16684,
+        20862,
+        25773.6,
+        31589.6,
+        39036.4,
+        46592,
+        53412,
+        53788,
+        45072,
+        37020,
+        28324.4,
+        14677.2,
+        9443.6,
+        6509.6,
+        5148.8,
+        4345.2,
+        3750.12,
+        3226.56,
+        2795.12,
+        2407.92,
+        2051.96,
+        1794.28,
+    ]
+)
+SATURATION = 0.75  # share of oxygenated blood in the small vessels
 EPIDERMIS_CM = 0.0060
-PATH_FACTOR = 2.0                              # light crosses the epidermis twice
-DIFFUSE_A = 6.6                                # A above; 6 to 8 for tissue
-SURFACE = 0.036                                # what a rough surface scatters of Fresnel's 0.046; the rest is gloss
-MELANIN_RANGE = (0.010, 0.37)                  # volume fraction of melanosomes, very light to very dark (Jacques 1998)
-MAX_BLOOD = 0.14                               # volume fraction of blood in the upper dermis
+PATH_FACTOR = 2.0  # light crosses the epidermis twice
+DIFFUSE_A = 6.6  # A above; 6 to 8 for tissue
+SURFACE = 0.036  # what a rough surface scatters of Fresnel's 0.046; the rest is gloss
+MELANIN_RANGE = (0.010, 0.37)  # volume fraction of melanosomes, very light to very dark (Jacques 1998)
+MAX_BLOOD = 0.14  # volume fraction of blood in the upper dermis
 BLOOD_STEPS = 1024
 
 XYZ_TO_SRGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])
@@ -86,8 +147,8 @@ def _colour_table() -> NDArray[np.float64]:
 class Complexion:
     """The colours of one skin: a row of the table at its melanin, and how a little more melanin darkens it."""
 
-    colours: Field                 # [BLOOD_STEPS, 3] linear RGB over the square root of blood
-    darkening: Field               # [3] change of log RGB with one more unit of log melanin
+    colours: Field  # [BLOOD_STEPS, 3] linear RGB over the square root of blood
+    darkening: Field  # [3] change of log RGB with one more unit of log melanin
 
     @classmethod
     def of(cls, melanin: float) -> Complexion:

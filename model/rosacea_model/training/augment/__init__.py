@@ -1,5 +1,7 @@
 """Adaptive augmentation: what the discriminator sees of reals and fakes alike (Karras et al. 2020, appendix B).
 
+Example:
+
     pipe = AugmentPipe(AUGMENT_SETS["bgc"])
     pipe.p.fill_(0.2)
     shown = pipe(images, RandomDraws(torch.Generator().manual_seed(0)))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .config import AugmentConfig
     from .draws import Draws
 
-BRIGHTNESS = 0.2                 # standard deviation of what is added
-LOG2_CONTRAST = 0.5              # standard deviation of log2 of the factor
+BRIGHTNESS = 0.2  # standard deviation of what is added
+LOG2_CONTRAST = 0.5  # standard deviation of log2 of the factor
 LOG2_SATURATION = 1.0
 
 # Of vectors (r, g, b, 1): the part along the grey axis, the part off it, the cross product with the axis, the 1.
@@ -51,18 +51,18 @@ def color_matrices(draws: Draws, config: AugmentConfig, p: float, batch: int, ch
     return mix(torch.ones_like(factors), factors) @ matrices
 
 
-def brightening(added: Tensor) -> Tensor:                       # [N] => [N, 4, 4]
+def brightening(added: Tensor) -> Tensor:  # [N] => [N, 4, 4]
     """Add the same to every channel."""
     to_last_column = torch.outer(WHITE, ONE[3]).to(added)
     return torch.eye(4).to(added) + added[:, None, None] * to_last_column
 
 
-def mix(grey: Tensor, chroma: Tensor) -> Tensor:                # [N], [N] => [N, 4, 4]
+def mix(grey: Tensor, chroma: Tensor) -> Tensor:  # [N], [N] => [N, 4, 4]
     """Scale what lies along the grey axis and what lies off it."""
     return grey[:, None, None] * GREY.to(grey) + chroma[:, None, None] * CHROMA.to(grey) + ONE.to(grey)
 
 
-def hue_rotation(angles: Tensor) -> Tensor:                     # [N] => [N, 4, 4]
+def hue_rotation(angles: Tensor) -> Tensor:  # [N] => [N, 4, 4]
     """Turn colours about the grey axis."""
     cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
     return (GREY + ONE).to(angles) + cos * CHROMA.to(angles) + sin * CROSS.to(angles)

@@ -12,16 +12,16 @@ class AugmentConfig:
 
     xflip: float = 0.0
     rotate90: float = 0.0
-    xint: float = 0.0            # shift by whole pixels
+    xint: float = 0.0  # shift by whole pixels
     scale: float = 0.0
     rotate: float = 0.0
-    aniso: float = 0.0           # stretch along one axis, shrink along the other
-    xfrac: float = 0.0           # shift by fractions of a pixel
+    aniso: float = 0.0  # stretch along one axis, shrink along the other
+    xfrac: float = 0.0  # shift by fractions of a pixel
     brightness: float = 0.0
     contrast: float = 0.0
     lumaflip: float = 0.0
-    hue: float = 0.0             # 3 channels only
-    saturation: float = 0.0      # 3 channels only
+    hue: float = 0.0  # 3 channels only
+    saturation: float = 0.0  # 3 channels only
     imgfilter: float = 0.0
     noise: float = 0.0
     cutout: float = 0.0

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .config import AugmentConfig
     from .draws import Draws
 
-NOISE = 0.1                      # standard deviation of the standard deviation of the noise
-CUTOUT = 0.5                     # side of the square that is cut out, as a part of the image's
+NOISE = 0.1  # standard deviation of the standard deviation of the noise
+CUTOUT = 0.5  # side of the square that is cut out, as a part of the image's
 
 
 def add_noise(images: Tensor, draws: Draws, config: AugmentConfig, p: float) -> Tensor:
@@ -36,7 +36,7 @@ def cut_out(images: Tensor, draws: Draws, config: AugmentConfig, p: float) -> Te
     return images * keep.to(images)
 
 
-def _distance(size: int, centres: Tensor) -> Tensor:            # [N] => [N, size]
+def _distance(size: int, centres: Tensor) -> Tensor:  # [N] => [N, size]
     """Of each pixel's middle to the centre, along an axis of length 1."""
     middles = (torch.arange(size, device=centres.device) + 0.5) / size
     return (middles - centres[:, None]).abs()

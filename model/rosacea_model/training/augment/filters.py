@@ -19,21 +19,30 @@ if TYPE_CHECKING:
 # Low-pass (scaling) filters of the symlets with 2 and 6 vanishing moments (Daubechies 1992, table 6.3), sum sqrt(2).
 SYM2 = (-0.12940952255126034, 0.2241438680420134, 0.8365163037378079, 0.48296291314453416)
 SYM6 = (
-    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
-    0.787641141030194, 0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578,
-    0.0017677118642428036, -0.007800708325034148,
+    0.015404109327027373,
+    0.0034907120842174702,
+    -0.11799011114819057,
+    -0.048311742585633,
+    0.4910559419267466,
+    0.787641141030194,
+    0.3379294217276218,
+    -0.07263752278646252,
+    -0.021060292512300564,
+    0.04472490177066578,
+    0.0017677118642428036,
+    -0.007800708325034148,
 )
 BANDS = 4
-EXPECTED_POWER = torch.tensor([10.0, 1.0, 1.0, 1.0]) / 13      # of natural images in the bands, low to high
-LOG2_GAIN = 1.0                                                 # standard deviation of log2 of a band's gain
+EXPECTED_POWER = torch.tensor([10.0, 1.0, 1.0, 1.0]) / 13  # of natural images in the bands, low to high
+LOG2_GAIN = 1.0  # standard deviation of log2 of a band's gain
 
 
-def resampling_taps() -> Tensor:                                # => [12]
+def resampling_taps() -> Tensor:  # => [12]
     """sym6 as a low-pass of gain 1."""
     return torch.tensor([tap / math.sqrt(2) for tap in SYM6])
 
 
-def filter_bank() -> Tensor:                                    # => [4, 43]
+def filter_bank() -> Tensor:  # => [4, 43]
     """Zero-phase filters for four octaves, low to high, that add up to the identity.
 
     With H the sym2 low-pass, L(z) = H(z) H(1/z) / 2 keeps the lower half of the spectrum and 1 - L(z) the upper.
@@ -44,7 +53,7 @@ def filter_bank() -> Tensor:                                    # => [4, 43]
     high[len(high) // 2] += 1
 
     bands: list[np.ndarray] = []
-    below = np.ones(1)                                          # the part of the spectrum not split yet
+    below = np.ones(1)  # the part of the spectrum not split yet
     for octave in range(BANDS - 1):
         bands.append(np.convolve(below, _spread(high, 2**octave)))
         below = np.convolve(below, _spread(low, 2**octave))
@@ -60,7 +69,7 @@ def _spread(taps: np.ndarray, step: int) -> np.ndarray:
     return spread
 
 
-def band_gains(draws: Draws, config: AugmentConfig, p: float, batch: int) -> Tensor:      # => [N, 4]
+def band_gains(draws: Draws, config: AugmentConfig, p: float, batch: int) -> Tensor:  # => [N, 4]
     """Amplify or weaken each band in turn, and all of them so that the expected power stays."""
     gains = torch.ones(batch, BANDS)
     for band in range(BANDS):
@@ -76,7 +85,7 @@ def band_gains(draws: Draws, config: AugmentConfig, p: float, batch: int) -> Ten
 def amplify_bands(images: Tensor, gains: Tensor, bank: Tensor) -> Tensor:
     """Filter images [N, C, H, W] along both axes with the bands of `bank` [B, taps] weighted by gains [N, B]."""
     batch, channels, height, width = images.shape
-    taps = (gains.to(images) @ bank.to(images)).repeat_interleave(channels, dim=0)      # => [N * C, taps]
+    taps = (gains.to(images) @ bank.to(images)).repeat_interleave(channels, dim=0)  # => [N * C, taps]
     reach = taps.shape[1] // 2
     x = reflect(images, reach).reshape(1, batch * channels, height + 2 * reach, width + 2 * reach)
     x = F.conv2d(x, taps[:, None, None, :], groups=batch * channels)

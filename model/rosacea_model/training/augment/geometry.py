@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from .config import AugmentConfig
     from .draws import Draws
 
-TRANSLATION = 0.125              # of the size: the bound of whole-pixel shifts, the standard deviation of others
-LOG2_SCALE = 0.2                 # standard deviation of log2 of the scale
-SPARE = len(SYM6) // 2 - 1       # pixels to sample beyond the output's size, for the downsampling filter
-PEAK = 0.25                      # sym6 peaks half a tap before its middle: contents move so far, left and up
-REACH = len(SYM6) / 4 - 0.25       # input pixels around a sampled place that its value depends on
+TRANSLATION = 0.125  # of the size: the bound of whole-pixel shifts, the standard deviation of others
+LOG2_SCALE = 0.2  # standard deviation of log2 of the scale
+SPARE = len(SYM6) // 2 - 1  # pixels to sample beyond the output's size, for the downsampling filter
+PEAK = 0.25  # sym6 peaks half a tap before its middle: contents move so far, left and up
+REACH = len(SYM6) / 4 - 0.25  # input pixels around a sampled place that its value depends on
 
 
 def blit_matrices(draws: Draws, config: AugmentConfig, p: float, batch: int, height: int, width: int) -> Tensor:
@@ -68,16 +68,16 @@ def _angles(draws: Draws, name: str, probability: float, batch: int) -> Tensor:
     return choose(draws, name, each, angles, 0)
 
 
-def scaling(x: Tensor, y: Tensor) -> Tensor:                    # [N], [N] => [N, 3, 3]
+def scaling(x: Tensor, y: Tensor) -> Tensor:  # [N], [N] => [N, 3, 3]
     return torch.diag_embed(torch.stack([x, y, torch.ones_like(x)], dim=1))
 
 
-def rotation(angles: Tensor) -> Tensor:                         # [N] => [N, 3, 3]
+def rotation(angles: Tensor) -> Tensor:  # [N] => [N, 3, 3]
     cos, sin, zero, one = angles.cos(), angles.sin(), torch.zeros_like(angles), torch.ones_like(angles)
     return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1).view(-1, 3, 3)
 
 
-def translation(x: Tensor, y: Tensor) -> Tensor:                # [N], [N] => [N, 3, 3]
+def translation(x: Tensor, y: Tensor) -> Tensor:  # [N], [N] => [N, 3, 3]
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     return torch.stack([one, zero, x, zero, one, y, zero, zero, one], dim=1).view(-1, 3, 3)
 
@@ -117,7 +117,7 @@ def margins(matrices: Tensor, height: int, width: int) -> tuple[int, int]:
     # On the CPU in float64, so that rounding cannot make two devices disagree.
     x, y = (width + SPARE) / 2 - 0.25, (height + SPARE) / 2 - 0.25
     corners = torch.tensor([[x, y, 1], [x, -y, 1], [-x, y, 1], [-x, -y, 1]], dtype=torch.float64)
-    places = matrices.detach().cpu().double() @ corners.t()                             # => [N, 3, 4]
+    places = matrices.detach().cpu().double() @ corners.t()  # => [N, 3, 4]
     far_x, far_y, _ = places.abs().amax(dim=(0, 2)).tolist()
     left = math.ceil(far_x + REACH - width / 2 - 1e-4)
     top = math.ceil(far_y + REACH - height / 2 - 1e-4)
@@ -128,7 +128,7 @@ def margins(matrices: Tensor, height: int, width: int) -> tuple[int, int]:
 # for 64-pixel images, twice for 256, level for 512.
 
 
-def upsampling(size: int, margin: int, taps: Tensor) -> Tensor: # => [2 size + 4 margin, size]
+def upsampling(size: int, margin: int, taps: Tensor) -> Tensor:  # => [2 size + 4 margin, size]
     """Along one axis: reflect `margin` pixels at both ends, insert zeros, and low-pass with gain 2."""
     padded = size + 2 * margin
     band = _band(2 * padded, padded, 2 * taps, first=len(taps) // 2 - 1)
@@ -137,7 +137,7 @@ def upsampling(size: int, margin: int, taps: Tensor) -> Tensor: # => [2 size + 4
     return F.pad(left.flip(1), (1, rest)) + middle + F.pad(right.flip(1), (rest, 1))
 
 
-def downsampling(size: int, taps: Tensor) -> Tensor:            # => [size, 2 size + 10]
+def downsampling(size: int, taps: Tensor) -> Tensor:  # => [size, 2 size + 10]
     """Along one axis: low-pass with the mirrored filter, and keep every second pixel."""
     return _band(2 * (size + SPARE), size, taps, first=0).mT
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = "tensorboard"
-NOT_FIGURES = ("kimg", "step")       # where a figure stands, not what it is
+NOT_FIGURES = ("kimg", "step")  # where a figure stands, not what it is
 
 
 def check_installed() -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # Numbers that a micro batch holds for each channel and pixel of a resolution, in G and D together and with what second
 # derivatives need; measured, see docs/LOG.md.
 HELD = 16.0
-COPIES = 7.0            # of the weights: gradients, both moments, and what passes make of them
-BASE_GB = 0.35          # Python and torch themselves, on a CPU
+COPIES = 7.0  # of the weights: gradients, both moments, and what passes make of them
+BASE_GB = 0.35  # Python and torch themselves, on a CPU
 
 
 def facts(config: TrainConfig, state: TrainState, images: int, classes: Sequence[str], world: int) -> Iterator[str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ...networks.generator import Generator
 
-CHUNK = 4                # images a forward pass, so that a sheet never needs more memory than training does
+CHUNK = 4  # images a forward pass, so that a sheet never needs more memory than training does
 PSIS = (0.0, 0.25, 0.5, 0.7, 1.0)
 COARSEST = 16
 PATCH = 7
@@ -37,7 +37,7 @@ PROJECTIONS = 128
 @torch.no_grad()
 def draw(
     generator: Generator, seeds: range, labels: Tensor | None, psi: float = 1.0, heed: Callable[[], None] = lambda: None
-) -> Tensor:                                                    # => [N, C, H, W] on the CPU
+) -> Tensor:  # => [N, C, H, W] on the CPU
     """Images of seeds, with constant noise; labels [M, c_dim] go round where there are fewer.
 
     `heed` is called now and then, and ends it by an exception.
@@ -63,7 +63,7 @@ def draw_truncations(
     return torch.stack(columns, dim=1).flatten(0, 1)
 
 
-def to_levels(images: Tensor) -> NDArray[np.uint8]:             # [N, C, H, W] in [-1, 1] => [N, H, W, C]
+def to_levels(images: Tensor) -> NDArray[np.uint8]:  # [N, C, H, W] in [-1, 1] => [N, H, W, C]
     """Levels as every other program of this family writes them."""
     levels = (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
     array: NDArray[np.uint8] = levels.permute(0, 2, 3, 1).numpy()
@@ -89,7 +89,7 @@ def save_sheet(path: Path, images: Tensor, columns: int) -> None:
     write_atomically(path, data.getvalue())
 
 
-def distance(reals: Tensor, fakes: Tensor) -> float:            # [N, C, H, W], [M, C, H, W], uint8 or in [-1, 1]
+def distance(reals: Tensor, fakes: Tensor) -> float:  # [N, C, H, W], [M, C, H, W], uint8 or in [-1, 1]
     """Sliced Wasserstein distance of patches (Karras et al. 2018, section 5), averaged over Laplacian pyramid levels.
 
     0 = the same distribution. It sees colours and texture without any trained network, but not where in the image
@@ -102,7 +102,7 @@ def distance(reals: Tensor, fakes: Tensor) -> float:            # [N, C, H, W], 
     return sum(found) / len(found)
 
 
-def layout(reals: Tensor, fakes: Tensor) -> float:              # [N, C, H, W], [M, C, H, W], uint8 or in [-1, 1]
+def layout(reals: Tensor, fakes: Tensor) -> float:  # [N, C, H, W], [M, C, H, W], uint8 or in [-1, 1]
     """How differently whole images are laid out: the Frechet distance of their coarse pixels.
 
     Gaussians are fitted to images of COARSEST pixels a side (Dowson and Landau 1982; on features of a network it is
@@ -136,9 +136,9 @@ def pyramid(images: Tensor) -> list[Tensor]:
 class _Level:
     """One level of the pyramids of many images."""
 
-    patches: Tensor          # [patches of all images, C, pixels of a patch]
-    mean: Tensor             # [C, 1], of all pixels
-    deviation: Tensor        # [C, 1]
+    patches: Tensor  # [patches of all images, C, pixels of a patch]
+    mean: Tensor  # [C, 1], of all pixels
+    deviation: Tensor  # [C, 1]
 
 
 def _levels(images: Tensor) -> list[_Level]:
@@ -151,7 +151,7 @@ def _levels(images: Tensor) -> list[_Level]:
                 patches.append([])
                 moments.append([])
             size = level.shape[-1]
-            cut = F.unfold(level, min(PATCH, size), stride=max(3, size // 12))[0]     # at most some 170 patches
+            cut = F.unfold(level, min(PATCH, size), stride=max(3, size // 12))[0]  # at most some 170 patches
             patches[number].append(cut.T.unflatten(1, (level.shape[1], -1)))
             pixels = level[0].flatten(1).double()
             moments[number].append(torch.stack([pixels.mean(dim=1), pixels.square().mean(dim=1)]))

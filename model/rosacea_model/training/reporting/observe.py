@@ -91,7 +91,12 @@ class Watch:
     """Writes and shows what goes on in a run. The leading rank has one, the others have none."""
 
     def __init__(
-        self, run: Path, config: TrainConfig, images: TrainingSet, labels: Tensor | None, classes: Sequence[str] = (),
+        self,
+        run: Path,
+        config: TrainConfig,
+        images: TrainingSet,
+        labels: Tensor | None,
+        classes: Sequence[str] = (),
         stop: Stop | None = None,
     ) -> None:
         self.run = run
@@ -101,16 +106,16 @@ class Watch:
         # Shuffled, so that the first few seeds are not all of the first class.
         self.labels = None if labels is None else labels[np.random.default_rng(0).permutation(len(labels))]
         self.tally = Tally()
-        self.reals = _sample_of(Mirrored(images, mirror=config.mirror))     # uint8 [N, C, H, W]
+        self.reals = _sample_of(Mirrored(images, mirror=config.mirror))  # uint8 [N, C, H, W]
         self.display = Display(config)
         self.pace = Pace(config)
         self.events: Events | None = None
         self.started = self.ticked = self.snapped = time.monotonic()
         self.nimg_at_tick = 0
         self.last: dict[str, float] = {}
-        self.untrained: Generator | None = None     # what the run began from, until it has been looked at
+        self.untrained: Generator | None = None  # what the run began from, until it has been looked at
         self.untrained_p = 0.0
-        self.settled = False     # whether fakes have ever varied no more than reals; an alarm needs a before
+        self.settled = False  # whether fakes have ever varied no more than reals; an alarm needs a before
 
     def begin(self, state: TrainState) -> None:
         """Forget what an interrupted run has written beyond the state that it goes on from; show the reals."""
@@ -126,7 +131,8 @@ class Watch:
             return
         self.settled = any(
             max(record["leak_orientation"], record["leak_color"]) <= ALARM_RATIO
-            for record in read_stats(self.run) if "leak_orientation" in record and "leak_color" in record
+            for record in read_stats(self.run)
+            if "leak_orientation" in record and "leak_color" in record
         )
         # A checkpoint is saved before its own snapshot is measured.
         state.best.fill_(min(float(state.best), read_best(self.run).get("distance", math.inf)))
@@ -254,14 +260,18 @@ class Watch:
         """What the manifest of a snapshot says."""
         return {
             "name": model_name(f"{self.run.resolve().name}-{self._name(state)}"),
-            "kimg": str(int(state.nimg) / 1000), "seed": str(self.config.seed), **classes_fact(self.classes),
+            "kimg": str(int(state.nimg) / 1000),
+            "seed": str(self.config.seed),
+            **classes_fact(self.classes),
         }
 
     def _compare(self, fakes: Tensor) -> tuple[float, Leak]:
         distance, found = grids.distance(self.reals, fakes), leak(self.reals, fakes)
         self.last = {
-            "distance": distance, "layout": grids.layout(self.reals, fakes),
-            "leak_orientation": found.orientation, "leak_color": found.color,
+            "distance": distance,
+            "layout": grids.layout(self.reals, fakes),
+            "leak_orientation": found.orientation,
+            "leak_color": found.color,
         }
         return distance, found
 
@@ -283,8 +293,20 @@ class Display:
     """A live table on a terminal; elsewhere one line for each tick, `name value` pairs after the word tick."""
 
     SHOWN = (
-        "kimg", "img_per_s", "s_per_kimg", "eta_s", "p", "signs/real", "r1_penalty", "path_length", "G/loss", "D/loss",
-        "distance", "layout", "memory_gb", "gpu_memory_gb",
+        "kimg",
+        "img_per_s",
+        "s_per_kimg",
+        "eta_s",
+        "p",
+        "signs/real",
+        "r1_penalty",
+        "path_length",
+        "G/loss",
+        "D/loss",
+        "distance",
+        "layout",
+        "memory_gb",
+        "gpu_memory_gb",
     )
 
     def __init__(self, config: TrainConfig) -> None:
@@ -346,7 +368,7 @@ def _keep_stats_until(path: Path, nimg: int) -> None:
     write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
-def _sample_of(images: Mirrored) -> Tensor:                     # => uint8 [N, C, H, W]
+def _sample_of(images: Mirrored) -> Tensor:  # => uint8 [N, C, H, W]
     """Reals spread evenly over the set, and over its flipped images where training shows them."""
     places = np.linspace(0, len(images) - 1, min(len(images), SHOWN_REALS)).astype(int)
     return torch.stack([images[int(place)][0] for place in places])

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from ..config import TrainConfig
 
-FIRST_STEPS, FIRST_S = 10, 15.0     # the first estimate comes after as many steps, or as many seconds
-LINE_S, LIVE_S = 60.0, 0.5          # how often there is a line in a log, and a new one on a terminal
+FIRST_STEPS, FIRST_S = 10, 15.0  # the first estimate comes after as many steps, or as many seconds
+LINE_S, LIVE_S = 60.0, 0.5  # how often there is a line in a log, and a new one on a terminal
 LONG_S = 2 * 86400.0
 REMEDY = "fewer --kimg, a smaller network (--cbase, --cmax), a smaller picture, or a GPU would shorten it"
 
@@ -26,7 +26,7 @@ class Pace:
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = datetime.now
     begun: float = 0.0
-    seconds: list[float] = field(default_factory=list)      # of the steps that count
+    seconds: list[float] = field(default_factory=list)  # of the steps that count
     steps: int = 0
     told: bool = False
     shown: float = 0.0

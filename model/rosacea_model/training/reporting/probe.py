@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rosacea_model.training.config import TrainConfig
     from rosacea_model.training.state import TrainState
 
-WARM_S = 2.0        # a first go that took less is mostly warming up
+WARM_S = 2.0  # a first go that took less is mostly warming up
 
 
 def s_per_kimg(config: TrainConfig, state: TrainState) -> float:
@@ -42,7 +42,7 @@ def _image_s(config: TrainConfig, state: TrainState, images: int) -> float:
         ws = G.mapping(z, c)[:, None].repeat(1, G.config.num_ws, 1)
         fake = G.synthesis(ws, G.synthesis.noises("const", images))
         torch.autograd.grad(D(fake, c).mean(), list(G.parameters()), allow_unused=True)
-        value = D(fake.detach(), c).mean() - D(fake.detach(), c).mean()      # of fakes and reals
+        value = D(fake.detach(), c).mean() - D(fake.detach(), c).mean()  # of fakes and reals
         torch.autograd.grad(value, list(D.parameters()), allow_unused=True)
     finally:
         for parameter, need in zip(parameters, needed, strict=True):

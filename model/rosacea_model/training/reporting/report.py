@@ -19,30 +19,57 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT, MARGIN = 420, 180, 34
 # Title, curves, and what a good run looks like.
 CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("Losses", ("G/loss", "D/loss"),
-     "What each network minimises. They pull against each other: neither has to fall, and a generator's loss that only "
-     "rises says that the discriminator wins."),
-    ("Mean sign of the discriminator's output", ("signs/real", "signs/fake"),
-     "How often it takes images for real (1) or not (-1). Where reals stay near 1 it knows them by heart; augmentation "
-     "steers them to its target."),
-    ("Augmentation probability", ("p",),
-     "How often images are altered before the discriminator sees them. It rises while that one overfits; at its "
-     "upper bound the data is too small for the run."),
-    ("R1 penalty", ("r1_penalty",),
-     "The squared gradient of the discriminator at real images. It should stay small and even; jumps come before a "
-     "collapse."),
-    ("Path length", ("path_length", "pl_mean"),
-     "How far images move when latents do, and its running mean. It should settle: then latents change images evenly."),
-    ("Distance to the reals (sliced Wasserstein, pyramid patches)", ("distance",),
-     "How unlike the reals colours and texture of the images are, 0 being alike. It ranks the snapshots of this run; "
-     "the lowest is the best snapshot."),
-    ("Distance to the layout of the reals (Frechet, coarse pixels)", ("layout",),
-     "How differently whole images are laid out: 0 is alike, 1 as far as flat images of the mean colour."),
-    ("Spread of fakes over that of reals", ("leak_orientation", "leak_color"),
-     "How much images vary in orientation and colour, in units of the reals. Far above 1 augmentation leaks into them; "
-     "far below 1 they are all alike."),
-    ("Images a second", ("img_per_s",),
-     "Real images shown in a second, with everything in between. Dips are sheets and snapshots."),
+    (
+        "Losses",
+        ("G/loss", "D/loss"),
+        "What each network minimises. They pull against each other: neither has to fall, and a generator's loss that "
+        "only rises says that the discriminator wins.",
+    ),
+    (
+        "Mean sign of the discriminator's output",
+        ("signs/real", "signs/fake"),
+        "How often it takes images for real (1) or not (-1). Where reals stay near 1 it knows them by heart; "
+        "augmentation steers them to its target.",
+    ),
+    (
+        "Augmentation probability",
+        ("p",),
+        "How often images are altered before the discriminator sees them. It rises while that one overfits; at its "
+        "upper bound the data is too small for the run.",
+    ),
+    (
+        "R1 penalty",
+        ("r1_penalty",),
+        "The squared gradient of the discriminator at real images. It should stay small and even; jumps come before a "
+        "collapse.",
+    ),
+    (
+        "Path length",
+        ("path_length", "pl_mean"),
+        "How far images move with latents, and its running mean. It should settle: latents then change images evenly.",
+    ),
+    (
+        "Distance to the reals (sliced Wasserstein, pyramid patches)",
+        ("distance",),
+        "How unlike the reals colours and texture of the images are, 0 being alike. It ranks the snapshots of this "
+        "run; the lowest is the best snapshot.",
+    ),
+    (
+        "Distance to the layout of the reals (Frechet, coarse pixels)",
+        ("layout",),
+        "How differently whole images are laid out: 0 is alike, 1 as far as flat images of the mean colour.",
+    ),
+    (
+        "Spread of fakes over that of reals",
+        ("leak_orientation", "leak_color"),
+        "How much images vary in orientation and colour, in units of the reals. Far above 1 augmentation leaks into "
+        "them; far below 1 they are all alike.",
+    ),
+    (
+        "Images a second",
+        ("img_per_s",),
+        "Real images shown in a second, with everything in between. Dips are sheets and snapshots.",
+    ),
 )
 COLORS = ("#0b6e99", "#c2410c")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c1917}
@@ -113,8 +140,10 @@ def _chart(title: str, names: Sequence[str], told: str, records: Sequence[Mappin
     (left, right), (low, high) = _range([x for x, _ in points]), _range([y for _, y in points])
 
     def place(x: float, y: float) -> str:
-        return (f"{MARGIN + (x - left) / (right - left) * (WIDTH - 2 * MARGIN):.1f},"
-                f"{HEIGHT - MARGIN / 2 - (y - low) / (high - low) * (HEIGHT - MARGIN):.1f}")
+        return (
+            f"{MARGIN + (x - left) / (right - left) * (WIDTH - 2 * MARGIN):.1f},"
+            f"{HEIGHT - MARGIN / 2 - (y - low) / (high - low) * (HEIGHT - MARGIN):.1f}"
+        )
 
     lines, legend = "", ""
     for number, (name, curve) in enumerate(curves.items()):
@@ -123,9 +152,9 @@ def _chart(title: str, names: Sequence[str], told: str, records: Sequence[Mappin
         legend += f'<span style="color:{COLORS[number]}">&#9644; {html.escape(name)}</span> '
     axes = (
         f'<path d="M{MARGIN} {MARGIN / 2}V{HEIGHT - MARGIN / 2}H{WIDTH - MARGIN}" fill=none stroke="#a8a29e" />'
-        f'<text x=0 y={MARGIN / 2 + 4}>{high:.3g}</text><text x=0 y={HEIGHT - MARGIN / 2}>{low:.3g}</text>'
-        f'<text x={MARGIN} y={HEIGHT - 4}>{left:g}</text>'
-        f'<text x={WIDTH - MARGIN} y={HEIGHT - 4} text-anchor=end>{right:g} kimg</text>'
+        f"<text x=0 y={MARGIN / 2 + 4}>{high:.3g}</text><text x=0 y={HEIGHT - MARGIN / 2}>{low:.3g}</text>"
+        f"<text x={MARGIN} y={HEIGHT - 4}>{left:g}</text>"
+        f"<text x={WIDTH - MARGIN} y={HEIGHT - 4} text-anchor=end>{right:g} kimg</text>"
     )
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role=img aria-label="{html.escape(title)}">{axes}{lines}</svg>'
     return f"<figure><figcaption>{html.escape(title)}</figcaption><small>{legend}</small>{svg}<p>{told}</p></figure>"

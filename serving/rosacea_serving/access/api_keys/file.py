@@ -45,11 +45,11 @@ def changing(path: Path) -> Iterator[list[KeyRecord]]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)      # 0600 from its first moment
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 from its first moment
     partial = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            if path.exists():                   # whoever could read it before can read it still
+            if path.exists():  # whoever could read it before can read it still
                 old = path.stat()
                 os.fchown(file.fileno(), old.st_uid, old.st_gid)
                 os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))

@@ -26,7 +26,7 @@ ID = re.compile(r"[a-z2-7]{8}")
 FORM = re.compile(rf"{PREFIX}(?P<id>{ID.pattern})_(?P<secret>[A-Za-z0-9_-]{{43}})")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 KIND = "key"
-LAST = 253402300799         # the last second that a calendar of four digits has
+LAST = 253402300799  # the last second that a calendar of four digits has
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 

@@ -29,9 +29,9 @@ ALGORITHMS = ("RS256", "ES256")
 RSA_BITS = 2048
 MAX_BYTES = 2**20
 FETCH_TIMEOUT_SECONDS = 5.0
-FRESH_SECONDS = 3600.0          # after which they are fetched again
-KEEP_SECONDS = 24 * 3600.0      # for which they go on where that fails
-RETRY_SECONDS = 60.0            # at the least between two fetches, whoever asks
+FRESH_SECONDS = 3600.0  # after which they are fetched again
+KEEP_SECONDS = 24 * 3600.0  # for which they go on where that fails
+RETRY_SECONDS = 60.0  # at the least between two fetches, whoever asks
 
 log = logging.getLogger(__name__)
 

@@ -64,7 +64,7 @@ class Tokens:
             claims = jwt.decode(
                 presented, key, algorithms=[key.algorithm_name], issuer=self._issuer, audience=self._audience,
                 leeway=SKEW_SECONDS, options={"require": REQUIRED},
-            )    # fmt: skip
+            )  # fmt: skip
         except jwt.PyJWTError:
             raise Refused(Cause.TOKEN) from None
         if not is_name(claims["sub"]):
