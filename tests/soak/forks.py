@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tests.client.data.conftest import free_port
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 RUNS = {"fork": 300, "spawn": 30, "forkserver": 30}
 BUSY_LOOPS = 6
+LANES = 3  # runs side by side
 LIMIT_SECONDS = 300.0  # by far more than a run takes; beyond it a run counts as hung
 
 PROGRAM = """
@@ -79,20 +81,24 @@ def forks(folder: Path) -> list[Row]:
 
 
 def row(program: Path, address: str, start: str, runs: int) -> Row:
-    """`runs` runs, with each kind of reader, past and number of workers in turn."""
+    """`runs` runs, LANES at a time, with each kind of reader, past and number of workers in turn."""
     broken, began = [], time.monotonic()
-    for number, way in enumerate(itertools.islice(itertools.cycle(WAYS), runs), start=1):
-        kind, past, workers, persistent = way
-        if trouble := one(program, address, kind, past, workers, start, persistent):
-            broken.append(f"{', '.join(way)}: {trouble}")
-        if number % 10 == 0:
-            left = (time.monotonic() - began) / number * (runs - number)
-            print(f"{start}: {number} of {runs} runs, {len(broken)} broken, {left:.0f} s to go", flush=True)
+    ways = list(itertools.islice(itertools.cycle(WAYS), runs))
+    with ThreadPoolExecutor(LANES) as lanes:
+        troubles = lanes.map(lambda way: one(program, address, start, way), ways)
+        for number, (way, trouble) in enumerate(zip(ways, troubles, strict=True), start=1):
+            if trouble:
+                broken.append(f"{', '.join(way)}: {trouble}")
+            if number % 10 == 0:
+                left = (time.monotonic() - began) / number * (runs - number)
+                print(f"{start}: {number} of {runs} runs, {len(broken)} broken, {left:.0f} s to go", flush=True)
     return Row(f"C5 {start}", "no run of 3 epochs hangs or fails", f"{len(broken)} of {runs}", broken)
 
 
-def one(program: Path, *arguments: str) -> str:
+def one(program: Path, address: str, start: str, way: tuple[str, ...]) -> str:
     """What went wrong in a run; nothing where all went well."""
+    kind, past, workers, persistent = way
+    arguments = (address, kind, past, workers, start, persistent)
     run = subprocess.Popen(
         [sys.executable, "-W", "ignore", str(program), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
