@@ -14,7 +14,7 @@ PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
 
 setup: .venv/ready  ## make .venv with everything in it
 
@@ -42,6 +42,11 @@ demo-model: setup  ## make the demo model anew from nothing, which takes hours
 test: setup  ## run every test but those that take minutes each
 	$(PYTEST)
 
+FILE ?=
+test-one: setup  ## run one file of tests: FILE=tests/client/test_spec.py, or one test of it: FILE=...::test_name
+	@test -n '$(FILE)' || { echo 'test-one needs FILE, such as FILE=tests/client/test_spec.py' >&2; exit 2; }
+	$(BIN)/pytest $(FILE)
+
 test-fast: setup  ## run the tests that take no more than seconds
 	$(PYTEST) -m 'not slow'
 
@@ -56,6 +61,9 @@ lint: setup  ## check style, and the protos where node is at hand
 
 format: setup  ## format the code
 	$(BIN)/ruff format $(SUITES) locks
+
+hooks: setup  ## have git check each commit and push, by .pre-commit-config.yaml
+	$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
 
 lint-protos:
 	$(BUF) lint protos
@@ -137,5 +145,5 @@ bench-people: setup  ## whether pictures of one person are grouped, on phantoms;
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto .venv-lock build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup tools demo serve demo-model test test-fast lint lint-protos typecheck proto proto-freeze train-smoke settings \
+.PHONY: help setup tools demo serve demo-model test test-one test-fast test-long lint format hooks lint-protos typecheck proto proto-freeze train-smoke settings \
 	dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars bench-people clean

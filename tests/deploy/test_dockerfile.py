@@ -114,6 +114,13 @@ def test_only_what_is_needed_is_sent_to_the_builder() -> None:
     assert all((ROOT / line.removeprefix("!")).exists() for line in rest if line.startswith("!") and "*" not in line)
 
 
+def test_every_package_of_the_wheel_is_sent_to_the_builder() -> None:
+    sent = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().split() if line.startswith("!")]
+    hatch = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+
+    assert [each for each in hatch["packages"] if not any(f"{each}/".startswith(f"{place}/") for place in sent)] == []
+
+
 def test_the_torch_of_the_images_is_that_of_the_tests() -> None:
     (wanted,) = re.findall(r"^TORCH := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
