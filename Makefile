@@ -18,12 +18,17 @@ help:  ## list the targets
 
 setup: .venv/ready  ## make .venv with everything in it
 
-# torch comes first and by its exact version: a bare `torch` would bring gigabytes of another build.
+# torch comes first and by its exact version: a bare `torch` may bring gigabytes for GPUs (docs/INSTALL.md).
+# Bars on a terminal, one line a step elsewhere.
+QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 .venv/ready: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet torch==$(TORCH)
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
+	@echo 'setup 1 of 3: an empty environment in .venv, some seconds'
+	@$(PYTHON) -m venv .venv
+	@echo 'setup 2 of 3: torch $(TORCH), the largest part; about half a minute and its download'
+	@$(BIN)/pip install $(QUIET) torch==$(TORCH)
+	@echo 'setup 3 of 3: rosacea, all that it can use and all that it is tested with; about a minute and the download'
+	@$(BIN)/pip install $(QUIET) --editable '.[dev]'
+	@touch $@
 
 # Other people's programs that tests compare with. Without them those tests skip.
 tools:  ## install the programs that some tests compare with: Debian or Ubuntu, as root

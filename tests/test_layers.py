@@ -36,7 +36,7 @@ TORCH_FREE = [
 # Package to the packages of ours that it may import. Generated code is everyone's.
 ARROWS = {
     "clients/python/rosacea_client": {"rosacea", "rosacea_contract"},
-    "model/rosacea_model": set(),
+    "model/rosacea_model": {"rosacea_contract"},  # its words on what is not installed, and no more
     "protos/contract/rosacea_contract": {"rosacea"},
     "serving/rosacea_serving": {"rosacea", "rosacea_client", "rosacea_contract", "rosacea_model"},
 }
@@ -115,6 +115,17 @@ def test_the_model_package_knows_no_protobuf() -> None:
     names = {name for file in (ROOT / "model/rosacea_model").rglob("*.py") for name in imported(file)}
 
     assert names & {"grpc", "google", "rosacea"} == set()
+
+
+def test_the_model_package_takes_nothing_of_the_contract_but_how_to_install_what_is_missing() -> None:
+    used = {
+        str(node.module)
+        for file in (ROOT / "model/rosacea_model").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("rosacea_contract")
+    }
+
+    assert used == {"rosacea_contract.install"}
 
 
 def test_every_package_has_types_for_its_users() -> None:

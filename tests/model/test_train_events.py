@@ -67,6 +67,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
         events.check_installed()
 
     assert explain(caught.value) == (
-        "--tensorboard needs tensorboard, which is not installed: pip install 'rosacea[tensorboard]'",
+        "--tensorboard needs tensorboard, which is not installed: pip install 'rosacea[tensorboard]'"
+        " (in a checkout: pip install '.[tensorboard]')",
         2,
     )

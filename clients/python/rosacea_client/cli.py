@@ -22,6 +22,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
+from rosacea_contract.install import install_line
 from rosacea_contract.near import near
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 GROUP = "rosacea.commands"
 OURS = ("rosacea", "rosacea_client", "rosacea_model", "rosacea_serving")
-EXTRAS = {"rosacea_model": "rosacea[model]", "rosacea_serving": "rosacea[serving]"}
+EXTRAS = {"rosacea_model": "model", "rosacea_serving": "serving"}
 
 # Fields that commands have options for: those of requests, by their own names.
 _FIELDS = re.compile(
@@ -162,9 +163,10 @@ def _explain_missing(error: ModuleNotFoundError, entry_point: EntryPoint | None)
     if package in OURS and importlib.util.find_spec(package) is not None:
         return None  # the part is there, a module of it is not: our mistake
     part = package if package in OURS else entry_point.module.partition(".")[0] if entry_point else ""
-    install = EXTRAS.get(part, "rosacea" if package in OURS or not missing else missing)
+    foreign = missing and package not in OURS and part not in EXTRAS
+    install = f"pip install '{missing}'" if foreign else install_line(EXTRAS.get(part, ""))
     name = f"`rosacea {entry_point.name}`" if entry_point else "this"
-    return f"{name} needs {missing}, which is not installed: pip install '{install}'", INVALID
+    return f"{name} needs {missing}, which is not installed: {install}", INVALID
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -178,7 +180,7 @@ def summary(entry_point: EntryPoint) -> str:
     source = _source(entry_point.module)
     if source is None:
         part = entry_point.module.partition(".")[0]
-        return f"Not installed: pip install '{EXTRAS.get(part, 'rosacea')}'"
+        return f"Not installed: {install_line(EXTRAS.get(part, ''))}"
     tree = ast.parse(source)
     told = [_help_of(node, entry_point.attr) for node in tree.body]
     return next(filter(None, [*told, ast.get_docstring(tree)]), "").partition("\n")[0]

@@ -53,7 +53,7 @@ def faces(
 ) -> None:
     """Find the face in each picture and group pictures that look like one person.
 
-    Pictures without a face, or with several, are listed. Needs pip install 'rosacea[faces]'.
+    Pictures without a face, or with several, are listed. Needs the extra `faces`: pip install 'rosacea[faces]'.
     """
     if not out.parent.is_dir():
         raise DataRejected(f"{out}: there is no folder {out.parent}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from dataclasses import asdict
@@ -13,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from rosacea_contract.install import missing
 
 from ..behind import model_behind
 from ..files.modelfile import ModelFile, name_classes, read_header, verify
@@ -200,7 +203,15 @@ def model_facts(file: ModelFile) -> dict[str, Any]:
     }
 
 
+def check_onnx_installed() -> None:
+    """Raise ValueError, naming what to install, unless models can be exported as ONNX."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(missing("ONNX export", package, "onnx"))
+
+
 def _export_onnx(model: Path, out: Path, noise: Noise) -> dict[str, Any]:
+    check_onnx_installed()
     with _working("tracing and checking against torch"):
         from ..files.onnx_export import export_onnx
         from ..model import load

@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rosacea_contract.install import missing
+
 from ..errors import ModelRejected
 from .modelfile import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, WEIGHTS_NAME, verify, write_atomically
 
@@ -81,7 +83,7 @@ def _library(name: str) -> Any:
         import model_signing.signing
         import model_signing.verifying
     except ModuleNotFoundError as error:
-        raise ValueError(f"signatures need {error.name}, which is missing: pip install 'rosacea[signing]'") from error
+        raise ValueError(missing("a signature", str(error.name), "signing")) from error
     return getattr(model_signing, name)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rosacea_client.secrets import read_bounded
+from rosacea_contract.install import missing
 
 from ..background import Background, Task
 from .accounts import Accounts
@@ -93,7 +94,7 @@ class Access:
         try:
             from .issuer.tokens import Tokens
         except ModuleNotFoundError as error:
-            raise ValueError(f"oidc_issuer needs {error.name}: pip install 'rosacea[oidc]'") from None
+            raise ValueError(missing("oidc_issuer", str(error.name), "oidc")) from None
         keys = self._issuer_keys(settings.oidc_jwks)
         self._watches.append(keys.watch)
         return Tokens(settings.oidc_issuer, settings.oidc_audience, keys)

@@ -19,6 +19,7 @@ from rosacea.render.v1 import render_pb2
 from rosacea_client.commands.inspection import OFFLINE, inspect_image
 from rosacea_client.secrets import read_bounded, read_secret
 from rosacea_contract.containers import metadata
+from rosacea_contract.install import missing
 from rosacea_contract.marks import TRAINED, read_mark, software
 from rosacea_contract.reasons import Reason
 
@@ -43,7 +44,7 @@ SETTINGS = {
     "builder": {"thumbnail": {"enabled": False}},
     "verify": {**OFFLINE["verify"], "verify_after_sign": False},
 }
-MISSING = "signing needs the C2PA library: pip install 'rosacea[c2pa]'"
+MISSING = missing("signing", "c2pa-python", "c2pa")
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rosacea_contract.install import missing
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
@@ -94,4 +96,4 @@ def tracing_of(settings: Settings) -> Tracing | None:
 
         return export_to(settings.traces_endpoint, settings.traces_ratio)
     except ModuleNotFoundError as error:
-        raise ValueError(f"traces_endpoint needs {error.name}: pip install 'rosacea[otel]'") from error
+        raise ValueError(missing("traces_endpoint", str(error.name), "otel")) from error

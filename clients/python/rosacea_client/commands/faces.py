@@ -39,6 +39,7 @@ from rosacea_client.results.face import Face
 from rosacea_client.results.modelinfo import ModelInfo
 from rosacea_client.seeds import parse_seeds
 from rosacea_contract.fields import full_name
+from rosacea_contract.install import install_line
 from rosacea_contract.spec import LatentSpace
 
 MAX_NAMES_CHARS = 60  # of the names of a model's classes, in a row of `rosacea models`
@@ -247,7 +248,7 @@ def _told(found: Inspection) -> Iterator[str]:
     if found.signature is None:
         told["signature"] = "none: anybody could have written or changed this"
     elif found.signature.state == "unchecked":
-        told["signature"] = "unchecked: that needs pip install 'rosacea[c2pa]'"
+        told["signature"] = f"unchecked: {install_line('c2pa')} to check it"
     else:
         told["signature"] = " ".join([found.signature.state, *found.signature.problems])
         told["signer"] = found.signature.signer

@@ -1,6 +1,7 @@
 """`rosacea dataset`: faces as a data set on the disk, in shards that can be resumed and shared out among hosts."""
 
 import contextlib
+import importlib.util
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,6 +31,7 @@ from rosacea_client.data.shards import Form
 from rosacea_client.labels import class_number, number_or_name
 from rosacea_client.seeds import parse_seeds
 from rosacea_contract.fields import full_name
+from rosacea_contract.install import missing
 from rosacea_contract.spec import ImageFormat
 
 
@@ -116,10 +118,10 @@ def parse_shards(text: str, shards: int) -> range:
 
 
 def check_form(form: Form) -> None:
-    """ModuleNotFoundError where the form needs what is not installed, before anything is drawn."""
+    """ValueError where the form needs what is not installed, before anything is drawn."""
     assert form in get_args(Form), form
-    if form == "parquet":
-        import pyarrow.parquet  # noqa: F401
+    if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise ValueError(missing("--format parquet", "pyarrow", "parquet"))
 
 
 @contextlib.contextmanager

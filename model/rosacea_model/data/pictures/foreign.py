@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 
+from rosacea_contract.install import missing
+
 MAGIC_BYTES = 132
 HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 AVIF_BRANDS = frozenset((b"avif", b"avis"))
-HEIC_HINT = (
-    "a HEIC picture, which needs one more package: pip install 'rosacea[heic]' (or pip install pillow-heif); "
-    "or let the phone export JPEG"
-)
+HEIC_HINT = f"{missing('a HEIC picture', 'pillow-heif', 'heic')}; or let the phone export JPEG"
 DICOM_HINT = (
     "a DICOM file: export it as PNG or TIFF, with dcm2img of DCMTK for example, and look that no name is "
     "burnt into the picture"

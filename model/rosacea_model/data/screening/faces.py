@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from rosacea_contract.install import missing
 from rosacea_model.data.errors import DataRejected
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     Point = tuple[float, float]
 
-MISSING = "finding faces needs two more packages: pip install 'rosacea[faces]' (in a checkout: pip install '.[faces]')"
 LANDMARKS, EMBEDDING = "shape_predictor_5_face_landmarks.dat", "dlib_face_recognition_resnet_model_v1.dat"
 SIDE = 512  # longest side at which faces are looked for
 UPSAMPLED = 1  # times: finds faces from 40 pixels on
@@ -117,7 +117,7 @@ def _parts() -> tuple[Any, Path]:
     """The dlib module and the folder of networks. Their package is not imported: it needs an old setuptools."""
     package = importlib.util.find_spec("face_recognition_models")
     if importlib.util.find_spec("dlib") is None or package is None or package.origin is None:
-        raise DataRejected(MISSING)
+        raise DataRejected(missing("finding faces", "dlib or face_recognition_models", "faces"))
     import dlib
 
     return dlib, Path(package.origin).parent / "models"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
+from rosacea_contract.install import missing
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -16,7 +18,7 @@ NOT_FIGURES = ("kimg", "step")  # where a figure stands, not what it is
 def check_installed() -> None:
     """Raise ValueError, naming what to install, unless event files can be written."""
     if importlib.util.find_spec("tensorboard") is None:
-        raise ValueError("--tensorboard needs tensorboard, which is not installed: pip install 'rosacea[tensorboard]'")
+        raise ValueError(missing("--tensorboard", "tensorboard", "tensorboard"))
 
 
 class Events:
