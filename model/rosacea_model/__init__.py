@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import GeneratorConfig
 from .errors import CheckpointRejected, ModelError, ModelRejected, OutputNotFinite, RenderError
-from .sample import Sample, StyleMix, latents
+from .sample import FaceSample, MixedRows, latents
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointRejected",
     "Engine",
+    "FaceSample",
     "GeneratorConfig",
+    "MixedRows",
     "Model",
     "ModelError",
     "ModelRejected",
     "OutputNotFinite",
     "RenderError",
-    "Sample",
-    "StyleMix",
     "latents",
     "load",
 ]

@@ -21,7 +21,7 @@ from torch import Tensor
 from .errors import OutputNotFinite, RenderError
 from .model import Model, load
 from .networks.generator import truncate
-from .sample import Sample, latents, noise_images
+from .sample import FaceSample, latents, noise_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +78,7 @@ class Engine:
         """What the mapping network took of the last drawing or mapping."""
         return self._mapping.seconds
 
-    def render(self, samples: Sequence[Sample]) -> NDArray[np.uint8]:  # => [N, H, W, C]
+    def render(self, samples: Sequence[FaceSample]) -> NDArray[np.uint8]:  # => [N, H, W, C]
         """Draw every sample, or raise what is wrong with the first bad one (ValueError or RenderError)."""
         outcomes = self.render_each(samples)
         for outcome in outcomes:
@@ -88,17 +88,17 @@ class Engine:
         return np.array(outcomes, np.uint8).reshape(len(outcomes), size, size, self.config.img_channels)
 
     @torch.inference_mode()
-    def render_each(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | ValueError | RenderError]:
+    def render_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.uint8] | ValueError | RenderError]:
         """Draw each sample, [H, W, C] uint8, or say what is wrong with it; a bad one does not harm its neighbours."""
         return self._each(samples, self._draw)
 
     @torch.inference_mode()
-    def ws_each(self, samples: Sequence[Sample]) -> list[NDArray[np.float32] | ValueError | RenderError]:
+    def ws_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.float32] | ValueError | RenderError]:
         """Intermediate latents of each sample, [num_ws, w_dim] float32, or what is wrong with it."""
         return self._each(samples, lambda chosen, ws: list(map(to_numbers, ws)))
 
     def _each(
-        self, samples: Sequence[Sample], make: Callable[[Sequence[Sample], Tensor], list[Made | RenderError]]
+        self, samples: Sequence[FaceSample], make: Callable[[Sequence[FaceSample], Tensor], list[Made | RenderError]]
     ) -> list[Made | ValueError | RenderError]:
         outcomes: list[Made | ValueError | RenderError | None] = [None] * len(samples)
         good = []
@@ -113,14 +113,14 @@ class Engine:
             outcomes[index] = outcome
         return outcomes  # type: ignore[return-value]
 
-    def ws(self, samples: Sequence[Sample]) -> Tensor:  # => [N, num_ws, w_dim]
+    def ws(self, samples: Sequence[FaceSample]) -> Tensor:  # => [N, num_ws, w_dim]
         """Intermediate latents of the samples, truncated and mixed as they ask."""
         for sample in samples:
             sample.check(self.config)
         with torch.inference_mode():
             return self._all_ws(samples)
 
-    def _all_ws(self, samples: Sequence[Sample]) -> Tensor:
+    def _all_ws(self, samples: Sequence[FaceSample]) -> Tensor:
         # Every z that is needed, those of the style mixes included, goes through the mapping network in one sequence.
         rows = [row for sample in samples for row in self._mapping_inputs(sample)]
         with self._mapping:
@@ -129,7 +129,7 @@ class Engine:
         shape = (0, self.config.num_ws, self.config.w_dim)
         return torch.stack(stacked) if stacked else torch.empty(shape, device=self.model.device)
 
-    def _mapping_inputs(self, sample: Sample) -> list[tuple[Tensor, ...]]:
+    def _mapping_inputs(self, sample: FaceSample) -> list[tuple[Tensor, ...]]:
         if sample.w is not None or sample.ws is not None:
             return []
         z = latents([sample.seed], self.config.z_dim)[0] if sample.seed is not None else sample.z
@@ -138,7 +138,7 @@ class Engine:
             return [(self._tensor(source),) for source in sources]
         return [(self._tensor(source), self._tensor(sample.label)) for source in sources]
 
-    def _assemble(self, sample: Sample, mapped: Iterator[Tensor]) -> Tensor:  # => [num_ws, w_dim]
+    def _assemble(self, sample: FaceSample, mapped: Iterator[Tensor]) -> Tensor:  # => [num_ws, w_dim]
         num_ws = self.config.num_ws
         if sample.ws is not None:
             return self._tensor(sample.ws)
@@ -153,7 +153,7 @@ class Engine:
             ws[mix.first_row : mix.end_row] = truncated(next(mapped))[mix.first_row : mix.end_row]
         return ws
 
-    def _draw(self, samples: Sequence[Sample], ws: Tensor) -> list[NDArray[np.uint8] | RenderError]:
+    def _draw(self, samples: Sequence[FaceSample], ws: Tensor) -> list[NDArray[np.uint8] | RenderError]:
         noises = [self._noises(sample) for sample in samples]
         rows = [(row, *noise) for row, noise in zip(ws, noises, strict=True)]
 
@@ -162,7 +162,7 @@ class Engine:
 
         return [to_pixels(image) for image in self._in_micro_batches(synthesize, rows)]
 
-    def _noises(self, sample: Sample) -> list[Tensor]:  # a [1, R, R] for each layer
+    def _noises(self, sample: FaceSample) -> list[Tensor]:  # a [1, R, R] for each layer
         synthesis = self.model.generator.synthesis
         if sample.noise_mode == "random":
             images = noise_images(sample.noise_seed, synthesis.noise_shapes())

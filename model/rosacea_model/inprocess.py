@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .behind import best_snapshot, is_run
 from .files.modelfile import ModelFile, verify
-from .sample import Sample, one_hot
+from .sample import FaceSample, one_hot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,7 @@ class InProcess:
     ) -> NDArray[np.uint8]:  # => [H, W, C]
         """One face, as the service draws it on this machine."""
         label = None if class_index is None else one_hot(class_index, self.file.config.c_dim)
-        sample = Sample(
+        sample = FaceSample(
             seed=seed,
             label=label,
             truncation_psi=truncation_psi,

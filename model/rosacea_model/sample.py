@@ -19,7 +19,7 @@ LATENT_FIELDS = ("seed", "z", "w", "ws")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StyleMix:
+class MixedRows:
     """Rows first_row to end_row - 1 of ws are taken from the latent of another seed."""
 
     seed: int
@@ -28,7 +28,7 @@ class StyleMix:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
+class FaceSample:
     """One face to draw: exactly one of seed, z, w and ws, and how to draw it."""
 
     seed: int | None = None
@@ -40,7 +40,7 @@ class Sample:
     noise_mode: Literal["const", "none", "random"] = "const"
     noise_seed: int = 0  # where noise_mode is random
     label: NDArray[np.float32] | None = None  # [c_dim]; None = unconditional, or w or ws
-    mixes: tuple[StyleMix, ...] = ()  # applied in order; for seed and z
+    mixes: tuple[MixedRows, ...] = ()  # applied in order; for seed and z
 
     def check(self, config: GeneratorConfig) -> None:
         """Raise ValueError, naming the field, unless a generator of this config can draw it."""

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from rosacea_model.files.modelfile import ModelFile
 
     from .observe.logs import QueuedHandler
-    from .observe.tracing import Tracing
+    from .observe.tracing import ServerTracing
     from .settings import Settings
     from .torchserve.options import TorchServeOptions
 
@@ -79,7 +79,7 @@ class Gateway:
         files: Sequence[ModelFile],
         settings: Settings,
         supervise: Callable[[TorchServeOptions, Callable[[str], None]], Workers] = Supervisor,
-        tracing: Tracing | None = None,
+        tracing: ServerTracing | None = None,
         devices: Devices = ON_CPU,
     ) -> None:
         self._settings = settings

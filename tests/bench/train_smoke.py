@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from rosacea_model.data.dataset import FaceDataset
+from rosacea_model.data.dataset import LabelledImages
 from rosacea_model.training.feed import to_unit
 from rosacea_model.training.reporting import grids
 from rosacea_model.training.reporting.records import read_stats
@@ -84,7 +84,7 @@ def train_smoke(folder: Path, kimg: float = KIMG) -> Smoke:
 
 def layout_of_average(data: Path) -> float:
     """How far the mean of all images is from them, as a generator that draws nothing else would be."""
-    images = FaceDataset(data, labels=False)
+    images = LabelledImages(data, labels=False)
     reals = to_unit(torch.stack([torch.from_numpy(images[index][0].copy()) for index in range(len(images))]))
     return grids.layout(reals, reals.mean(dim=0, keepdim=True).expand(64, -1, -1, -1))
 

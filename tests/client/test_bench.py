@@ -19,7 +19,7 @@ from google.rpc import error_details_pb2
 from PIL import Image
 
 from rosacea_client import Overloaded, Unavailable, cli
-from rosacea_client.bench.load import Load, Window, arrivals, closed_loads, open_loads
+from rosacea_client.bench.load import Load, MeasurementWindow, arrivals, closed_loads, open_loads
 from rosacea_client.bench.measure import Answer, under
 from rosacea_client.bench.report import latency, markdown, step, to_json
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from rosacea_client.bench.report import Step
 
 ANSWER = Answer(images=2, size=500_000)
-WINDOW = Window(warmup_seconds=1, seconds=10)
+WINDOW = MeasurementWindow(warmup_seconds=1, seconds=10)
 
 
-def measured(load: Load, ask: Callable[[int], Awaitable[Answer]], window: Window = WINDOW) -> Step:
+def measured(load: Load, ask: Callable[[int], Awaitable[Answer]], window: MeasurementWindow = WINDOW) -> Step:
     """The figures of a load, by a clock that jumps."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return step(load, window, runner.run(under(load, ask, window)))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from rosacea_model.sample import Sample
+    from rosacea_model.sample import FaceSample
 
 TINY = GeneratorConfig(z_dim=16, w_dim=16, img_resolution=8, mapping_layers=2, channel_base=256, channel_max=16)
 SEEDS = range(200)
@@ -33,7 +33,7 @@ MAX_BATCH = 16
 class Neighbourly(Engine):
     """The negative control: in full company, the face at one place comes out a level brighter."""
 
-    def render_each(self, samples: Sequence[Sample]) -> list[Any]:
+    def render_each(self, samples: Sequence[FaceSample]) -> list[Any]:
         faces = super().render_each(samples)
         if len(faces) == MAX_BATCH:
             faces[11] = np.asarray(faces[11]) ^ np.uint8(1)

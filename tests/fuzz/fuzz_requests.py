@@ -34,7 +34,7 @@ from rosacea_serving.calls.interceptor import CallInterceptor
 from rosacea_serving.calls.under_way import Calls
 from rosacea_serving.catalog import Catalog
 from rosacea_serving.observe.metrics import Metrics
-from rosacea_serving.scheduling.scheduler import Limits, Scheduler
+from rosacea_serving.scheduling.scheduler import QueueLimits, Scheduler
 from tests.serving.fakes import FakeWorkers
 from tests.serving.hosted import CONDITIONAL, PRIVATE, SETTINGS, demo_file
 from tests.serving.samples import SAMPLES
@@ -102,7 +102,7 @@ class Service:
         file, metrics = demo_file(CONDITIONAL), Metrics()
         catalog = Catalog([file])
         self.workers = FakeWorkers(SimpleNamespace(models=[file]), lambda state: None)  # type: ignore[arg-type]
-        limits = Limits(
+        limits = QueueLimits(
             max_batch=SETTINGS.max_batch, jobs_in_flight=1, queue_images=SETTINGS.queue_images, job_timeout_seconds=60
         )
         self.scheduler = Scheduler(catalog.models[0], self.workers, limits, metrics)

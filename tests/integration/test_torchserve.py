@@ -29,7 +29,7 @@ from rosacea_model.engine import Engine
 from rosacea_model.files import weights
 from rosacea_model.files.archive import WorkerOptions, write_archive
 from rosacea_model.networks.generator import Generator
-from rosacea_model.sample import Sample
+from rosacea_model.sample import FaceSample
 from rosacea_serving.torchserve import (
     BackendDown,
     StartFailed,
@@ -83,7 +83,7 @@ def item(seed: int, **fields: Any) -> render_pb2.RenderItem:
 
 
 def expected(model: ModelFile, seeds: Iterable[int]) -> list[bytes]:
-    samples = [Sample(seed=seed, truncation_psi=0.7) for seed in seeds]
+    samples = [FaceSample(seed=seed, truncation_psi=0.7) for seed in seeds]
     with torch_threads(TorchServeOptions.worker_threads):
         return [image.tobytes() for image in Engine.load(model.path.parent).render(samples)]
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rosacea_model import GeneratorConfig, ModelRejected
-from rosacea_model.commands.model import Format, Preset, app, infer_format
+from rosacea_model.commands.model import Format, ModelPreset, app, infer_format
 from rosacea_model.files.archive import read_archive
 from rosacea_model.files.modelfile import verify
 from rosacea_model.fresh import PRESETS, demo_config, fresh_model
@@ -109,7 +109,7 @@ def test_new_makes_the_demo_model_of_its_seed(tmp_path: Path) -> None:
 
 
 def test_the_presets_are_those_of_the_library() -> None:
-    assert {str(preset) for preset in Preset} == PRESETS.keys()
+    assert {str(preset) for preset in ModelPreset} == PRESETS.keys()
     assert PRESETS["full"]() == GeneratorConfig(img_resolution=512)
 
 

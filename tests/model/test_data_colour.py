@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from rosacea_model.data.dataset import FaceDataset
-from rosacea_model.data.errors import Reason, Unusable
+from rosacea_model.data.dataset import LabelledImages
+from rosacea_model.data.errors import Unusable, UnusableReason
 from rosacea_model.data.pictures.decode import DecodeOptions, decode
 from rosacea_model.data.pictures.foreign import HEIC_HINT
 from rosacea_model.data.pictures.png import SIGNATURE
@@ -203,7 +203,7 @@ def check_forms(tmp_path: Path, count: int) -> None:
     result = prepare(folder, tmp_path / "data.zip", options)
 
     assert not result.unusable and len(result.kept) == count
-    prepared, direct = FaceDataset(tmp_path / "data.zip"), FaceDataset(folder)
+    prepared, direct = LabelledImages(tmp_path / "data.zip"), LabelledImages(folder)
     direct.check()
     for number, wanted in enumerate(expected):
         one, other = prepared[number][0], direct[number][0]
@@ -280,7 +280,7 @@ def test_what_a_png_says_of_its_colours_is_heeded(
 def test_high_dynamic_range_is_refused_and_not_shown_wrong() -> None:
     with pytest.raises(Unusable, match="high dynamic range") as refused:
         decode(with_chunks(encoded(face(0, 48)), (b"cICP", b"\x09\x10\0\1")), SMALL)
-    assert refused.value.reason is Reason.wrong_mode
+    assert refused.value.reason is UnusableReason.wrong_mode
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])

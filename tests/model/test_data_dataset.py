@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from rosacea_model.data.dataset import FaceDataset
+from rosacea_model.data.dataset import LabelledImages
 from rosacea_model.data.errors import DataRejected
 from rosacea_model.data.writer import DatasetWriter
 
@@ -36,7 +36,7 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_images_and_one_hot_labels_come_by_index(data: Path) -> None:
-    dataset = FaceDataset(data)
+    dataset = LabelledImages(data)
 
     image, label = dataset[4]
 
@@ -46,7 +46,7 @@ def test_images_and_one_hot_labels_come_by_index(data: Path) -> None:
 
 
 def test_the_mirror_doubles_the_set(data: Path) -> None:
-    dataset = FaceDataset(data, mirror=True)
+    dataset = LabelledImages(data, mirror=True)
 
     assert len(dataset) == 20
     assert (dataset[13][0] == dataset[3][0][:, :, ::-1]).all() and (dataset[13][1] == dataset[3][1]).all()
@@ -55,13 +55,13 @@ def test_the_mirror_doubles_the_set(data: Path) -> None:
 
 
 def test_a_subset_is_chosen_by_its_seed(data: Path) -> None:
-    names = [[FaceDataset(data, subset=5, seed=seed).name(index) for index in range(5)] for seed in (1, 1, 2)]
+    names = [[LabelledImages(data, subset=5, seed=seed).name(index) for index in range(5)] for seed in (1, 1, 2)]
 
     assert names[0] == names[1] != names[2] and len(set(names[0])) == 5
 
 
 def test_labels_can_be_left_out(data: Path) -> None:
-    assert FaceDataset(data, labels=False)[0][1].shape == (0,)
+    assert LabelledImages(data, labels=False)[0][1].shape == (0,)
 
 
 def test_vectors_stay_vectors(tmp_path: Path) -> None:
@@ -69,12 +69,12 @@ def test_vectors_stay_vectors(tmp_path: Path) -> None:
         for image in images(2):
             writer.add(image, [0.25, 2.0])
 
-    assert FaceDataset(tmp_path / "data.zip")[1][1].tolist() == [0.25, 2.0]
+    assert LabelledImages(tmp_path / "data.zip")[1][1].tolist() == [0.25, 2.0]
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_loader_workers_read_the_same_as_one_process(data: Path, start: str) -> None:
-    dataset = FaceDataset(data, mirror=True)
+    dataset = LabelledImages(data, mirror=True)
     alone = [dataset[index] for index in range(len(dataset))]
 
     loader = DataLoader(dataset, batch_size=1, num_workers=2, multiprocessing_context=start)
@@ -94,14 +94,14 @@ def test_loader_workers_read_the_same_as_one_process(data: Path, start: str) -> 
 )
 def test_what_does_not_fit_is_said(data: Path, arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(DataRejected, match=told):
-        FaceDataset(data, **arguments)
+        LabelledImages(data, **arguments)
 
 
 def test_an_image_unlike_the_first_is_named(tmp_path: Path) -> None:
     for name, size in (("a.png", (16, 16)), ("b.png", (32, 32)), ("c.png", (16, 12))):
         Image.new("RGB", size).save(tmp_path / name)
     (tmp_path / "d.png").write_bytes(b"nonsense")
-    dataset = FaceDataset(tmp_path)
+    dataset = LabelledImages(tmp_path)
 
     expected = (r"b\.png: resolution", r"c\.png: must be square", r"d\.png: wrong format")
     for index, told in enumerate(expected, 1):
@@ -132,13 +132,13 @@ def test_grey_among_colour_is_told_before_a_run(tmp_path: Path, modes: str, told
     write_mixed(tmp_path, modes)
 
     with pytest.raises(DataRejected, match=told):
-        FaceDataset(tmp_path).check()
+        LabelledImages(tmp_path).check()
 
 
 def test_a_grey_image_is_read_as_colour_beside_others(tmp_path: Path) -> None:
     write_mixed(tmp_path, "CCL")
 
-    image = FaceDataset(tmp_path)[2][0]
+    image = LabelledImages(tmp_path)[2][0]
 
     assert image.shape == (3, 16, 16) and (image == 7).all()
 
@@ -146,7 +146,7 @@ def test_a_grey_image_is_read_as_colour_beside_others(tmp_path: Path) -> None:
 def test_a_cut_file_is_told_before_a_run_by_the_process_whose_share_it_is(tmp_path: Path) -> None:
     write_mixed(tmp_path, "CCCCCC")
     (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:-9])
-    dataset = FaceDataset(tmp_path)
+    dataset = LabelledImages(tmp_path)
 
     dataset.check(rank=0, world=2)
     with pytest.raises(DataRejected, match=r"1 of 3 images .*: 3\.png: truncated"):
@@ -159,18 +159,18 @@ def test_a_missing_label_is_told_with_its_file(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": [["a.png", 0]]}))
 
     with pytest.raises(DataRejected, match=r"1 of 2 images have no label, such as b\.png"):
-        FaceDataset(tmp_path)
+        LabelledImages(tmp_path)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataRejected, match="no images in it"):
-        FaceDataset(tmp_path)
+        LabelledImages(tmp_path)
 
 
 def test_a_vanished_file_is_told_by_its_name(tmp_path: Path) -> None:
     for number in range(2):
         Image.new("RGB", (16, 16)).save(tmp_path / f"{number}.png")
-    data = FaceDataset(tmp_path)
+    data = LabelledImages(tmp_path)
     (tmp_path / "1.png").unlink()
 
     with pytest.raises(DataRejected, match=r"1\.png: unreadable: No such file"):

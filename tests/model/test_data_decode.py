@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from rosacea_model.data.errors import Reason, Unusable
+from rosacea_model.data.errors import Unusable, UnusableReason
 from rosacea_model.data.pictures.decode import DecodeOptions, decode
 from rosacea_model.data.pictures.resize import Filter, Fit, to_square
 
@@ -91,28 +91,28 @@ def animated(format_: str) -> bytes:
 
 
 GD = b"\xff\xff" + struct.pack(">HHB", 300, 300, 0) + b"\x01\x00" + bytes(256 * 4) + bytes(300 * 300)
-BAD: dict[str, tuple[bytes, Reason]] = {
-    "zero bytes": (b"", Reason.empty),
-    "fits": (fits(), Reason.wrong_format),
-    "eps": (encoded(face(0), "EPS"), Reason.wrong_format),
-    "gd": (GD, Reason.wrong_format),
-    "gif": (encoded(face(0), "GIF"), Reason.wrong_format),
-    "text": (b"no picture at all", Reason.wrong_format),
-    "truncated png": (encoded(face(0))[:20_000], Reason.truncated),
-    "truncated jpeg": (encoded(face(0), "JPEG")[:4000], Reason.truncated),
-    "no levels": (encoded(Image.fromarray(np.zeros((300, 300), np.float32)), "TIFF"), Reason.wrong_mode),
-    "32 bits": (encoded(Image.fromarray(np.zeros((300, 300), np.int32)), "TIFF"), Reason.wrong_mode),
-    "two pages": (encoded(face(0), "TIFF", save_all=True, append_images=[face(1)]), Reason.animated),
-    "dicom": (dicom(), Reason.wrong_format),
-    "raw": (raw_photograph(), Reason.wrong_format),
-    "web page": (b"\n<!DOCTYPE html><html><title>404</title></html>", Reason.wrong_format),
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", Reason.wrong_format),
-    "truncated tiff": (encoded(face(0), "TIFF")[:90_000], Reason.truncated),
-    "truncated bmp": (encoded(face(0), "BMP")[:90_000], Reason.truncated),
-    "animated png": (animated("PNG"), Reason.animated),
-    "animated webp": (animated("WEBP"), Reason.animated),
-    "249 pixels": (encoded(face(0).resize((300, 249))), Reason.too_small),
-    "flat 8000 x 8000": (flat_png(8000), Reason.bomb),
+BAD: dict[str, tuple[bytes, UnusableReason]] = {
+    "zero bytes": (b"", UnusableReason.empty),
+    "fits": (fits(), UnusableReason.wrong_format),
+    "eps": (encoded(face(0), "EPS"), UnusableReason.wrong_format),
+    "gd": (GD, UnusableReason.wrong_format),
+    "gif": (encoded(face(0), "GIF"), UnusableReason.wrong_format),
+    "text": (b"no picture at all", UnusableReason.wrong_format),
+    "truncated png": (encoded(face(0))[:20_000], UnusableReason.truncated),
+    "truncated jpeg": (encoded(face(0), "JPEG")[:4000], UnusableReason.truncated),
+    "no levels": (encoded(Image.fromarray(np.zeros((300, 300), np.float32)), "TIFF"), UnusableReason.wrong_mode),
+    "32 bits": (encoded(Image.fromarray(np.zeros((300, 300), np.int32)), "TIFF"), UnusableReason.wrong_mode),
+    "two pages": (encoded(face(0), "TIFF", save_all=True, append_images=[face(1)]), UnusableReason.animated),
+    "dicom": (dicom(), UnusableReason.wrong_format),
+    "raw": (raw_photograph(), UnusableReason.wrong_format),
+    "web page": (b"\n<!DOCTYPE html><html><title>404</title></html>", UnusableReason.wrong_format),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", UnusableReason.wrong_format),
+    "truncated tiff": (encoded(face(0), "TIFF")[:90_000], UnusableReason.truncated),
+    "truncated bmp": (encoded(face(0), "BMP")[:90_000], UnusableReason.truncated),
+    "animated png": (animated("PNG"), UnusableReason.animated),
+    "animated webp": (animated("WEBP"), UnusableReason.animated),
+    "249 pixels": (encoded(face(0).resize((300, 249))), UnusableReason.too_small),
+    "flat 8000 x 8000": (flat_png(8000), UnusableReason.bomb),
 }
 
 
@@ -165,7 +165,7 @@ def test_a_jpeg_that_was_cut_and_closed_again_is_truncated(share: float, progres
     with pytest.raises(Unusable) as refused:
         decode(cut, DecodeOptions())
 
-    assert refused.value.reason is Reason.truncated, refused.value
+    assert refused.value.reason is UnusableReason.truncated, refused.value
 
 
 def test_a_webp_that_was_cut_is_truncated() -> None:
@@ -303,7 +303,7 @@ def test_the_limit_of_pixels_is_ours_alone(monkeypatch: pytest.MonkeyPatch, form
     assert decode(data, DecodeOptions(min_size=1, max_pixels=64 * 64)).image.size == (64, 64)
     with pytest.raises(Unusable, match="at most 4095 pixels, got 64x64") as refused:
         decode(data, DecodeOptions(min_size=1, max_pixels=64 * 64 - 1))
-    assert refused.value.reason is Reason.bomb and Image.MAX_IMAGE_PIXELS == 40 * 40
+    assert refused.value.reason is UnusableReason.bomb and Image.MAX_IMAGE_PIXELS == 40 * 40
 
 
 def test_few_bytes_may_be_many_pixels_where_the_limit_is_stated() -> None:
@@ -348,4 +348,4 @@ def test_a_mutated_picture_gives_a_picture_or_a_reason() -> None:
             outcome = problem.reason
         seen[outcome] = seen.get(outcome, 0) + 1
 
-    assert sum(seen.values()) == 1000 and {"RGB", Reason.corrupt, Reason.truncated} <= set(seen), seen
+    assert sum(seen.values()) == 1000 and {"RGB", UnusableReason.corrupt, UnusableReason.truncated} <= set(seen), seen

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rosacea_model.commands.data import app
-from rosacea_model.data.dataset import FaceDataset
+from rosacea_model.data.dataset import LabelledImages
 from rosacea_model.data.errors import DataRejected
 from rosacea_model.data.names import matched, natural
 from rosacea_model.data.source import open_source
@@ -171,7 +171,7 @@ def test_the_mapping_of_classes_is_shown_and_kept(tmp_path: Path) -> None:
     told = invoke(tmp_path / "in", "--out", tmp_path / "o.zip")
 
     assert "classes: 0 = mild (3), 1 = none (2), 2 = severe (1)" in told.stderr
-    assert FaceDataset(tmp_path / "o.zip").classes == ("mild", "none", "severe")
+    assert LabelledImages(tmp_path / "o.zip").classes == ("mild", "none", "severe")
     assert json.loads((tmp_path / "o-report.json").read_text())["classes"] == ["mild", "none", "severe"]
 
 
@@ -221,4 +221,4 @@ def test_grey_pictures_in_class_folders_are_counted_by_their_class(tmp_path: Pat
         (tmp_path / name).mkdir()
         Image.new("L", (16, 16)).save(tmp_path / name / "a.png")
 
-    assert [FaceDataset(tmp_path)[index][1].tolist() for index in range(2)] == [[1, 0], [0, 1]]
+    assert [LabelledImages(tmp_path)[index][1].tolist() for index in range(2)] == [[1, 0], [0, 1]]

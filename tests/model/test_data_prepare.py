@@ -26,12 +26,12 @@ from typer.testing import CliRunner
 from rosacea_model.commands.data import app
 from rosacea_model.data import pool
 from rosacea_model.data import progress as progress_module
-from rosacea_model.data.errors import DataRejected, Reason, Unusable
+from rosacea_model.data.errors import DataRejected, Unusable, UnusableReason
 from rosacea_model.data.pictures.decode import DecodeOptions
 from rosacea_model.data.pictures.png import encode_png
 from rosacea_model.data.prepare import Finding, PrepareOptions, prepare
 from rosacea_model.data.worker import WorkOptions
-from rosacea_model.phantom.series import Labels, Series, write_series
+from rosacea_model.phantom.series import LabelKind, Series, write_series
 
 from .data_faces import encoded, face
 from .test_data_decode import BAD
@@ -148,7 +148,7 @@ def test_a_replaced_picture_does_not_inherit_facts(photos: Path, tmp_path: Path)
 
 def test_a_sheet_names_no_truth_that_is_not_there(tmp_path: Path) -> None:
     series = Series(seed=0, count=3, resolution=SIZE, confounders=False)
-    list(write_series(tmp_path / "drawn.zip", series, Labels.both, workers=1))
+    list(write_series(tmp_path / "drawn.zip", series, LabelKind.both, workers=1))
 
     prepare(tmp_path / "drawn.zip", tmp_path / "out.zip", options())
 
@@ -311,7 +311,7 @@ def test_a_worker_that_dies_costs_one_picture(photos: Path, tmp_path: Path) -> N
 
     result = prepare(photos, tmp_path / "data.zip", options(), progress=during(kill))
 
-    assert [problem.reason for _, problem in result.unusable] in ([Reason.crashed], [])
+    assert [problem.reason for _, problem in result.unusable] in ([UnusableReason.crashed], [])
     assert len(result.kept) + len(result.unusable) == 23
 
 
@@ -325,7 +325,7 @@ def test_a_worker_that_hangs_costs_one_picture(photos: Path, tmp_path: Path, mon
 
     result = prepare(photos, tmp_path / "data.zip", options(), progress=during(freeze))
 
-    assert [problem.reason for _, problem in result.unusable] == [Reason.too_slow]
+    assert [problem.reason for _, problem in result.unusable] == [UnusableReason.too_slow]
     assert len(result.kept) == 22
 
 
@@ -352,7 +352,7 @@ def test_a_thousand_mutated_pictures_are_each_taken_or_told(tmp_path: Path) -> N
     result = prepare(tmp_path / "photos", tmp_path / "data.zip", options(resolution=32))
 
     assert len(result.kept) + len(result.unusable) == 1000 and len(result.unusable) > 200
-    assert not {problem.reason for _, problem in result.unusable} & {Reason.crashed, Reason.too_slow}
+    assert not {problem.reason for _, problem in result.unusable} & {UnusableReason.crashed, UnusableReason.too_slow}
 
 
 def test_nothing_usable_is_said_with_the_reasons(tmp_path: Path) -> None:
@@ -419,7 +419,7 @@ def test_the_command_needs_no_torch() -> None:
 
 
 def test_a_crashing_picture_is_an_unusable_one() -> None:
-    problem = Unusable(Reason.crashed, "exit code -11")
+    problem = Unusable(UnusableReason.crashed, "exit code -11")
 
     assert str(problem) == "crashed: exit code -11"
 

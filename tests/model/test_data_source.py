@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from rosacea_model.data import zipread
-from rosacea_model.data.errors import DataRejected, Reason, Unusable
+from rosacea_model.data.errors import DataRejected, Unusable, UnusableReason
 from rosacea_model.data.source import Reader, open_source
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ def test_links_out_of_a_folder_are_not_followed_and_hidden_files_not_taken(tmp_p
     assert (source.hidden, source.links) == (1, 3)
     with pytest.raises(Unusable) as refused:
         Reader(root).read("pipe.png", None)
-    assert refused.value.reason is Reason.unreadable
+    assert refused.value.reason is UnusableReason.unreadable
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_folders_too_deep_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
 
     good, bad = open_source(tmp_path).pictures
 
-    assert good.name == "a.png" and bad.reason is Reason.unreadable and "at most 100 deep" in bad.problem
+    assert good.name == "a.png" and bad.reason is UnusableReason.unreadable and "at most 100 deep" in bad.problem
 
 
 def test_a_folder_that_cannot_be_listed_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,12 +481,12 @@ def test_a_folder_that_cannot_be_listed_costs_only_itself(tmp_path: Path, monkey
 
     assert good.problem == "" and (bad.name, bad.reason, bad.problem) == (
         "closed/",
-        Reason.unreadable,
+        UnusableReason.unreadable,
         "Permission denied",
     )
 
 
 def test_names_cannot_steer_the_terminal() -> None:
-    told = [str(DataRejected("\x1b[2Jevil\n\udcff.png: no")), str(Unusable(Reason.unreadable, "\x1b\n"))]
+    told = [str(DataRejected("\x1b[2Jevil\n\udcff.png: no")), str(Unusable(UnusableReason.unreadable, "\x1b\n"))]
 
     assert told == [r"\x1b[2Jevil\n\udcff.png: no", r"unreadable: \x1b\n"]

@@ -20,7 +20,7 @@ from rosacea_model.demo.ship import ship
 from rosacea_model.files.modelfile import read_manifest, verify
 from rosacea_model.phantom.check.check import draw
 from rosacea_model.phantom.check.redness import agreement, mean_regions, measure
-from rosacea_model.phantom.series import Labels, Series, write_series
+from rosacea_model.phantom.series import LabelKind, Series, write_series
 from rosacea_model.training.config import MAY_CHANGE_ON_RESUME
 
 from ..conftest import ROOT
@@ -106,7 +106,7 @@ def test_its_last_training_command_means_the_config_that_it_was_trained_with(
     tmp_path: Path, manifest: dict[str, str]
 ) -> None:
     data = tmp_path / "train.zip"
-    list(write_series(data, Series(seed=0, count=4, resolution=64, confounders=False), Labels.severity, workers=1))
+    list(write_series(data, Series(seed=0, count=4, resolution=64, confounders=False), LabelKind.severity, workers=1))
     last = manifest["training"].split(" && ")[-1].split()
     at = last.index("--init-from")  # the stretch before, which is not at hand
     rosacea = Path(sys.executable).with_name("rosacea")

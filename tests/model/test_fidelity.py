@@ -19,7 +19,7 @@ from rosacea_model.phantom.check.check import series_of
 from rosacea_model.phantom.check.nearest import Nearest, closeness, nearest
 from rosacea_model.phantom.check.redness import Redness, agreement, ladder, mean_regions, measure, spearman
 from rosacea_model.phantom.check.sheets import labelled
-from rosacea_model.phantom.series import Labels, Series, draw_series, write_series
+from rosacea_model.phantom.series import LabelKind, Series, draw_series, write_series
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ TINY: dict[str, Any] = {
 SERIES = Series(seed=0, count=48, resolution=16, confounders=False)
 
 
-def write_data(path: Path, labels: Labels = Labels.severity) -> Path:
+def write_data(path: Path, labels: LabelKind = LabelKind.severity) -> Path:
     list(write_series(path, SERIES, labels, workers=1))
     return path
 
@@ -190,7 +190,7 @@ def test_it_says_which_phantoms_a_set_holds(tmp_path: Path) -> None:
 
 
 def test_it_refuses_other_data_and_other_models(tmp_path: Path) -> None:
-    data, other = write_data(tmp_path / "train.zip"), write_data(tmp_path / "other.zip", Labels.both)
+    data, other = write_data(tmp_path / "train.zip"), write_data(tmp_path / "other.zip", LabelKind.both)
     with zipfile.ZipFile(tmp_path / "plain.zip", "w") as plain:
         plain.writestr("a.png", b"")
     model = fresh_model(tmp_path / "model", GeneratorConfig(c_dim=4, **TINY), seed=0, name="tiny").path.parent

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rosacea_model.commands.phantom import phantom
-from rosacea_model.data.dataset import FaceDataset
+from rosacea_model.data.dataset import LabelledImages
 from rosacea_model.data.writer import OWN_NAMES
 from rosacea_model.data.zipread import MAX_ENTRIES, MAX_MEMBER_BYTES
 from rosacea_model.phantom import Subtype, render, sample_phantom, series
@@ -23,7 +23,7 @@ from rosacea_model.phantom.series import (
     BATCH,
     MAX_COUNT,
     TRUTH_FACES,
-    Labels,
+    LabelKind,
     Series,
     class_names,
     label_of,
@@ -45,7 +45,7 @@ def run(*args: str) -> str:
     return result.output
 
 
-def write(path: Path, series: Series, labels: Labels = Labels.both, workers: int = 1) -> Sequence[int]:
+def write(path: Path, series: Series, labels: LabelKind = LabelKind.both, workers: int = 1) -> Sequence[int]:
     return list(write_series(path, series, labels, workers=workers))
 
 
@@ -86,19 +86,19 @@ def test_a_longer_series_begins_with_the_shorter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("labels", "classes"), [("severity", 4), ("subtype", 4), ("both", 10), ("none", 0)])
 def test_every_label_has_a_name(labels: str, classes: int) -> None:
-    kind = Labels(labels)
+    kind = LabelKind(labels)
     faces = [render(sample_phantom(0, index), 16) for index in range(60)]
     found = {label_of(face, kind) for face in faces}
 
     assert len(class_names(kind)) == classes
-    assert found == ({None} if kind is Labels.none else set(range(classes)))
+    assert found == ({None} if kind is LabelKind.none else set(range(classes)))
 
 
 def test_both_names_subtype_and_grade() -> None:
-    names = class_names(Labels.both)
+    names = class_names(LabelKind.both)
     for index in range(40):
         face = render(sample_phantom(3, index), 16)
-        label = label_of(face, Labels.both)
+        label = label_of(face, LabelKind.both)
         assert label is not None
         kind, severity = face.attributes["subtype"], face.attributes["severity"]
         assert names[label] == (kind if kind == Subtype.healthy else f"{kind} {severity}")
@@ -152,6 +152,6 @@ def test_labels_are_as_wide_as_there_are_classes_however_few_are_drawn(tmp_path:
     for seed in (0, 1):
         write(tmp_path / f"{seed}.zip", Series(seed=seed, count=2, resolution=16, confounders=True))
 
-        dataset = FaceDataset(tmp_path / f"{seed}.zip")
+        dataset = LabelledImages(tmp_path / f"{seed}.zip")
 
-        assert dataset.label_dim == 10 and list(dataset.classes) == class_names(Labels.both)
+        assert dataset.label_dim == 10 and list(dataset.classes) == class_names(LabelKind.both)

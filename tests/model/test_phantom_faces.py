@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rosacea_model.phantom import Condition, Identity, Phantom, Subtype, render, sample_phantom
+from rosacea_model.phantom import Condition, FaceIdentity, Phantom, Subtype, render, sample_phantom
 from rosacea_model.phantom.drawing.noise import pyramid_noise
 from rosacea_model.phantom.drawing.skin import MELANIN_RANGE
 from rosacea_model.phantom.identity import MAX_SEED, TONE_POWER
@@ -133,7 +133,7 @@ def test_attributes_are_complete_and_survive_json() -> None:
     assert {"seed", "index", "subtype", "severity", "melanin", "identity", "condition", "scene"} == set(attributes)
     identity = attributes["identity"]
     assert isinstance(identity, dict)
-    assert set(identity) == set(Identity.__dataclass_fields__)
+    assert set(identity) == set(FaceIdentity.__dataclass_fields__)
 
 
 def test_grades_are_balanced_and_melanin_is_spread_evenly() -> None:

@@ -14,13 +14,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rosacea_model.commands import train as cli
-from rosacea_model.data.dataset import FaceDataset
+from rosacea_model.data.dataset import LabelledImages
 from rosacea_model.data.errors import DataRejected
 from rosacea_model.files.modelfile import verify
 from rosacea_model.training import checkpoint
 from rosacea_model.training.config import TrainConfig
 from rosacea_model.training.errors import PictureUnreadable
-from rosacea_model.training.feed import Share, feed
+from rosacea_model.training.feed import RankShare, feed
 from rosacea_model.training.loop import Run, training_loop
 from rosacea_model.training.reporting.records import read_stats
 
@@ -221,12 +221,12 @@ def repaint(folder: Path) -> None:
 
 @pytest.mark.parametrize("change", [rename, relabel, repaint])
 def test_a_fingerprint_tells_names_contents_and_labels_apart(change: Callable[[Path], None], classes: Path) -> None:
-    before = FaceDataset(classes).fingerprint()
-    assert FaceDataset(classes).fingerprint() == before
+    before = LabelledImages(classes).fingerprint()
+    assert LabelledImages(classes).fingerprint() == before
 
     change(classes)
 
-    assert FaceDataset(classes).fingerprint() != before
+    assert LabelledImages(classes).fingerprint() != before
 
 
 def test_a_fingerprint_tells_subsets_and_the_contents_of_zips_apart(data: Path, tmp_path: Path) -> None:
@@ -240,8 +240,8 @@ def test_a_fingerprint_tells_subsets_and_the_contents_of_zips_apart(data: Path, 
                 pixels.save(tmp_path / "turned.png", compress_level=0)  # of the same size
                 file.write(tmp_path / "turned.png", path.name)
 
-    told = [FaceDataset(path).fingerprint()["digest"] for path in zips]
-    told += [FaceDataset(data, subset=8, seed=seed).fingerprint()["digest"] for seed in (0, 1)]
+    told = [LabelledImages(path).fingerprint()["digest"] for path in zips]
+    told += [LabelledImages(data, subset=8, seed=seed).fingerprint()["digest"] for seed in (0, 1)]
 
     assert len(set(told)) == 4
 
@@ -257,7 +257,7 @@ class Torn(Squares):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read_is_told_with_its_name_and_what_to_do(workers: int) -> None:
-    batches = feed(Torn(), seed=0, mirror=False, share=Share(batch=12), position=0, workers=workers)
+    batches = feed(Torn(), seed=0, mirror=False, share=RankShare(batch=12), position=0, workers=workers)
 
     with pytest.raises(PictureUnreadable) as caught:
         next(batches)

@@ -17,7 +17,7 @@ from rosacea_model.training import feed as feed_module
 from rosacea_model.training.checkpoint import existing
 from rosacea_model.training.distributed import Ranks
 from rosacea_model.training.errors import LoaderDied
-from rosacea_model.training.feed import Order, Share, feed
+from rosacea_model.training.feed import Order, RankShare, feed
 
 from .training_runs import STEP_KIMG, Squares, launch, train_in_process
 
@@ -74,11 +74,11 @@ def test_without_torchrun_there_is_a_world_of_one() -> None:
 
 
 def test_ranks_together_see_what_one_would_see() -> None:
-    shares = [Share(batch=6, rank=rank, world=3) for rank in range(3)]
+    shares = [RankShare(batch=6, rank=rank, world=3) for rank in range(3)]
 
     positions = [list(share.positions(12)) for share in shares]
 
-    assert [place for part in positions for place in part] == list(Share(batch=6).positions(12))
+    assert [place for part in positions for place in part] == list(RankShare(batch=6).positions(12))
 
 
 def test_every_epoch_shows_each_image_once_in_an_order_of_its_own() -> None:
@@ -94,7 +94,7 @@ def test_every_epoch_shows_each_image_once_in_an_order_of_its_own() -> None:
 
 def test_mirrored_images_are_flipped_and_keep_their_label() -> None:
     images = Squares(classes=2)
-    seen = feed(images, seed=0, mirror=True, share=Share(batch=2 * len(images)), position=0)
+    seen = feed(images, seed=0, mirror=True, share=RankShare(batch=2 * len(images)), position=0)
 
     shown, labels = next(seen)
 
@@ -161,7 +161,7 @@ class Stuck(Squares):
 
 def test_a_loading_process_that_hangs_ends_the_run_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "SILENCE_S", 1.0)
-    batches = feed(Stuck(), seed=0, mirror=False, share=Share(batch=4), position=0, workers=1)
+    batches = feed(Stuck(), seed=0, mirror=False, share=RankShare(batch=4), position=0, workers=1)
 
     with pytest.raises(LoaderDied, match=r"died or hangs: DataLoader timed out after 1\.0 seconds"):
         next(batches)
@@ -173,7 +173,7 @@ def test_other_errors_are_not_taken_for_dead_loaders() -> None:
 
 
 def test_loading_in_other_processes_gives_the_same_images() -> None:
-    share = Share(batch=4)
+    share = RankShare(batch=4)
     here = feed(Squares(), seed=3, mirror=False, share=share, position=8)
     there = feed(Squares(), seed=3, mirror=False, share=share, position=8, workers=2)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rosacea_model.training.distributed import Ranks
-from rosacea_model.training.feed import Share, feed, to_unit
+from rosacea_model.training.feed import RankShare, feed, to_unit
 from rosacea_model.training.state import TrainState
 from rosacea_model.training.step import Micro, Passes
 
@@ -127,7 +127,7 @@ def test_real_images_meet_the_discriminator_with_their_own_labels_and_fakes_with
     images = Squares(classes=2)
     config = smoke(1, label_width=2, batch_gpu=2, mbstd_group=2, aug="noaug", style_mixing=0)
     passes = passes_of(config, torch.linspace(0.1, 0.9, 100).view(50, 2))
-    shown, real_c = next(feed(images, seed=0, mirror=False, share=Share(batch=BATCH), position=0))
+    shown, real_c = next(feed(images, seed=0, mirror=False, share=RankShare(batch=BATCH), position=0))
     own = {to_unit(torch.from_numpy(images[index][0])).numpy().tobytes(): images.label(index) for index in range(12)}
     made: list[Tensor | None] = []
     passes.state.G.mapping.register_forward_pre_hook(lambda module, inputs: made.append(inputs[1]))

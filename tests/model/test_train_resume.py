@@ -11,7 +11,7 @@ import torch
 from rosacea_model.training import checkpoint
 from rosacea_model.training.config import TrainConfig
 from rosacea_model.training.distributed import Ranks
-from rosacea_model.training.feed import Share, feed
+from rosacea_model.training.feed import RankShare, feed
 from rosacea_model.training.loop import Run, label_table, training_loop
 from rosacea_model.training.reporting.records import read_best, read_stats
 from rosacea_model.training.state import TrainState, by_part
@@ -115,7 +115,11 @@ def continued(start: dict[str, Tensor], without: str | None, steps: int) -> dict
             part.load(saved[name])
     passes = Passes(state, Ranks(), label_table(faces()))
     batches = feed(
-        faces(), seed=config.seed, mirror=config.mirror, share=Share(batch=config.batch), position=int(state.position)
+        faces(),
+        seed=config.seed,
+        mirror=config.mirror,
+        share=RankShare(batch=config.batch),
+        position=int(state.position),
     )
     for _ in range(steps):
         step = int(state.step)

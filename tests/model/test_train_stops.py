@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from rosacea_model.engine import Engine
-from rosacea_model.sample import Sample
+from rosacea_model.sample import FaceSample
 from rosacea_model.training import checkpoint
 from rosacea_model.training.loop import Run, training_loop
 from rosacea_model.training.reporting import grids
-from rosacea_model.training.reporting.observe import Watch
-from rosacea_model.training.reporting.pace import Pace, duration
+from rosacea_model.training.reporting.observe import RunReporter
+from rosacea_model.training.reporting.pace import StepTimer, duration
 from rosacea_model.training.reporting.probe import s_per_kimg
 from rosacea_model.training.state import TrainState
 from rosacea_model.training.step import Passes
@@ -73,7 +73,7 @@ def test_an_interrupted_run_leaves_a_model_that_can_be_served_and_says_where(
     if draw:
         in_the_call(draw, monkeypatch)
     elif not step:
-        monkeypatch.setattr(Watch, "begin", lambda watch, state: interrupt())
+        monkeypatch.setattr(RunReporter, "begin", lambda watch, state: interrupt())
     run, config = tmp_path / "run", smoke(100, **options)
 
     state = training_loop(config, Run(path=run, images=Squares(), after_step=after(step) if step else None))
@@ -84,7 +84,7 @@ def test_an_interrupted_run_leaves_a_model_that_can_be_served_and_says_where(
     assert len(checkpoint.existing(run / "checkpoints")) == bool(int(state.step))
     (tmp_path / "shelf").mkdir()
     (file,) = Shelf(tmp_path / "shelf", None).take([folder], [])
-    (image,) = Engine.load(file.path).render([Sample(seed=1)])
+    (image,) = Engine.load(file.path).render([FaceSample(seed=1)])
     wanted = grids.to_levels(grids.draw(state.G_ema, range(1, 2), None))[0]
     assert np.abs(image.astype(int) - wanted).max() <= 1
 
@@ -134,12 +134,12 @@ class Clock:
         return self.time
 
 
-def paced(clock: Clock, **options: Any) -> Pace:
+def paced(clock: Clock, **options: Any) -> StepTimer:
     begun = datetime(2026, 1, 1, 12)
-    return Pace(smoke(1, **options), clock=clock, now=lambda: begun)
+    return StepTimer(smoke(1, **options), clock=clock, now=lambda: begun)
 
 
-def walk(pace: Pace, clock: Clock, seconds: float) -> None:
+def walk(pace: StepTimer, clock: Clock, seconds: float) -> None:
     pace.begin()
     clock.time += seconds
     pace.end()

@@ -15,7 +15,7 @@ from rosacea_model.training.config import TrainConfig, resolve
 from rosacea_model.training.errors import TransferMismatch
 from rosacea_model.training.loop import Run, training_loop
 from rosacea_model.training.state import TrainState
-from rosacea_model.training.transfer import Source, adapt, load_source
+from rosacea_model.training.transfer import StartingNetworks, adapt, load_source
 
 from .training_runs import Squares, smoke
 from .training_runs import one_thread as one_thread  # for every test here
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from rosacea_model.config import GeneratorConfig
 
 
-def source_of(config: GeneratorConfig, *, with_d: bool = True, allow_partial: bool = False) -> Source:
+def source_of(config: GeneratorConfig, *, with_d: bool = True, allow_partial: bool = False) -> StartingNetworks:
     torch.manual_seed(99)
     average, generator = Generator(config).state_dict(), Generator(config).state_dict()
     discriminator = Discriminator(config, DiscriminatorConfig()).state_dict() if with_d else None
-    return Source(path=SOURCE, config=config, G=generator, G_ema=average, D=discriminator, allow_partial=allow_partial)
+    return StartingNetworks(
+        path=SOURCE, config=config, G=generator, G_ema=average, D=discriminator, allow_partial=allow_partial
+    )
 
 
 SOURCE: Any = "SOURCE"

@@ -18,7 +18,7 @@ from rosacea_model.training.ada import Leak
 from rosacea_model.training.feed import to_unit
 from rosacea_model.training.loop import Run, training_loop
 from rosacea_model.training.reporting import grids, observe
-from rosacea_model.training.reporting.observe import Watch
+from rosacea_model.training.reporting.observe import RunReporter
 from rosacea_model.training.reporting.records import read_stats
 from rosacea_model.training.reporting.report import write_report
 from rosacea_model.training.state import TrainState
@@ -47,7 +47,7 @@ def test_under_mirror_fakes_are_compared_with_flipped_reals_too(tmp_path: Path) 
     fakes = to_unit(torch.from_numpy(np.concatenate([images.images, images.images[..., ::-1]])))
     found = {}
     for mirror in (False, True):
-        watch = Watch(tmp_path, smoke(1, mirror=mirror), images, None)
+        watch = RunReporter(tmp_path, smoke(1, mirror=mirror), images, None)
         found[mirror] = watch._compare(fakes)
         watch.close()
 
@@ -57,7 +57,7 @@ def test_under_mirror_fakes_are_compared_with_flipped_reals_too(tmp_path: Path) 
 
 
 def test_reals_are_kept_as_bytes(tmp_path: Path) -> None:
-    watch = Watch(tmp_path, smoke(1), Squares(), None)
+    watch = RunReporter(tmp_path, smoke(1), Squares(), None)
 
     assert watch.reals.dtype == torch.uint8
     assert torch.equal(watch.reals, torch.from_numpy(Squares().images))
@@ -73,7 +73,7 @@ def test_a_run_on_one_image_writes_json_that_everybody_can_read(tmp_path: Path) 
 
 
 def test_what_is_not_finite_is_no_figure(tmp_path: Path) -> None:
-    watch = Watch(tmp_path, smoke(1), Squares(), None)
+    watch = RunReporter(tmp_path, smoke(1), Squares(), None)
 
     watch._write({"kimg": 0.5, "distance": float("nan"), "p": 0.1, "eta_s": float("inf")})
 
@@ -89,8 +89,8 @@ def test_a_leak_is_told_before_and_after_a_restart(
     def see(orientation: float) -> None:
         monkeypatch.setattr(observe, "leak", lambda reals, fakes: Leak(orientation=orientation, color=1))
 
-    def watching() -> Watch:
-        watch = Watch(tmp_path, smoke(1), Squares(), None)
+    def watching() -> RunReporter:
+        watch = RunReporter(tmp_path, smoke(1), Squares(), None)
         watch.begin(state)
         watch.first_look()
         return watch
@@ -168,10 +168,10 @@ def test_a_stop_saves_and_does_not_wait_for_drawing_and_measuring(
 def test_a_checkpoint_is_saved_before_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = []
 
-    def note(watch: Watch, state: TrainState) -> None:
+    def note(watch: RunReporter, state: TrainState) -> None:
         saved.append(checkpoint.existing(tmp_path / "checkpoints"))
 
-    monkeypatch.setattr(Watch, "snapshot", note)
+    monkeypatch.setattr(RunReporter, "snapshot", note)
 
     training_loop(smoke(2), Run(path=tmp_path, images=Squares()))
 

@@ -118,7 +118,7 @@ def main() -> None:
     from rosacea_model.training import checkpoint
     from rosacea_model.training.distributed import join
     from rosacea_model.training.loop import Run, training_loop
-    from rosacea_model.training.reporting.observe import Snapshot, Watch
+    from rosacea_model.training.reporting.observe import RunReporter, WrittenSnapshot
 
     task = json.loads(sys.argv[1])
 
@@ -131,13 +131,13 @@ def main() -> None:
         if int(state.step) == task.get("fault_after") and ranks.rank == task.get("fault_rank", 0):
             commit(task["fault"], state)
 
-    snapshot = Watch.snapshot
+    snapshot = RunReporter.snapshot
 
-    def slow_snapshot(watch: Watch, state: TrainState) -> Snapshot | None:
+    def slow_snapshot(watch: RunReporter, state: TrainState) -> WrittenSnapshot | None:
         time.sleep(task.get("slow_snapshot_s", 0))
         return snapshot(watch, state)
 
-    Watch.snapshot = slow_snapshot  # type: ignore[method-assign, assignment]
+    RunReporter.snapshot = slow_snapshot  # type: ignore[method-assign, assignment]
     config = smoke(task["steps"], **task.get("overrides", {}))
     images = Squares(classes=task.get("classes", 0))
     with join("cpu", timeout_s=task.get("timeout_s", 20)) as ranks:

@@ -12,7 +12,7 @@ import pytest
 from rosacea_client import FaceClient, Overloaded
 from rosacea_contract.reasons import Reason
 from rosacea_serving.access.accounts import Accounts
-from rosacea_serving.access.attempts import Attempts, network
+from rosacea_serving.access.attempts import FailedAttempts, network
 from rosacea_serving.access.buckets import Bucket
 from rosacea_serving.access.door import bearer, certificate_of
 from rosacea_serving.access.identity import Identity, Refused
@@ -78,7 +78,7 @@ def test_many_who_are_busy_are_all_kept_and_forgotten_later() -> None:
 
 
 def test_addresses_and_credentials_that_come_once_do_not_grow_the_memory() -> None:
-    attempts = Attempts(60)
+    attempts = FailedAttempts(60)
     for number in range(PEOPLE + 500):
         attempts.failed(f"10.0.{number >> 8}.{number % 256}")
         attempts.succeeded("10.0.0.1", f"token {number}")
@@ -88,7 +88,7 @@ def test_addresses_and_credentials_that_come_once_do_not_grow_the_memory() -> No
 
 def test_failures_are_counted_by_address_and_do_not_hold_up_those_who_were_let_in() -> None:
     clock = Clock()
-    attempts = Attempts(60, clock)
+    attempts = FailedAttempts(60, clock)
     attempts.succeeded("10.0.0.1", "good")
     for _ in range(60):
         assert attempts.seconds_to_wait("10.0.0.1", "bad") == 0

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from rosacea.render.v1 import render_pb2
 from rosacea_serving.observe import backends
-from rosacea_serving.observe.backends import Backend, BackendCollector, Report
+from rosacea_serving.observe.backends import BackendCollector, Report, ServedRevision
 from rosacea_serving.observe.torchserve import NUMBERS, ask, parse
 from rosacea_serving.torchserve import Supervisor, TorchServeOptions
 from rosacea_serving.worker.contract import SELF_TEST_FAILED
@@ -65,11 +65,11 @@ def page(connection: socket.socket) -> None:
     connection.sendall((head + PAGE).encode())
 
 
-def backend(report: Callable[[], Report | None], state: str = "ready") -> Backend:
-    return Backend(model="demo", revision="abc", state=state, expected_workers=2, report=report)
+def backend(report: Callable[[], Report | None], state: str = "ready") -> ServedRevision:
+    return ServedRevision(model="demo", revision="abc", state=state, expected_workers=2, report=report)
 
 
-def registry_of(*found: Backend) -> CollectorRegistry:
+def registry_of(*found: ServedRevision) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(BackendCollector(lambda: found))
     return registry

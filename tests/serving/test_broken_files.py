@@ -24,7 +24,7 @@ from rosacea_serving.access.api_keys.keys import Keys
 from rosacea_serving.access.identity import Refused
 from rosacea_serving.access.issuer.jwks import read_jwks
 from rosacea_serving.access.metrics import AccessMetrics
-from rosacea_serving.access.transport import Tls
+from rosacea_serving.access.transport import ServerTls
 from rosacea_serving.background import Background, Task
 from rosacea_serving.observe.logs import JsonFormatter
 from rosacea_serving.observe.metrics import Metrics
@@ -97,7 +97,7 @@ def test_a_revocation_counts_after_any_broken_key_file(what: str, tmp_path: Path
 def test_a_new_certificate_counts_after_any_broken_one(what: str, tmp_path: Path, caplog: Any) -> None:
     authority = Authority(tmp_path, "authority")
     chain, key = authority.issue("server")
-    scene = Scene(lambda metrics: Tls(chain, key, None, metrics).files, "certificate")
+    scene = Scene(lambda metrics: ServerTls(chain, key, None, metrics).files, "certificate")
 
     def mend() -> None:
         put(chain, b"")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rosacea_model.sample import Sample
+    from rosacea_model.sample import FaceSample
 
 CONFIG = GeneratorConfig(z_dim=4, w_dim=4, img_resolution=8, channel_base=64)
 
@@ -44,20 +44,20 @@ class FakeEngine:
     def __init__(self) -> None:
         self.batches: list[list[int | None]] = []
 
-    def render_each(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | Exception]:
+    def render_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.uint8] | Exception]:
         self.batches.append([sample.seed for sample in samples])
         return [self._draw(sample) for sample in samples]
 
-    def ws_each(self, samples: Sequence[Sample]) -> list[NDArray[np.float32] | Exception]:
+    def ws_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.float32] | Exception]:
         self.batches.append([sample.seed for sample in samples])
         return [self._map(sample) for sample in samples]
 
-    def _map(self, sample: Sample) -> NDArray[np.float32] | Exception:
+    def _map(self, sample: FaceSample) -> NDArray[np.float32] | Exception:
         if sample.seed == 1000:
             return OutputNotFinite("the latent holds NaN or infinity")
         return np.arange(self.config.num_ws * 4, dtype=np.float32).reshape(-1, 4) + (sample.seed or 0)
 
-    def _draw(self, sample: Sample) -> NDArray[np.uint8] | Exception:
+    def _draw(self, sample: FaceSample) -> NDArray[np.uint8] | Exception:
         if sample.seed == 1000:
             return OutputNotFinite("the image holds NaN or infinity")
         if sample.seed == 1001:
@@ -266,7 +266,7 @@ def test_the_device_is_the_one_torchserve_assigns() -> None:
 
 def test_a_model_that_cannot_draw_is_found_out_at_the_start() -> None:
     class Broken(FakeEngine):
-        def render_each(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | Exception]:
+        def render_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.uint8] | Exception]:
             return [OutputNotFinite("the image holds NaN or infinity")]
 
     with pytest.raises(OutputNotFinite):
@@ -302,13 +302,13 @@ def test_only_a_lost_cuda_context_ends_the_worker(error: Exception, sticky: bool
 
 def test_a_lost_cuda_context_does_end_the_worker() -> None:
     script = """
-from rosacea_model.sample import Sample
+from rosacea_model.sample import FaceSample
 from rosacea_serving.worker.handler import FaceHandler
 class Lost:
     def render_each(self, samples): raise RuntimeError("CUDA error: unspecified launch failure")
 handler = FaceHandler()
 handler.engine = Lost()
-handler._draw([Sample(seed=0)], True)
+handler._draw([FaceSample(seed=0)], True)
 print("still here")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -333,11 +333,11 @@ class StarvedEngine(FakeEngine):
         if self.is_full and stage == self.stage:
             raise self.error
 
-    def render_each(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | Exception]:
+    def render_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.uint8] | Exception]:
         self._at("drawing")
         return super().render_each(samples)
 
-    def ws_each(self, samples: Sequence[Sample]) -> list[NDArray[np.float32] | Exception]:
+    def ws_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.float32] | Exception]:
         self._at("mapping")
         return super().ws_each(samples)
 

@@ -22,7 +22,7 @@ from rosacea_serving.lane import Lane
 from rosacea_serving.observe.metrics import Metrics
 from rosacea_serving.scheduling.metrics import ModelMetrics
 from rosacea_serving.scheduling.pace import FORGET_SECONDS
-from rosacea_serving.scheduling.scheduler import Drawn, Limits, Scheduler
+from rosacea_serving.scheduling.scheduler import Drawn, QueueLimits, Scheduler
 from rosacea_serving.torchserve import TorchServeOptions
 from rosacea_serving.torchserve.errors import BackendDown, WorkerDied
 from rosacea_serving.worker.segments import Segment, SegmentPool
@@ -57,7 +57,7 @@ class Bench:
         self.segments = CountingPool(slots=8, slot_bytes=64)
         self.workers = FakeWorkers(TorchServeOptions(models=[MODEL]), lambda state: None)
         self.metrics = Metrics()
-        settings = Limits(**(defaults | limits))
+        settings = QueueLimits(**(defaults | limits))
         self.scheduler = Scheduler(ServedModel(MODEL), self.workers, settings, self.metrics, self.segments)
 
     def submit(

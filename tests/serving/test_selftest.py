@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rosacea_model.sample import Sample
+    from rosacea_model.sample import FaceSample
 
 
 class BatchDependent(FakeEngine):
@@ -34,7 +34,7 @@ class BatchDependent(FakeEngine):
         self._place = place
         self.micro_batch = micro_batch
 
-    def render_each(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | Exception]:
+    def render_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.uint8] | Exception]:
         images = super().render_each(samples)
         if len(images) > 1:
             images[self._place] = images[self._place] + np.uint8(1)  # type: ignore[operator]
@@ -44,13 +44,13 @@ class BatchDependent(FakeEngine):
 class Drifting(FakeEngine):
     """Draws something else every time."""
 
-    def render_each(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | Exception]:
+    def render_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.uint8] | Exception]:
         self.batches.append([])
         return [np.full((8, 8, 3), len(self.batches), np.uint8) for _ in samples]
 
 
 class Broken(FakeEngine):
-    def render_each(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | Exception]:
+    def render_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.uint8] | Exception]:
         return [OutputNotFinite("the image holds NaN or infinity") for _ in samples]
 
 

@@ -42,9 +42,9 @@ class Traced:
 
 
 def serving_tracing(traced: Traced) -> Any:
-    from rosacea_serving.observe.tracing import Tracing
+    from rosacea_serving.observe.tracing import ServerTracing
 
-    return Tracing(traced.provider)
+    return ServerTracing(traced.provider)
 
 
 def client_tracing(traced: Traced) -> Any:

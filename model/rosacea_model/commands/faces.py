@@ -17,7 +17,7 @@ from rich.console import Console
 from rosacea_model.data.errors import DataRejected, Unusable, printable
 from rosacea_model.data.pictures.decode import DecodeOptions, decode
 from rosacea_model.data.progress import told_progress
-from rosacea_model.data.screening.faces import Face, FaceFinder, aligned
+from rosacea_model.data.screening.faces import DetectedFace, FaceFinder, aligned
 from rosacea_model.data.screening.people import people
 from rosacea_model.data.source import Picture, Reader, open_source
 from rosacea_model.data.worker import most_bytes
@@ -32,10 +32,10 @@ LISTED = 10
 
 
 @dataclass(kw_only=True)
-class Found:
+class FaceSurvey:
     """What was seen in the pictures of a source."""
 
-    faces: dict[str, Face] = field(default_factory=dict)  # the face of each picture that has just one
+    faces: dict[str, DetectedFace] = field(default_factory=dict)  # the face of each picture that has just one
     none: list[str] = field(default_factory=list)
     several: dict[str, int] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
@@ -73,9 +73,9 @@ def faces(
 
 def look(
     source: Path, finder: FaceFinder, progress: Callable[[int, int], None], *, align: Path | None, resolution: int
-) -> Found:
+) -> FaceSurvey:
     """The faces of a source and who looks alike. Pictures are read as `data prepare` reads them."""
-    listed, reader, found = open_source(source, labels=False), Reader(source), Found()
+    listed, reader, found = open_source(source, labels=False), Reader(source), FaceSurvey()
     for done, picture in enumerate(listed.pictures, 1):
         try:
             image = _read(reader, picture)
@@ -108,7 +108,7 @@ def _read(reader: Reader, picture: Picture) -> Image.Image:
     return decode(reader.read(picture.name, picture.member, most_bytes(options)), options).image
 
 
-def subjects_csv(found: Found) -> bytes:
+def subjects_csv(found: FaceSurvey) -> bytes:
     """A row for each picture of a group: its name and its person."""
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
@@ -118,7 +118,7 @@ def subjects_csv(found: Found) -> bytes:
     return buffer.getvalue().encode()
 
 
-def report(found: Found) -> bytes:
+def report(found: FaceSurvey) -> bytes:
     """What was found, for programs. It names files, so it stays with the owner of the pictures."""
     entries = {
         "format": FORMAT,
@@ -138,7 +138,7 @@ def report(found: Found) -> bytes:
     return (json.dumps(entries, indent=1) + "\n").encode()
 
 
-def _sheet(found: Found) -> Image.Image:
+def _sheet(found: FaceSurvey) -> Image.Image:
     """A row for each person, the largest groups first."""
     groups = sorted(found.groups, key=len, reverse=True)[:MAX_ROWS]
     columns = min(max(map(len, groups)), MAX_COLUMNS)
@@ -152,7 +152,7 @@ def _sheet(found: Found) -> Image.Image:
     return sheet
 
 
-def _tell(console: Console, found: Found) -> None:
+def _tell(console: Console, found: FaceSurvey) -> None:
     alike = sum(map(len, found.groups))
     console.print(
         f"{len(found.faces)} pictures with one face, {len(found.none)} without, {len(found.several)} with several, "

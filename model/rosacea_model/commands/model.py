@@ -45,7 +45,7 @@ class Noise(StrEnum):
     input = "input"
 
 
-class Preset(StrEnum):
+class ModelPreset(StrEnum):
     """What `new` makes."""
 
     demo = "demo"
@@ -147,7 +147,7 @@ def verify_model(
 @app.command("new")
 def new_model(
     out: OutFolder,
-    preset: Annotated[Preset, typer.Option(help="demo: 128 x 128 and fast; full: 512 x 512.")] = Preset.demo,
+    preset: Annotated[ModelPreset, typer.Option(help="demo: 128 x 128 and fast; full: 512 x 512.")] = ModelPreset.demo,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the weights.")] = 0,
     name: Name = None,
 ) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ..data.progress import told_progress
 from ..phantom.render import RESOLUTIONS
-from ..phantom.series import MAX_COUNT, Labels, Series, write_series
+from ..phantom.series import MAX_COUNT, LabelKind, Series, write_series
 
 
 def phantom(
@@ -18,7 +18,7 @@ def phantom(
     count: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="How many faces.")] = 10_000,
     resolution: Annotated[int, typer.Option(min=16, max=512, help="Width and height: a power of two.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Which series of faces; the same seed gives the same bytes.")] = 0,
-    labels: Annotated[Labels, typer.Option(help="What each face's label says.")] = Labels.both,
+    labels: Annotated[LabelKind, typer.Option(help="What each face's label says.")] = LabelKind.both,
     confounders: Annotated[bool, typer.Option(help="Draw flush, make-up, glasses and beards, too.")] = True,
     maps: Annotated[Path | None, typer.Option(metavar="DIR", help="Write blood and face maps, too.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes; unset = one a core.")] = None,

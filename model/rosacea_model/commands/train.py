@@ -13,8 +13,8 @@ from ..training.config import CONFIG_NAME, PRESETS, TrainConfig, going_on, read_
 from .options import with_settings
 
 if TYPE_CHECKING:
-    from ..data.dataset import FaceDataset
-    from ..training.transfer import Source
+    from ..data.dataset import LabelledImages
+    from ..training.transfer import StartingNetworks
 
 MANY_IMAGES = 2000  # reading them takes seconds
 UNSTEPPED_IN_FLOAT16 = 3  # float16 overflows now and then where float32 does not
@@ -87,20 +87,20 @@ def config_of(outdir: Path) -> TrainConfig | None:
 
 def open_images(
     data: Path, before: TrainConfig | None, *, cond: bool, subset: int | None, seed: int | None
-) -> FaceDataset:
+) -> LabelledImages:
     """The images to learn from; with labels if asked for, or if the run has begun with them."""
-    from ..data.dataset import FaceDataset
+    from ..data.dataset import LabelledImages
 
     if seed is None:
         seed = before.seed if before else 0
     labels = cond or (before is not None and before.label_width > 0)
-    images = FaceDataset(data, labels=labels, subset=subset, seed=seed)
+    images = LabelledImages(data, labels=labels, subset=subset, seed=seed)
     if cond and not images.label_dim:
         raise ValueError(f"--cond needs labels, and {data} has none: neither class folders nor a dataset.json")
     return images
 
 
-def check_images(images: FaceDataset) -> None:
+def check_images(images: LabelledImages) -> None:
     """Find what cannot be learnt from before there is a run; each process that torchrun started reads its share."""
     from ..training.distributed import processes
 
@@ -111,7 +111,11 @@ def check_images(images: FaceDataset) -> None:
 
 
 def config_for(
-    images: FaceDataset, source: Source | None, preset: str, stated: dict[str, Any], before: TrainConfig | None = None
+    images: LabelledImages,
+    source: StartingNetworks | None,
+    preset: str,
+    stated: dict[str, Any],
+    before: TrainConfig | None = None,
 ) -> TrainConfig:
     """The config of a run on these images, for as many processes as there are; `before` = it goes on."""
     from ..training.distributed import processes
@@ -130,7 +134,9 @@ def config_for(
     )
 
 
-def start(config: TrainConfig, outdir: Path, images: FaceDataset, source: Source | None, *, resume: bool) -> None:
+def start(
+    config: TrainConfig, outdir: Path, images: LabelledImages, source: StartingNetworks | None, *, resume: bool
+) -> None:
     """Train, as one of the processes that torchrun started or alone."""
     from ..classes import usable_classes
     from ..data.source import open_source

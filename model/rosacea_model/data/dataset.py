@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset
 
-from .errors import DataRejected, Reason, Unusable
+from .errors import DataRejected, Unusable, UnusableReason
 from .pictures.decode import FREE_PIXELS, DecodeOptions, decode
 from .source import Picture, Reader, Source, open_source
 
@@ -34,7 +34,7 @@ REMEDY = (
 )
 
 
-class FaceDataset(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
+class LabelledImages(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
     """Images and labels by index. A class becomes a one-hot vector, a vector stays one; without labels it has width 0.
 
     `resolution` and `channels` are what the network expects; None takes those of the first image. A grey picture among
@@ -203,7 +203,7 @@ def _chosen(path: Path, count: int, subset: int | None, seed: int) -> NDArray[np
 
 def _label_matrix(path: Path, pictures: Sequence[Picture], source: Source) -> NDArray[np.float32]:
     """One row per image: one-hot for classes, as they are for vectors, of width 0 for none."""
-    if closed := [picture for picture in pictures if picture.reason is not Reason.no_label]:
+    if closed := [picture for picture in pictures if picture.reason is not UnusableReason.no_label]:
         raise DataRejected(f"{path}: {closed[0].name}: {closed[0].problem}")
     if missing := [picture.name for picture in pictures if picture.problem]:
         told = f"{path}: {len(missing)} of {len(pictures)} images have no label, such as {missing[0]}"

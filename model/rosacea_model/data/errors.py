@@ -13,7 +13,7 @@ from enum import StrEnum
 from rosacea_model.errors import ModelError
 
 
-class Reason(StrEnum):
+class UnusableReason(StrEnum):
     """Why a picture is unusable. The list is closed: reports can be counted by it."""
 
     empty = "empty"  # no bytes at all
@@ -50,7 +50,7 @@ class DataRejected(DataError):
 class Unusable(DataError):
     """One picture cannot be used: a closed reason, and the numbers behind it."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: UnusableReason, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail

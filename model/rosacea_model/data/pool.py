@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Self
 
-from .errors import Reason, Unusable
+from .errors import Unusable, UnusableReason
 from .pictures.decode import MAX_PIXELS
 from .worker import Outcome, WorkOptions, serve
 
@@ -131,10 +131,12 @@ def _answer(worker: Worker, most_seconds: float) -> Outcome | None:
             return outcome
     except (EOFError, OSError):
         worker.stop()
-        return Unusable(Reason.crashed, f"decoding it ended the process with exit code {worker.process.exitcode}")
+        return Unusable(
+            UnusableReason.crashed, f"decoding it ended the process with exit code {worker.process.exitcode}"
+        )
     if time.monotonic() - worker.since > most_seconds:
         worker.stop()
-        return Unusable(Reason.too_slow, f"more than {most_seconds:.0f} seconds")
+        return Unusable(UnusableReason.too_slow, f"more than {most_seconds:.0f} seconds")
     return None
 
 

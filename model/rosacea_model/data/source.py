@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from .errors import DataRejected, Reason, Unusable
+from .errors import DataRejected, Unusable, UnusableReason
 from .names import decoded, matched, natural, plain
 from .pictures.foreign import MAGIC_BYTES, is_dicom
 from .writer import DATASHEET_NAME, FACTS_NAME, LABELS_NAME, MAX_FACTS_LINE_BYTES, OWN_NAMES, own_bytes
@@ -85,7 +85,7 @@ class Picture:
     facts_line: str = ""  # its line of facts.jsonl: checked JSON, and smaller than objects
     facts_sha256: str = ""  # of the bytes that the line is about
     problem: str = ""  # why it cannot be used, if that is known without opening it
-    reason: Reason = Reason.no_label  # the kind of that problem
+    reason: UnusableReason = UnusableReason.no_label  # the kind of that problem
 
     def known(self, sha256: str) -> dict[str, object]:
         """What facts.jsonl says of these very bytes; nothing if it speaks of others under the same name."""
@@ -164,23 +164,23 @@ class Reader:
         try:
             return self._from_folder(name, most) if member is None else self._from_zip(member, most)
         except DataRejected as error:
-            raise Unusable(Reason.unreadable, str(error)) from error
+            raise Unusable(UnusableReason.unreadable, str(error)) from error
         except OSError as error:
-            raise Unusable(Reason.unreadable, error.strerror or type(error).__name__) from error
+            raise Unusable(UnusableReason.unreadable, error.strerror or type(error).__name__) from error
 
     def _from_folder(self, name: str, most: int) -> bytes:
         # Never waits for a pipe that was put in place of a picture.
         with open(self.path / name, "rb", opener=_open_without_waiting) as file:
             state = os.fstat(file.fileno())
             if not stat.S_ISREG(state.st_mode):
-                raise Unusable(Reason.unreadable, "not a plain file")
+                raise Unusable(UnusableReason.unreadable, "not a plain file")
             if state.st_size > most:
-                raise Unusable(Reason.too_big_file, f"at most {most} bytes, got {state.st_size}")
+                raise Unusable(UnusableReason.too_big_file, f"at most {most} bytes, got {state.st_size}")
             return file.read(most)
 
     def _from_zip(self, member: Member, most: int) -> bytes:
         if member.bytes > most:
-            raise Unusable(Reason.too_big_file, f"at most {most} bytes, got {member.bytes}")
+            raise Unusable(UnusableReason.too_big_file, f"at most {most} bytes, got {member.bytes}")
         if self._file is None:
             self._file = self.path.open("rb")
         return read_member(self._file, member)
@@ -367,7 +367,7 @@ def _source(path: Path, listing: Listing, own: _OwnFiles, *, labels: bool) -> So
         for line, sha256 in [facts_of.get(short, ("", ""))]
     ]
     closed = [
-        Picture(name=name or ".", problem=why, reason=Reason.unreadable)
+        Picture(name=name or ".", problem=why, reason=UnusableReason.unreadable)
         for name, why in sorted(listing.closed.items())
         if not _hidden(name)
     ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import Reason, Unusable
+from .errors import Unusable, UnusableReason
 from .pictures.decode import MAX_PIXELS, DecodeOptions, decode
 from .pictures.png import encode_png
 from .pictures.resize import Filter, Fit, to_square
@@ -118,7 +118,7 @@ def serve(connection: Connection, path: Path, options: WorkOptions) -> None:
         try:
             connection.send(prepare_picture(reader, picture, options))
         except MemoryError:
-            connection.send(Unusable(Reason.bomb, "it needs more memory than a picture may"))
+            connection.send(Unusable(UnusableReason.bomb, "it needs more memory than a picture may"))
 
 
 def _limit_memory(most: int) -> None:

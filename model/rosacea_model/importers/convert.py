@@ -16,7 +16,7 @@ from ..files.tensors import is_buffer
 from .formats import NETWORKS_NAME, OLD_TORCH, PICKLE, ZIP
 from .mean_latent import NOTE as MEAN_NOTE
 from .rosinality import load_zip, read_rosinality
-from .snapshot import NetworkRecord, Snapshot, generator_config, parse_snapshot, passed_by
+from .snapshot import NetworkRecord, ReferenceSnapshot, generator_config, parse_snapshot, passed_by
 from .statedict import find_state, read_state
 from .unlike import described
 from .unpickler import FAILURES, reject, unreadable
@@ -30,7 +30,7 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class ForeignCheckpoint:
     """What a checkpoint holds: the averaged generator, and what else training would go on from."""
 
     kind: str
@@ -69,7 +69,7 @@ def convert(data: bytes, folder: Path, name: str, *, with_networks: bool = False
     }
 
 
-def read(data: bytes) -> Found:
+def read(data: bytes) -> ForeignCheckpoint:
     """The networks in a checkpoint's bytes, of whatever kind it is."""
     if data.startswith(ZIP):
         return _read_zip(data)
@@ -82,16 +82,16 @@ def read(data: bytes) -> Found:
     return reject("the file is neither a snapshot (.pkl) nor a torch.save zip (.pt)", "format")
 
 
-def _all_networks(found: Found) -> Tensors:
+def _all_networks(found: ForeignCheckpoint) -> Tensors:
     parts = {"G": found.G or found.G_ema, "G_ema": found.G_ema, "D": found.D or {}}
     # Copies: safetensors refuses tensors that share memory.
     return {f"{part}:{name}": tensor.clone() for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 
-def _read_snapshot(data: bytes) -> Found:
+def _read_snapshot(data: bytes) -> ForeignCheckpoint:
     snapshot = parse_snapshot(data)
     notes = ["program text in the file was not run", *passed_by(snapshot.G_ema), *snapshot.notes]
-    return Found(
+    return ForeignCheckpoint(
         kind="stylegan2-ada snapshot",
         config=generator_config(snapshot.G_ema),
         G_ema=snapshot.G_ema.tensors,
@@ -103,7 +103,7 @@ def _read_snapshot(data: bytes) -> Found:
     )
 
 
-def _networks(snapshot: Snapshot) -> list[dict[str, Any]]:
+def _networks(snapshot: ReferenceSnapshot) -> list[dict[str, Any]]:
     named = {"G": snapshot.G, "D": snapshot.D, "G_ema": snapshot.G_ema}
     return [_summary(name, record) for name, record in named.items() if record]
 
@@ -119,7 +119,7 @@ def _facts_of(name: str, class_name: str, tensors: Tensors, parameters: int | No
     return {"name": name, "class_name": class_name, "tensors": len(tensors), "parameters": parameters}
 
 
-def _read_zip(data: bytes) -> Found:
+def _read_zip(data: bytes) -> ForeignCheckpoint:
     """A file of torch.save: a state dict under the reference's names, or what rosinality saves."""
     try:
         content = load_zip(data)
@@ -153,9 +153,9 @@ def _found(
     *,
     G: Tensors | None = None,  # noqa: N803 (the field's names)
     D: Tensors | None = None,  # noqa: N803
-) -> Found:
+) -> ForeignCheckpoint:
     networks = [_facts_of(key, "Generator", tensors), *([_facts_of("d", "Discriminator", D)] if D else [])]
-    return Found(
+    return ForeignCheckpoint(
         kind=kind,
         config=config,
         G_ema=tensors,

@@ -72,7 +72,7 @@ class NetworkRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class ReferenceSnapshot:
     """What a training run saved. Files made for inference only may lack `G` and `D`."""
 
     G: NetworkRecord | None
@@ -83,7 +83,7 @@ class Snapshot:
     notes: tuple[str, ...] = ()  # what was done to the numbers
 
 
-def read_snapshot(path: Path) -> Snapshot:
+def read_snapshot(path: Path) -> ReferenceSnapshot:
     """Read a snapshot in this process, running nothing of it. CheckpointRejected tells why it is refused.
 
     For files of unknown origin prefer `importer.import_checkpoint`, which also bounds memory and time.
@@ -97,7 +97,7 @@ def read_snapshot(path: Path) -> Snapshot:
     return parse_snapshot(data)
 
 
-def parse_snapshot(data: bytes) -> Snapshot:
+def parse_snapshot(data: bytes) -> ReferenceSnapshot:
     """The snapshot in a file's bytes."""
     try:
         return _snapshot(interpret(io.BytesIO(data), SNAPSHOT_READERS), budget=2 * len(data))
@@ -128,7 +128,7 @@ def passed_by(record: NetworkRecord) -> list[str]:
     return [f"arguments that change nothing that is drawn: {', '.join(found)}"] if found else []
 
 
-def _snapshot(content: object, budget: int) -> Snapshot:
+def _snapshot(content: object, budget: int) -> ReferenceSnapshot:
     if not isinstance(content, dict):
         reject(f"a snapshot must be a dict of networks, got {type(content).__name__}", "snapshot")
     if not isinstance(content.get("G_ema"), Record):
@@ -136,7 +136,7 @@ def _snapshot(content: object, budget: int) -> Snapshot:
     reader = _TensorReader(budget)
     records = {key: content.get(key) for key in ("G", "D", "G_ema")}
     networks = {key: _network(value, reader) for key, value in records.items() if isinstance(value, Record)}
-    return Snapshot(
+    return ReferenceSnapshot(
         G=networks.get("G"),
         D=networks.get("D"),
         G_ema=networks["G_ema"],

@@ -9,7 +9,7 @@ Example:
 
 from __future__ import annotations
 
-from .identity import Condition, Identity, PhantomSpec, Scene, Subtype, sample_phantom
+from .identity import Condition, FaceIdentity, PhantomSpec, Scene, Subtype, sample_phantom
 from .render import Phantom, render
 
-__all__ = ["Condition", "Identity", "Phantom", "PhantomSpec", "Scene", "Subtype", "render", "sample_phantom"]
+__all__ = ["Condition", "FaceIdentity", "Phantom", "PhantomSpec", "Scene", "Subtype", "render", "sample_phantom"]

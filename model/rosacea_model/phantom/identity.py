@@ -46,7 +46,7 @@ class Hair(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
+class FaceIdentity:
     """What stays of a person from picture to picture."""
 
     melanin: float = 0.03  # volume fraction of melanosomes in the epidermis
@@ -151,7 +151,7 @@ class Scene:
 class PhantomSpec:
     """Everything that `render` needs; `dataclasses.replace` its parts for the same face in another state."""
 
-    identity: Identity = Identity()
+    identity: FaceIdentity = FaceIdentity()
     condition: Condition = Condition()
     scene: Scene = Scene()
     seed: int = 0
@@ -218,7 +218,7 @@ class _Draw:
         return int(self.rng.integers(2**31))
 
 
-def _sample_identity(rng: np.random.Generator, tone: float) -> Identity:
+def _sample_identity(rng: np.random.Generator, tone: float) -> FaceIdentity:
     draw = _Draw(rng)
     age = draw.between(19, 78)
     man = draw.chance(0.5)
@@ -228,7 +228,7 @@ def _sample_identity(rng: np.random.Generator, tone: float) -> Identity:
     hair_melanin = float(np.clip(max(draw.near(0.52, 0.28), 0.95 * dark), 0.05, 1))
     age_lines = float(np.clip((age - 25) / 50, 0, 1))
     flat = draw.between(0, 1) * dark
-    return Identity(
+    return FaceIdentity(
         melanin=melanin_of_tone(tone),
         blood=draw.between(0.007, 0.012),
         age=age,
@@ -301,7 +301,7 @@ def _sample_clothes(draw: _Draw) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _sample_scene(rng: np.random.Generator, identity: Identity) -> Scene:
+def _sample_scene(rng: np.random.Generator, identity: FaceIdentity) -> Scene:
     draw = _Draw(rng)
     value, hue, chroma = draw.between(0.03, 0.65), draw.between(0, 2 * math.pi), draw.between(0, 0.25)
     red, green, blue = (value * (1 + chroma * math.cos(hue - turn)) for turn in (0, 2.1, 4.2))
@@ -329,7 +329,7 @@ def _sample_scene(rng: np.random.Generator, identity: Identity) -> Scene:
     )
 
 
-def _sample_condition(rng: np.random.Generator, grade: int, identity: Identity, *, confounders: bool) -> Condition:
+def _sample_condition(rng: np.random.Generator, grade: int, identity: FaceIdentity, *, confounders: bool) -> Condition:
     draw = _Draw(rng)
     subtypes = (Subtype.etr, Subtype.ppr, Subtype.phymatous)
     subtype = subtypes[int(draw.rng.choice(3, p=(0.45, 0.37, 0.18)))] if grade else Subtype.healthy

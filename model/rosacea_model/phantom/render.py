@@ -108,7 +108,7 @@ def _over(picture: Field, layer: Field, alpha: Field) -> None:
     picture += alpha * (layer - picture)
 
 
-def _light_on_skin(canvas: Canvas, neck: body.Part, ear: body.Part, hair: HairLayers, light: Light) -> Shading:
+def _light_on_skin(canvas: Canvas, neck: body.BodyPart, ear: body.BodyPart, hair: HairLayers, light: Light) -> Shading:
     """Shading of head, ears and neck together, with the shadows that they and the hair cast on one another."""
     grid, mask = canvas.grid, canvas.head.mask
     ear_share = ear.mask * (1 - mask)

@@ -27,7 +27,7 @@ TRUTH_FOLDER = "phantoms"
 MAX_COUNT = 200_000  # with the files of truth and the data set's own, as many as readers take
 
 
-class Labels(StrEnum):
+class LabelKind(StrEnum):
     """What a face's label says."""
 
     severity = "severity"
@@ -53,7 +53,7 @@ class Series:
 def write_series(
     out: Path,
     series: Series,
-    labels: Labels,
+    labels: LabelKind,
     *,
     maps: Path | None = None,
     workers: int | None = None,
@@ -103,32 +103,32 @@ def _draw(series: Series, indices: range) -> list[Phantom]:
     return [render(spec, series.resolution) for spec in specs]
 
 
-def label_of(face: Phantom, labels: Labels) -> int | None:
+def label_of(face: Phantom, labels: LabelKind) -> int | None:
     """The class of a face: its grade 0..3, its subtype 0..3, or one of ten: healthy, then three grades a subtype."""
     grade = int(str(face.attributes["severity"]))
     kind = list(Subtype).index(Subtype(str(face.attributes["subtype"])))
     classes = {
-        Labels.severity: grade,
-        Labels.subtype: kind,
-        Labels.both: 0 if grade == 0 else 3 * (kind - 1) + grade,
-        Labels.none: None,
+        LabelKind.severity: grade,
+        LabelKind.subtype: kind,
+        LabelKind.both: 0 if grade == 0 else 3 * (kind - 1) + grade,
+        LabelKind.none: None,
     }
     return classes[labels]
 
 
-def class_names(labels: Labels) -> list[str]:
+def class_names(labels: LabelKind) -> list[str]:
     """What each label means, in order."""
     diseased = list(Subtype)[1:]
     names = {
-        Labels.severity: ["none", "mild", "moderate", "severe"],
-        Labels.subtype: [subtype.value for subtype in Subtype],
-        Labels.both: [Subtype.healthy.value] + [f"{kind.value} {grade}" for kind in diseased for grade in (1, 2, 3)],
-        Labels.none: [],
+        LabelKind.severity: ["none", "mild", "moderate", "severe"],
+        LabelKind.subtype: [subtype.value for subtype in Subtype],
+        LabelKind.both: [Subtype.healthy.value] + [f"{kind.value} {grade}" for kind in diseased for grade in (1, 2, 3)],
+        LabelKind.none: [],
     }
     return names[labels]
 
 
-def datasheet(series: Series, labels: Labels) -> dict[str, object]:
+def datasheet(series: Series, labels: LabelKind) -> dict[str, object]:
     """What the data set's datasheet says of phantoms: nobody is shown, and how to draw them again."""
     names = class_names(labels)
     return {

@@ -79,7 +79,7 @@ class Mirrored(Dataset[tuple[Tensor, Tensor]]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class RankShare:
     """The part of each global batch that one rank gets."""
 
     batch: int
@@ -94,7 +94,7 @@ class Share:
 class Batches:
     """Indices of one rank's share of one batch after another, for a DataLoader."""
 
-    def __init__(self, order: Order, share: Share, position: int) -> None:
+    def __init__(self, order: Order, share: RankShare, position: int) -> None:
         self.order, self.share, self.position = order, share, position
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -105,12 +105,12 @@ class Batches:
 
 
 def feed(
-    images: TrainingSet, *, seed: int, mirror: bool, share: Share, position: int, workers: int = 0
+    images: TrainingSet, *, seed: int, mirror: bool, share: RankShare, position: int, workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches (uint8 [n, C, H, W], float32 [n, width]) from a position of the endless order on."""
     mirrored = Mirrored(images, mirror=mirror)
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-        _Told(mirrored),
+        _ErrorsAsText(mirrored),
         batch_sampler=Batches(Order(seed, len(mirrored)), share, position),
         num_workers=workers,
         collate_fn=_collated,
@@ -121,7 +121,7 @@ def feed(
     return _readable(iter(loader) if workers == 0 else _watched(iter(loader)))
 
 
-class _Told(Dataset[Any]):
+class _ErrorsAsText(Dataset[Any]):
     """Hands over why an image cannot be read: raised in another process, it would arrive as a page of text."""
 
     def __init__(self, images: Mirrored) -> None:

@@ -17,9 +17,9 @@ from . import checkpoint
 from .config import CONFIG_NAME, TrainConfig, read_config
 from .distributed import Ranks
 from .errors import NotFinite
-from .feed import Share, dead_loaders_told, feed
+from .feed import RankShare, dead_loaders_told, feed
 from .reporting.facts import facts
-from .reporting.observe import Watch
+from .reporting.observe import RunReporter
 from .reporting.pace import rough
 from .reporting.probe import s_per_kimg
 from .reporting.records import read_best
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .feed import TrainingSet
-    from .transfer import Source
+    from .transfer import StartingNetworks
 
 DATASHEET_NAME = "datasheet.json"
 NOT_FINITE_NAME = "not-finite.json"
@@ -47,7 +47,7 @@ class Run:
     images: TrainingSet
     ranks: Ranks = field(default_factory=Ranks)
     resume: bool = False
-    source: Source | None = None  # networks to start from
+    source: StartingNetworks | None = None  # networks to start from
     datasheet: Mapping[str, object] | None = None  # of the data, kept with the run
     classes: tuple[str, ...] = ()  # names of the classes that the labels are of
     data: Mapping[str, object] | None = None  # what tells it from other data, kept in checkpoints
@@ -82,7 +82,7 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
 
         # Open the data and the eyes.
         labels = label_table(run.images) if config.label_width else None
-        watch = Watch(run.path, config, run.images, labels, run.classes, stop) if ranks.leads else None
+        watch = RunReporter(run.path, config, run.images, labels, run.classes, stop) if ranks.leads else None
         if watch is not None:
             stack.callback(watch.close)
             for line in facts(config, state, len(run.images), run.classes, ranks.world):
@@ -101,7 +101,7 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
             mirror=config.mirror,
             position=int(state.position),
             workers=config.workers,
-            share=Share(batch=config.batch, rank=ranks.rank, world=ranks.world),
+            share=RankShare(batch=config.batch, rank=ranks.rank, world=ranks.world),
         )
 
         stopped = ranks.any(stop.wanted)

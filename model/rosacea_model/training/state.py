@@ -27,7 +27,7 @@ STREAMS = ("z", "label", "noise", "mixing", "augment")
 PHASES = ("G/main", "G/path", "D/main", "D/r1")
 
 
-class Part(Protocol):
+class CheckpointPart(Protocol):
     """One thing to save: tensors out, and the same tensors in."""
 
     def save(self) -> dict[str, Tensor]: ...
@@ -130,9 +130,9 @@ class TrainState:
         """The augmentation probability."""
         return 0.0 if self.pipe is None else float(self.pipe.p)
 
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, CheckpointPart]:
         """What must survive a restart, by name. What is missing here makes a resumed run another one."""
-        parts: dict[str, Part] = {
+        parts: dict[str, CheckpointPart] = {
             "G": ModulePart(self.G),  # with w_avg
             "D": ModulePart(self.D),
             "G_ema": ModulePart(self.G_ema),

@@ -201,7 +201,7 @@ class Passes:
         parameters = state.trainable_D if trains_d else list(state.G.parameters())
         optimiser = state.D_opt if trains_d else state.G_opt
         optimiser.zero_grad(set_to_none=True)
-        told = _Told(self.micros)
+        told = _BatchSums(self.micros)
         with self._only_training(parameters):
             for micro in self._draw(reals, real_c):
                 outcome = outcome_of(micro)
@@ -276,7 +276,7 @@ class Passes:
             self.state.ada.record(figures["signs/real"].total, figures["signs/real"].count)
         return figures
 
-    def _offenders(self, told: _Told, parameters: list[nn.Parameter], pieces: tuple[Tensor, ...]) -> list[str]:
+    def _offenders(self, told: _BatchSums, parameters: list[nn.Parameter], pieces: tuple[Tensor, ...]) -> list[str]:
         """The names of what is not finite: weights first, then losses and figures, then gradients."""
         networks = {"G": self.state.G, "D": self.state.D}
         named = {
@@ -295,7 +295,7 @@ class Passes:
         return found or ["w"]
 
 
-class _Told:
+class _BatchSums:
     """Sums over micro batches of what they report, on their way over the ranks."""
 
     def __init__(self, micros: int) -> None:

@@ -49,7 +49,7 @@ EMBEDDING, FIRST_LAYER = "mapping.embed.weight", "mapping.fc0.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class StartingNetworks:
     """Networks to start from. A model folder has the averaged generator alone."""
 
     path: Path
@@ -80,7 +80,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class TensorMatch:
     """One tensor: where it stands, and its shapes on both sides."""
 
     network: str
@@ -104,7 +104,7 @@ class TransferReport:
     source: Path
     differences: tuple[str, ...]
     holds_d: bool
-    entries: tuple[Entry, ...]
+    entries: tuple[TensorMatch, ...]
 
     @property
     def complete(self) -> bool:
@@ -135,7 +135,7 @@ class TransferReport:
         return f"{self.source} does not fit in full: {'; '.join(reasons)}. Pass --allow-partial to start all the same"
 
 
-def load_source(path: Path, *, allow_partial: bool = False) -> Source:
+def load_source(path: Path, *, allow_partial: bool = False) -> StartingNetworks:
     """A model folder, a run or one of its checkpoints, or a foreign snapshot (.pkl, .pt)."""
     if not path.exists():
         raise ValueError(f"--init-from must name a model folder, a run or a snapshot, got {path}")
@@ -147,7 +147,7 @@ def load_source(path: Path, *, allow_partial: bool = False) -> Source:
         parts = _from_model(path)
     else:
         raise ValueError(f"--init-from must name a model folder, a run or a snapshot, got {path}")
-    return Source(path=path, allow_partial=allow_partial, **parts)
+    return StartingNetworks(path=path, allow_partial=allow_partial, **parts)
 
 
 def _from_model(path: Path) -> dict[str, Any]:
@@ -201,14 +201,16 @@ def _differences(source: GeneratorConfig, config: TrainConfig) -> tuple[str, ...
     return tuple(told)
 
 
-def _entries(network: str, module: nn.Module, source: Mapping[str, Tensor]) -> list[Entry]:
+def _entries(network: str, module: nn.Module, source: Mapping[str, Tensor]) -> list[TensorMatch]:
     target = module.state_dict()
     entries = []
     for name in [*target, *(name for name in source if name not in target)]:
         theirs = tuple(source[name].shape) if name in source else None
         ours = tuple(target[name].shape) if name in target else None
         entries.append(
-            Entry(network=network, name=name, status=_status(theirs, ours), source_shape=theirs, target_shape=ours)
+            TensorMatch(
+                network=network, name=name, status=_status(theirs, ours), source_shape=theirs, target_shape=ours
+            )
         )
     return entries
 

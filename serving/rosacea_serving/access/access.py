@@ -15,11 +15,11 @@ from ..background import Background, Task
 from .accounts import Accounts
 from .api_keys.file import read_records
 from .api_keys.keys import Keys
-from .attempts import Attempts
+from .attempts import FailedAttempts
 from .door import Door
 from .interceptor import AccessInterceptor
 from .metrics import AccessMetrics
-from .transport import Tls, listen
+from .transport import ServerTls, listen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,7 +46,7 @@ class Access:
         limits = settings.request_limits()
         door = Door(
             Accounts(limits),
-            Attempts(settings.failed_attempts_per_minute),
+            FailedAttempts(settings.failed_attempts_per_minute),
             self._metrics,
             certificates=settings.tls_client_ca is not None,
             keys=self._make_keys(),
@@ -71,11 +71,11 @@ class Access:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _make_tls(self) -> Tls | None:
+    def _make_tls(self) -> ServerTls | None:
         settings = self._settings
         if settings.tls_certificate is None or settings.tls_key is None:
             return None
-        tls = Tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, self._metrics)
+        tls = ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, self._metrics)
         self._watches.append(tls.files.watch)
         return tls
 

@@ -20,7 +20,7 @@ MOST_ADDRESSES = 10_000
 MOST_ACCEPTED = 10_000
 
 
-class Attempts:
+class FailedAttempts:
     """Counts failures. Credentials that an address was let in with before are not held up by its neighbours' failures:
     many callers may come from the address of one proxy."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..calls.caller import Caller, Context
     from .accounts import Accounts
     from .api_keys.keys import Keys
-    from .attempts import Attempts
+    from .attempts import FailedAttempts
     from .issuer.tokens import Tokens
     from .metrics import AccessMetrics
 
@@ -38,7 +38,7 @@ class Door:
     def __init__(
         self,
         accounts: Accounts,
-        attempts: Attempts,
+        attempts: FailedAttempts,
         metrics: AccessMetrics,
         *,
         certificates: bool,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .metrics import AccessMetrics
 
 
-class Tls:
+class ServerTls:
     """A server's side of TLS, with files that may be exchanged at any time."""
 
     def __init__(self, chain: Path, key: Path, client_ca: Path | None, metrics: AccessMetrics) -> None:
@@ -38,7 +38,7 @@ class Tls:
         return now.configuration
 
 
-def listen(server: grpc.aio.Server, address: str, tls: Tls | None = None, name: str = "address") -> int:
+def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None = None, name: str = "address") -> int:
     """Take the port, or the socket; ValueError, which begins with `name`, where that is not possible."""
     try:
         if is_in_use(address):

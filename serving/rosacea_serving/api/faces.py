@@ -19,7 +19,7 @@ from ..lane import Lane
 from ..scheduling.policy import Share, places
 from . import wire
 from .sizes import check_sizes, numbers
-from .window import Window, gather
+from .window import StreamWindow, gather
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -92,7 +92,7 @@ class Faces:
         in_message = max(1, message_bytes // model.image_bytes)
         ahead = min(self._limits.stream_lookahead, max(WINDOW_MESSAGES * in_message, scheduler.max_batch))
         self._hold(ahead * model.most_coded_bytes + max(message_bytes, model.most_coded_bytes), caller)
-        window = Window(faces, scheduler, ahead, start_index, caller)
+        window = StreamWindow(faces, scheduler, ahead, start_index, caller)
         try:
             while batch := await window.next(message_bytes):
                 items = [item for item, _ in batch]

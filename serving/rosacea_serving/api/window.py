@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PACE_SECONDS = 0.05  # between looks at an allowance that is used up
 
 
-class Window:
+class StreamWindow:
     """The part of a stream that is under way: some images drawn ahead of the reader, no more."""
 
     def __init__(self, faces: ResolvedSpec, scheduler: Scheduler, lookahead: int, start: int, caller: Caller) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import Gauge
 
     from ..observe.grpc_metrics import GrpcMetrics, Method
-    from ..observe.tracing import Tracing
+    from ..observe.tracing import ServerTracing
     from .receiving import Incoming
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -35,7 +35,7 @@ log = logging.getLogger("rosacea.access")
 class WatchInterceptor(WrappingInterceptor):
     """Outside of all that refuse calls, so that those are seen here as well."""
 
-    def __init__(self, calls: GrpcMetrics, streams: Gauge, tracing: Tracing | None = None) -> None:
+    def __init__(self, calls: GrpcMetrics, streams: Gauge, tracing: ServerTracing | None = None) -> None:
         super().__init__()
         self._calls = calls
         self._streams = streams

@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from ..catalog import ServedModel
-from ..observe.backends import Backend as WatchedBackend
-from ..scheduling.scheduler import Limits, Scheduler
+from ..observe.backends import ServedRevision
+from ..scheduling.scheduler import QueueLimits, Scheduler
 from ..torchserve.backend import Backend
 from ..torchserve.devices import ON_CPU, Devices
 from ..torchserve.options import TorchServeOptions
@@ -96,10 +96,10 @@ class Deployment:
         await self.workers.stop()
         await self.scheduler.free()
 
-    def watched(self) -> WatchedBackend:
+    def watched(self) -> ServedRevision:
         """How it is looked at when somebody scrapes."""
         model, revision = self._labels
-        return WatchedBackend(
+        return ServedRevision(
             model=model,
             revision=revision,
             state=self.state,
@@ -143,9 +143,9 @@ def jobs_in_flight(settings: Settings, devices: Devices) -> int:
     return devices.workers(settings.workers) * settings.jobs_per_worker
 
 
-def limits(settings: Settings, devices: Devices) -> Limits:
+def limits(settings: Settings, devices: Devices) -> QueueLimits:
     """How much may wait and be under way, as the settings have it."""
-    return Limits(
+    return QueueLimits(
         max_batch=settings.max_batch,
         jobs_in_flight=jobs_in_flight(settings, devices),
         queue_images=settings.queue_images,

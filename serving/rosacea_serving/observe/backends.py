@@ -39,7 +39,7 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backend:
+class ServedRevision:
     """A revision in service: its labels, its state, the workers it should have, and how to look at them."""
 
     model: str
@@ -52,7 +52,7 @@ class Backend:
 class BackendCollector:
     """Asks the backends, for a Prometheus registry. `backends` is called in the thread of the scrape."""
 
-    def __init__(self, backends: Callable[[], Sequence[Backend]]) -> None:
+    def __init__(self, backends: Callable[[], Sequence[ServedRevision]]) -> None:
         self._backends = backends
         self._lock = Lock()
         self._reports: dict[tuple[str, str], Report] = {}
@@ -70,7 +70,7 @@ class BackendCollector:
             add(found, each, self._reports.get((each.model, each.revision)))
         yield from found.values()
 
-    def _refresh(self, backends: Sequence[Backend]) -> None:
+    def _refresh(self, backends: Sequence[ServedRevision]) -> None:
         # Whoever comes while another thread asks gets what was there before.
         if time.monotonic() - self._asked < FRESH_SECONDS or not self._lock.acquire(blocking=False):
             return
@@ -107,7 +107,9 @@ def families() -> dict[str, CounterMetricFamily | GaugeMetricFamily]:
     return {each.name: each for each in [*gauges, *theirs]}
 
 
-def add(found: dict[str, CounterMetricFamily | GaugeMetricFamily], backend: Backend, report: Report | None) -> None:
+def add(
+    found: dict[str, CounterMetricFamily | GaugeMetricFamily], backend: ServedRevision, report: Report | None
+) -> None:
     """One backend's samples."""
     labels = [backend.model, backend.revision]
     for state in STATES:

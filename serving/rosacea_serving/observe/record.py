@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from ..settings import Settings
-    from .tracing import CallTrace, Tracing
+    from .tracing import CallTrace, ServerTracing
 
 REQUEST_ID = "x-request-id"
 GOOD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -87,7 +87,7 @@ def job_span(
     return next(iter(longest)).job(longest, model, images) if longest else nullcontext()
 
 
-def tracing_of(settings: Settings) -> Tracing | None:
+def tracing_of(settings: Settings) -> ServerTracing | None:
     """The traces that the settings ask for. ValueError where the parts for it are not installed."""
     if settings.traces_endpoint is None:
         return None

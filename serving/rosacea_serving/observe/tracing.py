@@ -35,7 +35,7 @@ EXPORT_SECONDS = 2.0  # after which a collector that does not answer is given up
 SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 
 
-class Tracing:
+class ServerTracing:
     """Begins the spans of calls. `close` sends what is left."""
 
     def __init__(self, provider: TracerProvider) -> None:
@@ -62,7 +62,7 @@ class Tracing:
 class CallTrace:
     """The span of one call that is traced."""
 
-    def __init__(self, tracing: Tracing, span: Span) -> None:
+    def __init__(self, tracing: ServerTracing, span: Span) -> None:
         self._tracing = tracing
         self.span = span
 
@@ -97,7 +97,7 @@ class CallTrace:
         span.end(end)
 
 
-def export_to(endpoint: str, ratio: float) -> Tracing:
+def export_to(endpoint: str, ratio: float) -> ServerTracing:
     """Traces sent by OTLP over gRPC; of those that callers did not begin, that part."""
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
@@ -112,4 +112,4 @@ def export_to(endpoint: str, ratio: float) -> Tracing:
         channel_options=tuple(channel_options(urlsplit(endpoint).netloc, keepalive=False)),  # type: ignore[arg-type]  # says that all are texts
     )
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    return Tracing(provider)
+    return ServerTracing(provider)

@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class QueueLimits:
     """How much one model may have waiting and under way."""
 
     max_batch: int  # images in a job
@@ -104,7 +104,7 @@ class Scheduler:
         self,
         model: ServedModel,
         backend: Backend,
-        limits: Limits,
+        limits: QueueLimits,
         metrics: Metrics,
         segments: SegmentPool | None = None,
     ) -> None:

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 
 from rosacea.render.v1 import render_pb2
 from rosacea_model.errors import OutputNotFinite, RenderError
-from rosacea_model.sample import Sample, StyleMix
+from rosacea_model.sample import FaceSample, MixedRows
 
 from .contract import INPUT_NAME, SELF_TEST_FAILED, THREADS_VARIABLE
 from .encode import codecs, encode
@@ -63,13 +63,13 @@ class Context(Protocol):
 
 
 @dataclass(frozen=True)
-class Face:
+class FaceInProgress:
     """One item on its way through the handler, and what has become of it so far."""
 
     item: render_pb2.RenderItem
     index: int  # its place, and its slot, in its own job
     segment: render_pb2.Segment | None
-    outcome: Sample | NDArray[np.uint8] | NDArray[np.float32] | Exception  # pixels, or rows of ws
+    outcome: FaceSample | NDArray[np.uint8] | NDArray[np.float32] | Exception  # pixels, or rows of ws
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Batch:
     """Several jobs as one batch. A job that could not be read has no faces; what is wrong with it stands instead."""
 
     jobs: list[list[int] | Exception] = field(default_factory=list)  # for each job, the places of its faces
-    faces: list[Face] = field(default_factory=list)
+    faces: list[FaceInProgress] = field(default_factory=list)
     mapping_seconds: float = 0.0
     render_seconds: float = 0.0  # mapping included
 
@@ -147,7 +147,7 @@ class FaceHandler:
             segment = job.segment if job.HasField("segment") else None
             batch.jobs.append(list(range(len(batch.faces), len(batch.faces) + len(job.items))))
             for index, item in enumerate(job.items):
-                batch.faces.append(Face(item, index, segment, sample_or_error(item, self.engine.config)))
+                batch.faces.append(FaceInProgress(item, index, segment, sample_or_error(item, self.engine.config)))
         return batch
 
     def inference(self, batch: Batch) -> Batch:
@@ -157,7 +157,7 @@ class FaceHandler:
             places = {
                 place: face.outcome
                 for place, face in enumerate(batch.faces)
-                if isinstance(face.outcome, Sample) and (face.item.output == PICTURE) is pictures
+                if isinstance(face.outcome, FaceSample) and (face.item.output == PICTURE) is pictures
             }
             outcomes, mapping_seconds = self._draw(list(places.values()), pictures)
             for place, outcome in zip(places, outcomes, strict=True):
@@ -185,7 +185,7 @@ class FaceHandler:
         )
         return [result_of(job, [each.outcome for each in delivered], facts) for job in batch.jobs]
 
-    def _draw(self, samples: Sequence[Sample], pictures: bool) -> tuple[Sequence[NDArray[Any] | Exception], float]:
+    def _draw(self, samples: Sequence[FaceSample], pictures: bool) -> tuple[Sequence[NDArray[Any] | Exception], float]:
         """What became of each sample, and the seconds of the mapping network, which fail like the rest."""
         if not samples:
             return [], 0.0
@@ -200,7 +200,7 @@ class FaceHandler:
                 os._exit(1)
             return [RenderError("the batch could not be drawn")] * len(samples), 0.0
 
-    def _deliver(self, face: Face) -> Delivered:
+    def _deliver(self, face: FaceInProgress) -> Delivered:
         if isinstance(face.outcome, Exception):
             return Delivered(render_pb2.RenderOutcome(failure=failure(face.outcome)))
         assert isinstance(face.outcome, np.ndarray), face.outcome
@@ -268,7 +268,7 @@ def read_job(row: Mapping[str, Any]) -> render_pb2.RenderJob:
         raise ValueError(f"{INPUT_NAME!r} must hold a serialized RenderJob") from None
 
 
-def sample_or_error(item: render_pb2.RenderItem, config: GeneratorConfig) -> Sample | Exception:
+def sample_or_error(item: render_pb2.RenderItem, config: GeneratorConfig) -> FaceSample | Exception:
     """The sample an item asks for, or what is wrong with the item."""
     try:
         return to_sample(item, config)
@@ -276,7 +276,7 @@ def sample_or_error(item: render_pb2.RenderItem, config: GeneratorConfig) -> Sam
         return error
 
 
-def to_sample(item: render_pb2.RenderItem, config: GeneratorConfig) -> Sample:
+def to_sample(item: render_pb2.RenderItem, config: GeneratorConfig) -> FaceSample:
     """The sample an item asks for. The engine checks shapes and ranges; here only the form is checked."""
     if item.encoding not in ENCODINGS:
         raise ValueError(f"encoding must be PNG, JPEG or RAW, got {item.encoding}")
@@ -285,7 +285,7 @@ def to_sample(item: render_pb2.RenderItem, config: GeneratorConfig) -> Sample:
     if item.output not in OUTPUTS:
         raise ValueError(f"output must be a picture, w or ws, got {item.output}")
     kind = item.WhichOneof("latent")
-    return Sample(
+    return FaceSample(
         seed=item.seed if kind == "seed" else None,
         z=floats("z", item.z) if kind == "z" else None,
         w=floats("w", item.w) if kind == "w" else None,
@@ -295,7 +295,7 @@ def to_sample(item: render_pb2.RenderItem, config: GeneratorConfig) -> Sample:
         noise_mode=NOISE_MODES[item.noise],
         noise_seed=item.noise_seed,
         label=floats("label", item.label) if item.label else None,
-        mixes=tuple(StyleMix(seed=mix.seed, first_row=mix.first_row, end_row=mix.end_row) for mix in item.mixes),
+        mixes=tuple(MixedRows(seed=mix.seed, first_row=mix.first_row, end_row=mix.end_row) for mix in item.mixes),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rosacea_model.errors import RenderError
-from rosacea_model.sample import Sample
+from rosacea_model.sample import FaceSample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def self_test(engine: Drawing) -> None:
 def _draw(engine: Drawing, seeds: list[int]) -> list[NDArray[np.uint8]]:
     images = []
     label = np.zeros(engine.config.c_dim, np.float32) if engine.config.c_dim else None
-    for outcome in engine.render_each([Sample(seed=seed, label=label) for seed in seeds]):
+    for outcome in engine.render_each([FaceSample(seed=seed, label=label) for seed in seeds]):
         if isinstance(outcome, Exception):
             raise outcome
         images.append(outcome)

@@ -107,10 +107,10 @@ def test_pyarrow_reads_images_labels_and_the_features_of_hugging_face(address: s
 
 
 def test_our_trainer_reads_the_zip(address: str, tmp_path: Path) -> None:
-    from rosacea_model.data.dataset import FaceDataset
+    from rosacea_model.data.dataset import LabelledImages
 
     written(address, tmp_path, spec_of("stylegan-zip", shard_size=25))
-    faces = FaceDataset(tmp_path / "shard-000000.zip")
+    faces = LabelledImages(tmp_path / "shard-000000.zip")
 
     assert len(faces) == 25
     for index in range(25):

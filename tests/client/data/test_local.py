@@ -11,7 +11,7 @@ from rosacea_client.data import Look
 from rosacea_client.data.torch import FaceDataset, FaceLoader, FaceStream
 from rosacea_model import demo
 from rosacea_model.engine import Engine
-from rosacea_model.sample import Sample, one_hot
+from rosacea_model.sample import FaceSample, one_hot
 
 
 def test_three_lines_make_a_data_loader_without_a_service() -> None:
@@ -22,7 +22,7 @@ def test_three_lines_make_a_data_loader_without_a_service() -> None:
     assert [batch["image"].shape for batch in batches] == [(4, 3, 64, 64)] * 2
     assert sorted(torch.cat([batch["label"] for batch in batches]).tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
     first = data[0]
-    sample = Sample(seed=first["seed"], label=one_hot(first["label"], 4), truncation_psi=0.7)
+    sample = FaceSample(seed=first["seed"], label=one_hot(first["label"], 4), truncation_psi=0.7)
     (wanted,) = Engine.load(demo.folder()).render([sample])
     assert np.array_equal(first["image"].permute(1, 2, 0).numpy(), wanted)
 

@@ -13,13 +13,13 @@ from typing import Annotated, Any, cast
 import typer
 
 from rosacea_client.async_client import AsyncFaceClient
-from rosacea_client.bench.load import Load, Spacing, Window, closed_loads, open_loads
+from rosacea_client.bench.load import Load, MeasurementWindow, Spacing, closed_loads, open_loads
 from rosacea_client.bench.report import markdown, plot, to_json
 from rosacea_client.bench.sweep import Question, Sweep
 from rosacea_client.client import FaceClient
 from rosacea_client.commands.options import (
     ClassIndex,
-    Connection,
+    ConnectionOptions,
     Format,
     ModelName,
     Psi,
@@ -50,7 +50,7 @@ def bench(
     picture: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw them.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for each call.")] = 60.0,
     *,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Measure latency and throughput under closed and open loops, and print a Markdown table.
 
@@ -72,7 +72,7 @@ def bench(
             model=model,
         ),
         closed_loads(concurrency) + open_loads(rate, spacing) or closed_loads(DEFAULT_SWEEP),
-        Window(warmup_seconds=warmup, seconds=seconds),
+        MeasurementWindow(warmup_seconds=warmup, seconds=seconds),
     )
 
     def connect() -> AsyncFaceClient:

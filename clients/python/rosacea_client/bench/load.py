@@ -17,7 +17,7 @@ MAX_RATE = 100_000.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class MeasurementWindow:
     """The time that counts: `seconds`, after a warm-up that does not."""
 
     warmup_seconds: float

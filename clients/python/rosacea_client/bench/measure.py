@@ -13,7 +13,7 @@ from rosacea_client.errors import FaceError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from rosacea_client.bench.load import Load, Window
+    from rosacea_client.bench.load import Load, MeasurementWindow
 
 PAUSE_SECONDS = 0.1  # of a caller of a closed loop that was refused: it would do nothing else but ask
 
@@ -36,7 +36,7 @@ class Done:
     error: str = ""  # why: a `Reason` or, where the service gave none, the name of the error
 
 
-async def under(load: Load, ask: Callable[[int], Awaitable[Answer]], window: Window) -> list[Done]:
+async def under(load: Load, ask: Callable[[int], Awaitable[Answer]], window: MeasurementWindow) -> list[Done]:
     """All calls of a load, those of the warm-up too, once the last of them has ended."""
     if load.concurrency is not None:
         return await _closed(ask, load.concurrency, window)
@@ -44,8 +44,8 @@ async def under(load: Load, ask: Callable[[int], Awaitable[Answer]], window: Win
     return await _open(ask, arrivals(load.calls_per_second, window.end, load.spacing))
 
 
-async def _closed(ask: Callable[[int], Awaitable[Answer]], callers: int, window: Window) -> list[Done]:
-    watch, numbers = Watch(ask), itertools.count()
+async def _closed(ask: Callable[[int], Awaitable[Answer]], callers: int, window: MeasurementWindow) -> list[Done]:
+    watch, numbers = CallRecorder(ask), itertools.count()
 
     async def caller() -> None:
         while (start := watch.now()) < window.end:
@@ -60,7 +60,7 @@ async def _closed(ask: Callable[[int], Awaitable[Answer]], callers: int, window:
 
 
 async def _open(ask: Callable[[int], Awaitable[Answer]], starts: Iterable[float]) -> list[Done]:
-    watch = Watch(ask)
+    watch = CallRecorder(ask)
     async with asyncio.TaskGroup() as group:
         for number, start in enumerate(starts):
             await asyncio.sleep(max(0.0, start - watch.now()))
@@ -68,7 +68,7 @@ async def _open(ask: Callable[[int], Awaitable[Answer]], starts: Iterable[float]
     return watch.seen
 
 
-class Watch:
+class CallRecorder:
     """Makes calls, and keeps what came of each."""
 
     def __init__(self, ask: Callable[[int], Awaitable[Answer]]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from rosacea_client.bench.load import Load, Window
+    from rosacea_client.bench.load import Load, MeasurementWindow
     from rosacea_client.bench.measure import Done
 
 SCHEMA = "rosacea.bench/1"  # changes whenever a field changes its meaning or goes
@@ -49,7 +49,7 @@ class Step:
     latency: Latency | None  # None where nothing was answered
 
 
-def step(load: Load, window: Window, calls: Sequence[Done]) -> Step:
+def step(load: Load, window: MeasurementWindow, calls: Sequence[Done]) -> Step:
     """The figures of a load.
 
     Images count when they come within the window. The latency of a closed loop is that of calls which end in the

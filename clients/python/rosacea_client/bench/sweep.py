@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rosacea_client.async_client import AsyncFaceClient
-    from rosacea_client.bench.load import Load, Window
+    from rosacea_client.bench.load import Load, MeasurementWindow
     from rosacea_client.bench.report import Step
     from rosacea_contract.spec import ImageFormat
 
@@ -42,7 +42,7 @@ class Question:
 class Sweep:
     """Loads to be measured, and in `steps` those that have been: all of them, unless somebody interrupts."""
 
-    def __init__(self, question: Question, loads: list[Load], window: Window) -> None:
+    def __init__(self, question: Question, loads: list[Load], window: MeasurementWindow) -> None:
         self.question = question
         self.loads = loads
         self.window = window

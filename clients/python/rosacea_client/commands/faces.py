@@ -16,7 +16,7 @@ from rosacea_client.client import FaceClient
 from rosacea_client.commands.inspection import Inspection, inspect_image
 from rosacea_client.commands.options import (
     ClassIndex,
-    Connection,
+    ConnectionOptions,
     Cutoff,
     Format,
     LabelVector,
@@ -45,7 +45,7 @@ from rosacea_contract.spec import LatentSpace
 MAX_NAMES_CHARS = 60  # of the names of a model's classes, in a row of `rosacea models`
 
 
-def connect(to: Connection, timeout: float) -> FaceClient:
+def connect(to: ConnectionOptions, timeout: float) -> FaceClient:
     """The client that the options of a command describe."""
     return FaceClient(to.address, timeout_seconds=timeout, tls=to.tls, api_key=to.api_key_file)
 
@@ -70,7 +70,7 @@ def generate(
     grid: Annotated[bool, typer.Option("--grid", help="Also write grid.png, all on one sheet.")] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for all of it.")] = 3600.0,
     *,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Draw faces from seeds or latents and save them, one file each."""
     check_folder(out)
@@ -138,7 +138,7 @@ def map_latents(
     model: ModelName = "",
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 60.0,
     *,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Compute the intermediate latents of seeds and save them as one numpy array."""
     if out.suffix != ".npy":
@@ -164,7 +164,7 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Everything about them, as JSON.")] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 10.0,
     *,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """List the models that the service draws with."""
     with connect(connection, timeout) as client:
@@ -205,7 +205,7 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="What came of it, as JSON.")] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = 60.0,
     *,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Ask the service again for the face in a file, by the mark in it, and compare byte for byte.
 

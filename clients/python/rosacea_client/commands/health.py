@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rosacea_client.commands.options import CaFile, ClientCert, ClientKey, UseTls, wanted_tls
 from rosacea_client.rpc.address import DEFAULT_ADDRESS, host_of
-from rosacea_client.rpc.connection import Access, Tls
+from rosacea_client.rpc.connection import ConnectionSettings, Tls
 from rosacea_client.rpc.proxies import proxy_of
 
 SERVING = "SERVING"
@@ -37,7 +37,7 @@ def health(
 
 def ask(address: str, service: str, timeout_seconds: float, tls: Tls | None = None) -> str:
     """SERVING, NOT_SERVING or SERVICE_UNKNOWN, or the gRPC code of an answer that did not come."""
-    with Access(target=address, tls=tls).open() as channel:
+    with ConnectionSettings(target=address, tls=tls).open() as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds)

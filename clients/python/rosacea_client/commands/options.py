@@ -100,7 +100,7 @@ CONNECTION = {
 
 
 @dataclass(frozen=True)
-class Connection:
+class ConnectionOptions:
     """Where the service is and how to reach it, as the options of a command say."""
 
     address: str
@@ -128,8 +128,8 @@ def with_connection(command: Callable[..., None]) -> Callable[..., None]:
 def _connection(
     address: str, tls: bool, ca_file: Path | None, client_cert: Path | None, client_key: Path | None,
     api_key_file: Path | None,
-) -> Connection:  # fmt: skip
-    return Connection(address, wanted_tls(tls, ca_file, client_cert, client_key), api_key_file)
+) -> ConnectionOptions:  # fmt: skip
+    return ConnectionOptions(address, wanted_tls(tls, ca_file, client_cert, client_key), api_key_file)
 
 
 def wanted_tls(tls: bool, ca_file: Path | None, cert: Path | None, key: Path | None) -> Tls | None:

@@ -20,7 +20,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from rosacea_client.data.card import data_card
-from rosacea_client.data.shards import SUFFIXES, Entry, Writer, digest_of, files_of, open_writer, remove
+from rosacea_client.data.shards import SUFFIXES, ShardEntry, Writer, digest_of, files_of, open_writer, remove
 from rosacea_client.errors import FaceError
 from rosacea_client.files import read_bounded, write_atomically
 
@@ -154,7 +154,7 @@ class DatasetFolder:
     def _add(self, writer: Writer, drawn: Iterator[Drawn], advance: Callable[[], None]) -> Iterator[str]:
         for sample, face in drawn:
             request = self.spec.look.request(self.spec.revision, sample)
-            entry = Entry(sample=sample, face=face, request=request)
+            entry = ShardEntry(sample=sample, face=face, request=request)
             writer.add(entry)
             advance()
             yield json.dumps({

@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from rosacea_client.commands.options import (
-    Connection,
+    ConnectionOptions,
     Cutoff,
     ModelName,
     Noise,
@@ -60,7 +60,7 @@ def dataset(
     patience: Annotated[float, typer.Option("--patience", min=0, help="Seconds that the service may be away.")] = 300.0,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for one request.")] = 600.0,
     *,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Make a data set of faces in shards; run it again to resume, check and repair it."""
     first, number = chosen_faces(count, seeds)

@@ -35,7 +35,7 @@ ROWS_IN_MEMORY = 64  # of a parquet file, and so in a group of its rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class ShardEntry:
     """A sample, its face, and the exact request for it."""
 
     sample: Sample
@@ -51,7 +51,7 @@ class Entry:
 class Writer(Protocol):
     """Writes the entries of one shard, in order, into a file or folder that is not there yet."""
 
-    def add(self, entry: Entry) -> None: ...
+    def add(self, entry: ShardEntry) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -65,7 +65,7 @@ class TarWriter:
     def __init__(self, path: Path) -> None:
         self._tar = tarfile.open(path, "x", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  # finish() closes
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ShardEntry) -> None:
         self._write(entry.key + entry.face.suffix, entry.face.image)
         self._write(f"{entry.key}.json", json.dumps(entry.request, sort_keys=True).encode())
         if entry.sample.class_index is not None:
@@ -95,7 +95,7 @@ class FolderWriter:
             (path / f"{each:0{self._width}}").mkdir()
         self._metadata = (path / "metadata.jsonl").open("x", encoding="utf-8")
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ShardEntry) -> None:
         name, of_class = entry.key + entry.face.suffix, entry.sample.class_index
         name = name if of_class is None else f"{of_class:0{self._width}}/{name}"
         (self._folder / name).write_bytes(entry.face.image)
@@ -118,7 +118,7 @@ class ZipWriter:
         self._zip = zipfile.ZipFile(path, "x")
         self._labels: list[list[Any]] = []
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ShardEntry) -> None:
         number = len(self._labels)
         name = f"{number // 1000:05d}/img{number:08d}.png"
         self._labels.append([name, entry.sample.class_index])
@@ -157,7 +157,7 @@ class ParquetWriter:
         self._rows: list[dict[str, Any]] = []
         self._parquet: Any = pyarrow.parquet.ParquetWriter(path, schema)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ShardEntry) -> None:
         self._rows.append({
             "image": {"bytes": entry.face.image, "path": entry.key + entry.face.suffix},
             "label": entry.sample.class_index,

@@ -86,7 +86,7 @@ class ApiKey:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Access:
+class ConnectionSettings:
     """Where a client calls, over what, and as whom: what it takes to open a channel, in any process or loop.
 
     Raises ValueError for what cannot go together, for instance a key that would travel in plain text to another

@@ -15,7 +15,7 @@ from rosacea_client.errors import Cancelled, DeadlineExceeded, InvalidRequest, U
 from rosacea_client.results.answers import Expected, all_faces, all_latents
 from rosacea_client.results.modelinfo import ModelInfo
 from rosacea_client.rpc.address import DEFAULT_ADDRESS, check_target
-from rosacea_client.rpc.connection import Access, ApiKey, Tls
+from rosacea_client.rpc.connection import ApiKey, ConnectionSettings, Tls
 from rosacea_client.rpc.environment import stated
 from rosacea_client.rpc.parts import Parts, check_request, is_large
 from rosacea_client.rpc.retry import Attempts, Budget
@@ -178,7 +178,7 @@ class Core:
             check_target(target)
         if channel is not None and (tls or api_key):
             raise ValueError("tls and api_key are for a channel of the client's own, got one of yours as well")
-        self._access = Access(
+        self._access = ConnectionSettings(
             target=target,
             tls=Tls() if tls is True else tls or None,
             api_key=ApiKey(api_key) if api_key is not None else None,

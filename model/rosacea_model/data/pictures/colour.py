@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageCms
 
-from ..errors import Reason, Unusable
+from ..errors import Unusable, UnusableReason
 from . import icc
 from .png import SIGNATURE, chunks
 
@@ -217,7 +217,7 @@ def _chromaticities(body: bytes) -> tuple[icc.XY | None, icc.Primaries]:
 def _cicp_profile(primaries: int, transfer: int) -> bytes | None:
     if transfer in CICP_HDR:
         raise Unusable(
-            Reason.wrong_mode,
+            UnusableReason.wrong_mode,
             f"high dynamic range ({CICP_HDR[transfer]}), which 8 bits cannot show; export it as an ordinary picture",
         )
     gamut, curve = CICP_PRIMARIES.get(primaries), CICP_CURVES.get(transfer)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import Reason, Unusable
+from ..errors import Unusable, UnusableReason
 from .colour import DEEP_NOTE, MODES, is_deep, profile_of, split, to_srgb
 from .foreign import RAW_HINT, TIFF_STARTS, described, heif_opened, is_heif
 from .png import SIGNATURE, chunks
@@ -78,9 +78,9 @@ class Decoded:
 def decode(data: bytes, options: DecodeOptions) -> Decoded:
     """Decode one picture; every failure is an Unusable with its reason."""
     if not data:
-        raise Unusable(Reason.empty, "it has no bytes")
+        raise Unusable(UnusableReason.empty, "it has no bytes")
     if what := described(data):
-        raise Unusable(Reason.wrong_format, what)
+        raise Unusable(UnusableReason.wrong_format, what)
     if data.startswith(SIGNATURE):
         check_png(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
@@ -93,15 +93,15 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
         raise
     except UnidentifiedImageError as error:
         if data.startswith(TIFF_STARTS):
-            raise Unusable(Reason.wrong_mode, "a TIFF whose kind of pixels cannot be read") from error
-        raise Unusable(Reason.wrong_format, f"must be one of {', '.join(FORMATS)}, HEIC") from error
+            raise Unusable(UnusableReason.wrong_mode, "a TIFF whose kind of pixels cannot be read") from error
+        raise Unusable(UnusableReason.wrong_format, f"must be one of {', '.join(FORMATS)}, HEIC") from error
     except MemoryError as error:
-        raise Unusable(Reason.bomb, "it needs more memory than a picture may") from error
+        raise Unusable(UnusableReason.bomb, "it needs more memory than a picture may") from error
     except Exception as error:
         # Pillow's readers raise many kinds of errors over damaged files; the process itself is guarded elsewhere.
         truncated = "truncated" in str(error) or isinstance(error, EOFError)
         told = f"{type(error).__name__}: {error}"[:200]
-        raise Unusable(Reason.truncated if truncated else Reason.corrupt, told) from error
+        raise Unusable(UnusableReason.truncated if truncated else UnusableReason.corrupt, told) from error
 
 
 def _decoded(data: bytes, options: DecodeOptions) -> Decoded:
@@ -121,7 +121,7 @@ def _stored(data: bytes, options: DecodeOptions, notes: list[str]) -> tuple[str,
         noisy = _sums_of(scans.with_noise(data)) if scans and scans.several else None
         image.load()
         if noisy is not None and noisy != _strip_sums(image):
-            raise Unusable(Reason.truncated, "its scans end before the picture does")
+            raise Unusable(UnusableReason.truncated, "its scans end before the picture does")
         notes += [DEEP_NOTE] * is_deep(image, data)
         profile = profile_of(image, data, notes)
         return image.format or "?", split(_upright(image, notes), notes), profile
@@ -186,14 +186,16 @@ def check_header(image: Image.Image, file_bytes: int, options: DecodeOptions) ->
     width, height = image.size
     pixels = width * height
     if pixels > options.max_pixels:
-        raise Unusable(Reason.bomb, f"at most {options.max_pixels} pixels, got {width}x{height}")
+        raise Unusable(UnusableReason.bomb, f"at most {options.max_pixels} pixels, got {width}x{height}")
     if options.max_ratio and pixels > FREE_PIXELS and pixels * 3 > options.max_ratio * file_bytes:
-        raise Unusable(Reason.bomb, f"{width}x{height} pixels cannot come from {file_bytes} bytes")
+        raise Unusable(UnusableReason.bomb, f"{width}x{height} pixels cannot come from {file_bytes} bytes")
     check_frames(image)
     if image.mode not in MODES:
-        raise Unusable(Reason.wrong_mode, f"must be RGB, grey, palette or CMYK of 8 or 16 bits, got {image.mode}")
+        raise Unusable(
+            UnusableReason.wrong_mode, f"must be RGB, grey, palette or CMYK of 8 or 16 bits, got {image.mode}"
+        )
     if min(width, height) < options.min_size:
-        raise Unusable(Reason.too_small, f"at least {options.min_size} pixels a side, got {width}x{height}")
+        raise Unusable(UnusableReason.too_small, f"at least {options.min_size} pixels a side, got {width}x{height}")
 
 
 def check_frames(image: Image.Image) -> None:
@@ -206,11 +208,11 @@ def check_frames(image: Image.Image) -> None:
         kinds = [_subfile_type(image, page) for page in range(min(frames, MAX_PAGES))]
         image.seek(0)
         if kinds[0] & REDUCED:
-            raise Unusable(Reason.wrong_format, RAW_HINT)
+            raise Unusable(UnusableReason.wrong_format, RAW_HINT)
         if frames > MAX_PAGES or not all(kind & REDUCED for kind in kinds[1:]):
-            raise Unusable(Reason.animated, f"{frames} pages: save the one that is meant")
+            raise Unusable(UnusableReason.animated, f"{frames} pages: save the one that is meant")
     elif frames > 1 or getattr(image, "is_animated", False):
-        raise Unusable(Reason.animated, f"{frames} frames")
+        raise Unusable(UnusableReason.animated, f"{frames} frames")
 
 
 def _subfile_type(image: Image.Image, page: int) -> int:
@@ -225,19 +227,21 @@ def check_png(data: bytes) -> None:
     for kind, _, crc_holds in chunks(data):
         kinds.add(kind)
         if not crc_holds and not kind[0] & 0x20:  # a capital first letter: a critical chunk
-            raise Unusable(Reason.corrupt, f"the checksum of its {kind.decode('latin-1')} chunk is wrong")
+            raise Unusable(UnusableReason.corrupt, f"the checksum of its {kind.decode('latin-1')} chunk is wrong")
         if kind == b"acTL":
-            raise Unusable(Reason.animated, "an animated PNG")
+            raise Unusable(UnusableReason.animated, "an animated PNG")
         if kind == b"IEND":
             return
-    raise Unusable(Reason.truncated, "it ends before its last chunk" if kinds else "it ends after its signature")
+    raise Unusable(
+        UnusableReason.truncated, "it ends before its last chunk" if kinds else "it ends after its signature"
+    )
 
 
 def check_webp(data: bytes) -> None:
     """A WebP says at its start how long it is."""
     stated = int.from_bytes(data[4:8], "little") + 8
     if stated > len(data):
-        raise Unusable(Reason.truncated, f"it must have {stated} bytes, got {len(data)}")
+        raise Unusable(UnusableReason.truncated, f"it must have {stated} bytes, got {len(data)}")
 
 
 @dataclass(frozen=True)
@@ -297,7 +301,9 @@ def check_scan(data: bytes, end: int) -> None:
             image.load()
     except OSError:
         return  # as it should: the end was needed
-    raise Unusable(Reason.corrupt, f"the picture is complete {JPEG_LEFT_OVER} bytes and more before its scan ends")
+    raise Unusable(
+        UnusableReason.corrupt, f"the picture is complete {JPEG_LEFT_OVER} bytes and more before its scan ends"
+    )
 
 
 def _sums_of(jpeg: bytes) -> list[int]:

@@ -33,7 +33,7 @@ EYES_APART, EYES_DOWN = 0.36, 0.42  # in an aligned picture, as shares of its si
 
 
 @dataclass(frozen=True, eq=False)
-class Face:
+class DetectedFace:
     """One face of a picture, in the picture's pixels."""
 
     left: float
@@ -54,7 +54,7 @@ class FaceFinder:
         self._landmarks = self._dlib.shape_predictor(str(folder / LANDMARKS))
         self._network = self._dlib.face_recognition_model_v1(str(folder / EMBEDDING))
 
-    def find(self, image: Image.Image) -> list[Face]:
+    def find(self, image: Image.Image) -> list[DetectedFace]:
         """Every face of a picture, the most certain first."""
         small = image.convert("RGB")
         small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
@@ -64,14 +64,14 @@ class FaceFinder:
         faces = [self._face(pixels, box, float(sure), scale) for box, sure in zip(boxes, certainties, strict=True)]
         return sorted(faces, key=lambda face: -face.certainty)
 
-    def _face(self, pixels: NDArray[np.uint8], box: Any, certainty: float, scale: float) -> Face:
+    def _face(self, pixels: NDArray[np.uint8], box: Any, certainty: float, scale: float) -> DetectedFace:
         shape = self._landmarks(pixels, box)
         corners = [(shape.part(place).x * scale, shape.part(place).y * scale) for place in range(4)]
         left, right = sorted((_middle(corners[0], corners[1]), _middle(corners[2], corners[3])))
         chip = self._dlib.get_face_chip(pixels, shape, size=CHIP, padding=CHIP_PADDING)
         # With its mirror image: the same face from the other side.
         both = [self._network.compute_face_descriptor(view) for view in (chip, np.ascontiguousarray(chip[:, ::-1]))]
-        return Face(
+        return DetectedFace(
             box.left() * scale,
             box.top() * scale,
             box.right() * scale,
@@ -82,7 +82,7 @@ class FaceFinder:
         )
 
 
-def aligned(image: Image.Image, face: Face, side: int) -> Image.Image:
+def aligned(image: Image.Image, face: DetectedFace, side: int) -> Image.Image:
     """The square picture around a face in which its eyes are level, and lie where they do in every other one."""
     (x0, y0), (x1, y1) = face.eyes
     apart = max(math.hypot(x1 - x0, y1 - y0), 1.0)

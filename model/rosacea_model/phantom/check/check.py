@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...data.dataset import FaceDataset
+from ...data.dataset import LabelledImages
 from ...data.source import open_source
-from ...sample import Sample, one_hot
+from ...sample import FaceSample, one_hot
 from ..identity import Subtype, sample_phantom
 from ..render import render
-from ..series import Labels, Series, draw_series
+from ..series import LabelKind, Series, draw_series
 from ..sheet import with_severity
 from .nearest import Nearest, closeness, nearest
 from .redness import GRADES, Agreement, Ladder, Regions, agreement, ladder, mean_regions, measure
@@ -39,7 +39,7 @@ class Set:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class CheckResult:
     """Everything that a check finds."""
 
     series: Series  # the training set
@@ -51,7 +51,7 @@ class Found:
     known: NDArray[np.uint8]  # [M, size, size, 3] training phantoms
 
 
-def check(engine: Engine, data: Path, *, samples: int) -> Found:
+def check(engine: Engine, data: Path, *, samples: int) -> CheckResult:
     """Compare a model with the phantoms that it was trained on.
 
     Generated faces are seeds 0 to samples - 1 without truncation, face i at severity i % 4, none left out; the ladder
@@ -66,7 +66,7 @@ def check(engine: Engine, data: Path, *, samples: int) -> Found:
     images = draw(engine, ((seed, seed % GRADES) for seed in range(samples)))
     fresh = list(draw_series(replace(series, seed=series.seed + 1, count=samples), workers=1))
     grades = np.array([int(str(face.attributes["severity"])) for face in fresh])
-    return Found(
+    return CheckResult(
         series=series,
         samples=samples,
         generated=_set(images, np.arange(samples) % GRADES, ladder_of_model(engine, samples), regions, known),
@@ -79,7 +79,7 @@ def check(engine: Engine, data: Path, *, samples: int) -> Found:
     )
 
 
-def figures(found: Found) -> dict[str, Any]:
+def figures(found: CheckResult) -> dict[str, Any]:
     """The figures as plain values, ready for JSON."""
 
     def told(one: Set) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def figures(found: Found) -> dict[str, Any]:
 def series_of(data: Path) -> Series:
     """Which phantoms a data set holds, as its datasheet says."""
     stated = (open_source(data, labels=False).datasheet or {}).get("phantoms")
-    if not isinstance(stated, dict) or stated.get("labels") != Labels.severity:
+    if not isinstance(stated, dict) or stated.get("labels") != LabelKind.severity:
         raise ValueError(
             f"{data} must hold phantoms labelled by severity, as `rosacea data phantom --labels severity` writes them"
         )
@@ -112,7 +112,7 @@ def series_of(data: Path) -> Series:
 
 def training_images(data: Path) -> NDArray[np.uint8]:  # => [M, size, size, 3]
     """All images of a data set."""
-    images = FaceDataset(data, labels=False)
+    images = LabelledImages(data, labels=False)
     return np.stack([images[place][0].transpose(1, 2, 0) for place in range(len(images))])
 
 
@@ -122,7 +122,7 @@ def draw(
     """Faces of (seed, severity)."""
     labels = [one_hot(grade, GRADES) for grade in range(GRADES)]
     return engine.render(
-        [Sample(seed=seed, label=labels[grade], truncation_psi=truncation_psi) for seed, grade in faces]
+        [FaceSample(seed=seed, label=labels[grade], truncation_psi=truncation_psi) for seed, grade in faces]
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..series import Labels, class_names
+from ..series import LabelKind, class_names
 from .check import draw
 from .redness import CALM_WEIGHT, GRADES
 from .sheets import labelled, save
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ...engine import Engine
-    from .check import Found
+    from .check import CheckResult
 
 PSI = 0.7
 SHEET_COLUMNS = 8
 LADDER_SEEDS = 12
 PAIRS = 8
-CLASSES = [f"{grade} {name}" for grade, name in enumerate(class_names(Labels.severity))]
+CLASSES = [f"{grade} {name}" for grade, name in enumerate(class_names(LabelKind.severity))]
 MEASURES = (
     "**above the face's own calm skin (primary)**",
     "bare index, all skin tones together",
@@ -35,7 +35,7 @@ MEASURES = (
 )
 
 
-def write_sheets(engine: Engine, found: Found, folder: Path) -> None:
+def write_sheets(engine: Engine, found: CheckResult, folder: Path) -> None:
     """`seeds.png`, `severities.png` and `nearest.png`."""
     size = engine.config.img_resolution
     rows = 2 * GRADES

@@ -13,18 +13,18 @@ from .light import Light, slopes
 from .noise import Field, octave_weight, value_noise
 
 if TYPE_CHECKING:
-    from ..identity import Identity, Scene
+    from ..identity import FaceIdentity, Scene
 
 
 @dataclass(frozen=True)
-class Part:
+class BodyPart:
     """A piece of skin beside the face: its share of each pixel and its height."""
 
     mask: Field
     height: Field
 
 
-def neck(grid: Grid, face: Identity) -> Part:
+def neck(grid: Grid, face: FaceIdentity) -> BodyPart:
     """A column that widens into the shoulders, with the two muscles that meet at the collar."""
     a, b = grid.a, grid.b
     flare = smoothstep(0.90, 1.45, b)
@@ -39,10 +39,10 @@ def neck(grid: Grid, face: Identity) -> Part:
     height += np.float32(0.02 * face.masculinity) * bump(a, b, (0.0, 1.16), (0.05, 0.07))
     notch = bump(a, b, (0.0, 1.52), (0.07, 0.06))
     height -= np.float32(0.05) * notch
-    return Part(cover(half - np.abs(a), grid.pixel) * (b > 0.3), height)
+    return BodyPart(cover(half - np.abs(a), grid.pixel) * (b > 0.3), height)
 
 
-def ears(grid: Grid, face: Identity) -> tuple[Part, Field]:
+def ears(grid: Grid, face: FaceIdentity) -> tuple[BodyPart, Field]:
     """Both ears, and the shade of their hollows."""
     a, b = grid.u, grid.v
     size = face.ear_size
@@ -59,10 +59,10 @@ def ears(grid: Grid, face: Identity) -> tuple[Part, Field]:
     height -= np.float32(0.35) * np.maximum(np.abs(a) - np.float32(0.64), 0)
     hollow = bump(p, q, (0.005, 0.02), (0.026, 0.062), grid.pixel) * np.float32(0.75)
     groove = np.exp(-(((radius - np.float32(0.70)) / np.float32(0.10)) ** 2)) * (q < 0.08) * np.float32(0.22)
-    return Part(mask, height), np.clip(hollow + groove, 0, 0.85)
+    return BodyPart(mask, height), np.clip(hollow + groove, 0, 0.85)
 
 
-def clothes(grid: Grid, face: Identity, light: Light) -> tuple[Field, Field]:
+def clothes(grid: Grid, face: FaceIdentity, light: Light) -> tuple[Field, Field]:
     """Share of each pixel and lit colour [3, h, w] of what the person wears."""
     a, b = grid.a, grid.b
     side = np.abs(a)
@@ -124,7 +124,7 @@ FRAMES = {
 }
 
 
-def glasses(grid: Grid, face: Identity, scene: Scene, frame: int) -> Glasses:
+def glasses(grid: Grid, face: FaceIdentity, scene: Scene, frame: int) -> Glasses:
     wide, high, power, stroke, colour = FRAMES[frame]
     u, v = grid.u, grid.v - np.float32(0.035)
     p = (np.abs(u) - np.float32(face.eye_spacing + 0.008)) * np.float32(1 / wide)

@@ -13,7 +13,7 @@ from .hair import hair_colour, strands
 from .noise import Field, octave_weight, value_noise
 
 if TYPE_CHECKING:
-    from ..identity import Identity, Scene
+    from ..identity import FaceIdentity, Scene
     from .canvas import Canvas
 
 SCLERA = np.array([0.52, 0.475, 0.45], np.float32)
@@ -114,7 +114,7 @@ def _ball(canvas: Canvas, eye: Socket, side: int) -> None:
     canvas.glint[box] += np.float32(0.05) * wet
 
 
-def _iris_colour(face: Identity, x: Field, y: Field, share: Field, pixel: float) -> Field:
+def _iris_colour(face: FaceIdentity, x: Field, y: Field, share: Field, pixel: float) -> Field:
     """Blue grey with little melanin, then green, hazel and dark brown; fibres, a pale ring, a dark rim."""
     steps = np.array([0.0, 0.3, 0.55, 1.0])
     palette = np.array([[0.16, 0.23, 0.30], [0.17, 0.19, 0.12], [0.17, 0.09, 0.035], [0.040, 0.020, 0.011]])
@@ -172,7 +172,7 @@ def _brow(canvas: Canvas, side: int) -> None:
     canvas.cover(box, hair_colour(face, brow=True), alpha)
 
 
-def eye_guard(face: Identity, scene: Scene, u: Field, v: Field) -> Field:
+def eye_guard(face: FaceIdentity, scene: Scene, u: Field, v: Field) -> Field:
     """1 around the eyes, where rosacea spares the skin, falling to 0."""
     p = (np.abs(u) - np.float32(face.eye_spacing)) * np.float32(1 / 0.215)
     q = (v - np.float32(0.0)) * np.float32(1 / 0.10)

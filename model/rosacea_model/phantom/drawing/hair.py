@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..identity import Hair, Identity
+from ..identity import FaceIdentity, Hair
 from .grid import Grid, cover, smoothstep
 from .noise import Field, octave_weight, value_noise
 
@@ -43,7 +43,7 @@ STYLES = {
 SQUARENESS = {Hair.fringe: 3.6, Hair.long: 1.75, Hair.bob: 1.85, Hair.tied: 2.1}  # of the hairline; 2 = an arch
 
 
-def hair_colour(face: Identity, *, brow: bool) -> Field:
+def hair_colour(face: FaceIdentity, *, brow: bool) -> Field:
     """Linear RGB [3] from eumelanin, pheomelanin (red) and grey; brows are darker than blond hair, and grey later."""
     melanin = min(1.0, face.hair_melanin + (0.22 if brow else 0.0))
     dark = np.exp(-np.array([2.0, 2.45, 2.95]) * (0.25 + 1.9 * melanin)) * 1.15
@@ -76,7 +76,7 @@ class HairLayers:
     rise: Field  # height over the head, for shadows
 
 
-def build_hair(grid: Grid, head: Head, face: Identity, light: Light) -> HairLayers:
+def build_hair(grid: Grid, head: Head, face: FaceIdentity, light: Light) -> HairLayers:
     style = STYLES[face.hair]
     u, v = head.u, head.v
     across, along = _flow(u, v, face, style)
@@ -101,7 +101,7 @@ def build_hair(grid: Grid, head: Head, face: Identity, light: Light) -> HairLaye
     return HairLayers(back, front, rgb, rise)
 
 
-def _flow(u: Field, v: Field, face: Identity, style: Style) -> tuple[Field, Field]:
+def _flow(u: Field, v: Field, face: FaceIdentity, style: Style) -> tuple[Field, Field]:
     """Coordinates across and along the hairs: they fan out from a parting above the forehead, then fall."""
     from_part = u - np.float32(0.5 * face.parting)
     down = np.maximum(v + np.float32(1.25), 0.12)
@@ -111,7 +111,7 @@ def _flow(u: Field, v: Field, face: Identity, style: Style) -> tuple[Field, Fiel
     return fan + wave, v + np.float32(0.4) * np.abs(from_part)
 
 
-def _outer_edge(u: Field, v: Field, head: Head, face: Identity, style: Style) -> Field:
+def _outer_edge(u: Field, v: Field, head: Head, face: FaceIdentity, style: Style) -> Field:
     """Signed distance to the outside of the hair."""
     volume = np.float32(0.6 + 0.8 * face.hair_volume)
     upward = 1 - smoothstep(-0.75, 0.35, v)
@@ -127,7 +127,7 @@ def _outer_edge(u: Field, v: Field, head: Head, face: Identity, style: Style) ->
     return np.asarray(np.maximum(cap, curtain), dtype=np.float32)
 
 
-def _opening(u: Field, v: Field, face: Identity, style: Style) -> Field:
+def _opening(u: Field, v: Field, face: FaceIdentity, style: Style) -> Field:
     """Signed distance to the edge of the free face, positive on the face."""
     top = face.hairline + style.top
     if face.hair is Hair.bald:
@@ -160,7 +160,7 @@ def _lit(
     v: Field,
     coarse: Field,
     fine: Field,
-    face: Identity,
+    face: FaceIdentity,
     style: Style,
     light: Light,
     inner: Field,

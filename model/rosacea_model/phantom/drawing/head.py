@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..identity import Condition, Identity, Scene, Subtype, stream
+from ..identity import Condition, FaceIdentity, Scene, Subtype, stream
 from .grid import Grid, bump, cover, smoothstep
 from .noise import Field, value_noise
 
@@ -39,7 +39,7 @@ class Head:
     height: Field  # towards the viewer
 
 
-def build_head(grid: Grid, identity: Identity, condition: Condition, scene: Scene) -> Head:
+def build_head(grid: Grid, identity: FaceIdentity, condition: Condition, scene: Scene) -> Head:
     u, v = _asymmetric(grid, identity)
     radius = np.sqrt(u * u + v * v) + np.float32(1e-6)
     reach = _outline_radius(identity, u, v)
@@ -48,7 +48,7 @@ def build_head(grid: Grid, identity: Identity, condition: Condition, scene: Scen
     return Head(u, v, rho, edge, cover(edge, grid.pixel), _height(grid, u, v, rho, identity, condition, scene))
 
 
-def _asymmetric(grid: Grid, identity: Identity) -> tuple[Field, Field]:
+def _asymmetric(grid: Grid, identity: FaceIdentity) -> tuple[Field, Field]:
     """Nobody's halves are alike: bend the coordinates by up to about 0.012."""
     bend = np.float32(0.012)
     offset = identity.texture % 9973
@@ -57,7 +57,7 @@ def _asymmetric(grid: Grid, identity: Identity) -> tuple[Field, Field]:
     return u, v
 
 
-def _outline_radius(identity: Identity, u: Field, v: Field) -> Field:
+def _outline_radius(identity: FaceIdentity, u: Field, v: Field) -> Field:
     """Distance from the middle of the head to its outline in the direction of each point."""
     table = _outline_table(identity)
     angle = np.arctan2(np.abs(u), v)  # 0 = chin, pi = crown
@@ -67,7 +67,7 @@ def _outline_radius(identity: Identity, u: Field, v: Field) -> Field:
     return np.asarray(low + (place - index) * (table[index + 1] - low), dtype=np.float32)
 
 
-def _outline_table(identity: Identity) -> Field:
+def _outline_table(identity: FaceIdentity) -> Field:
     """Radius [OUTLINE_STEPS] from the chin (0) to the crown (pi), smoothed."""
     face = identity
     chin = 1.0 + face.chin_length
@@ -101,7 +101,7 @@ def _height(
     u: Field,
     v: Field,
     rho: Field,
-    identity: Identity,
+    identity: FaceIdentity,
     condition: Condition,
     scene: Scene,
 ) -> Field:
@@ -117,7 +117,7 @@ def _height(
     return height
 
 
-def _hills(face: Identity, scene: Scene) -> list[Hill]:
+def _hills(face: FaceIdentity, scene: Scene) -> list[Hill]:
     man, full, old = face.masculinity, face.fullness, face.lines
     brow = face.brow_height
     smile = max(scene.smile, 0.0)
@@ -150,7 +150,7 @@ def _hills(face: Identity, scene: Scene) -> list[Hill]:
     ]
 
 
-def _nose_hills(face: Identity, condition: Condition, scene: Scene) -> list[Hill]:
+def _nose_hills(face: FaceIdentity, condition: Condition, scene: Scene) -> list[Hill]:
     """Tip, wings and the base of the nose; phymatous skin swells them."""
     base = face.nose_length
     swell = condition.severity / 3 if condition.subtype is Subtype.phymatous else 0.0
@@ -169,7 +169,7 @@ def _nose_hills(face: Identity, condition: Condition, scene: Scene) -> list[Hill
     return hills
 
 
-def _add_nose_bridge(grid: Grid, height: Field, u: Field, v: Field, face: Identity) -> None:
+def _add_nose_bridge(grid: Grid, height: Field, u: Field, v: Field, face: FaceIdentity) -> None:
     """A ridge from between the eyes to the tip that widens and rises, and ends in a short slope to the lip."""
     base = face.nose_length
     box = grid.box(0.0, (base - 0.2) / 2, 0.34, (base + 0.4) / 2)
@@ -182,7 +182,7 @@ def _add_nose_bridge(grid: Grid, height: Field, u: Field, v: Field, face: Identi
     height[box] += rise * np.exp(np.float32(-0.62) * across * across)
 
 
-def _add_folds(grid: Grid, height: Field, u: Field, v: Field, face: Identity, scene: Scene) -> None:
+def _add_folds(grid: Grid, height: Field, u: Field, v: Field, face: FaceIdentity, scene: Scene) -> None:
     """The fold from the wing of the nose to beside the mouth: a step, higher on the cheek's side."""
     deep = 0.004 + 0.013 * face.lines + 0.012 * max(scene.smile, 0.0)
     start, end = face.nose_width * 1.18, face.mouth_width * 1.36

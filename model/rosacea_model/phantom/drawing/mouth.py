@@ -12,13 +12,13 @@ from .hair import hair_colour
 from .noise import Field, octave_weight, value_noise
 
 if TYPE_CHECKING:
-    from ..identity import Identity, Scene
+    from ..identity import FaceIdentity, Scene
     from .canvas import Canvas
 
 LIP_BLOOD = 0.040
 
 
-def lip_lines(face: Identity, scene: Scene, u: Field) -> tuple[Field, Field, Field, Field]:
+def lip_lines(face: FaceIdentity, scene: Scene, u: Field) -> tuple[Field, Field, Field, Field]:
     """Upper edge, parting line and lower edge of the lips at each u, and u in half widths of the mouth."""
     smile = scene.smile
     half = face.mouth_width * (1 + 0.13 * max(smile, 0))

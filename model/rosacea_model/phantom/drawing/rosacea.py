@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..identity import Identity, Scene, Subtype, stream
+from ..identity import FaceIdentity, Scene, Subtype, stream
 from .eyes import eye_guard
 from .grid import bump, smoothstep
 from .noise import Field, fractal_noise, octave_weight, value_noise
@@ -25,7 +25,7 @@ PUS = np.array([0.62, 0.46, 0.24], np.float32)
 FULL_ERYTHEMA = {Subtype.healthy: 0.0, Subtype.etr: 0.042, Subtype.ppr: 0.036, Subtype.phymatous: 0.036}
 
 
-def centrofacial(face: Identity, scene: Scene, u: Field, v: Field) -> Field:
+def centrofacial(face: FaceIdentity, scene: Scene, u: Field, v: Field) -> Field:
     """How readily each place reddens, 0..1: the map of the disease before its borders are drawn."""
     side = np.abs(u)
     base = face.nose_length

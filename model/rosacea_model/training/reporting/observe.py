@@ -30,7 +30,7 @@ from ..feed import Mirrored, to_unit
 from ..stop import Stop
 from . import grids
 from .events import Events
-from .pace import LINE_S, LIVE_S, Pace
+from .pace import LINE_S, LIVE_S, StepTimer
 from .records import BEST_NAME, STATS_NAME, read_best, read_stats
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class WrittenSnapshot:
     """What was written of one moment."""
 
     folder: Path
@@ -87,7 +87,7 @@ class Snapshot:
     leak: Leak
 
 
-class Watch:
+class RunReporter:
     """Writes and shows what goes on in a run. The leading rank has one, the others have none."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Watch:
         self.tally = Tally()
         self.reals = _sample_of(Mirrored(images, mirror=config.mirror))  # uint8 [N, C, H, W]
         self.display = Display(config)
-        self.pace = Pace(config)
+        self.pace = StepTimer(config)
         self.events: Events | None = None
         self.started = self.ticked = self.snapped = time.monotonic()
         self.nimg_at_tick = 0
@@ -201,7 +201,7 @@ class Watch:
             self.run / "snapshots" / name, state.G_ema.config, state.G_ema.state_dict(), **self._told(state)
         )
 
-    def snapshot(self, state: TrainState) -> Snapshot | None:
+    def snapshot(self, state: TrainState) -> WrittenSnapshot | None:
         """Keep the averaged generator, draw sheets of it, and measure how near it is to the reals.
 
         None where a stop was asked for meanwhile: the model is kept, and not measured.
@@ -214,7 +214,7 @@ class Watch:
         except Stopped:
             return None
 
-    def _measure(self, state: TrainState, file: ModelFile) -> Snapshot:
+    def _measure(self, state: TrainState, file: ModelFile) -> WrittenSnapshot:
         distance, found = self._compare(self._draw(state.G_ema))
         name, folder = self._name(state), file.path.parent
         write_manifest(folder, digest=file.digest, **self._told(state), distance=f"{distance:.6g}")
@@ -230,7 +230,7 @@ class Watch:
                 f"leak alarm (p {state.p:.3f}): fakes vary {found.orientation:.1f} times as much as reals in "
                 f"orientation, {found.color:.1f} times in colour"
             )
-        return Snapshot(folder=folder, distance=distance, leak=found)
+        return WrittenSnapshot(folder=folder, distance=distance, leak=found)
 
     def _sheets(self, generator: Generator, nimg: int) -> None:
         """The same seeds as ever, and what truncation does to the first of them."""

@@ -19,7 +19,7 @@ REMEDY = "fewer --kimg, a smaller network (--cbase, --cmax), a smaller picture, 
 
 
 @dataclass
-class Pace:
+class StepTimer:
     """Times steps. What is done between them, such as drawing and saving, does not count."""
 
     config: TrainConfig
