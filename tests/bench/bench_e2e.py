@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rosacea_client import FaceClient
-from rosacea_model import Engine, Sample
+from rosacea_model import Engine, FaceSample
 from rosacea_model.fresh import demo_config, fresh_model
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings
@@ -63,7 +63,7 @@ def row(engine: Engine, address: str, spread: str, clients: int, image_format: I
     served: list[float] = []
     latencies: list[float] = []
     for _ in range(ROUNDS):
-        bare.append(timed(lambda: engine.render([Sample(seed=seed) for seed in range(IMAGES)])))
+        bare.append(timed(lambda: engine.render([FaceSample(seed=seed) for seed in range(IMAGES)])))
         served.append(timed(lambda: latencies.extend(ask(address, clients, image_format))))
     ours, theirs = IMAGES / statistics.median(served), IMAGES / statistics.median(bare)
     p50 = statistics.median(latencies) * 1000

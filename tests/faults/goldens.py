@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from rosacea.render.v1 import render_pb2
-from rosacea_model import Sample
+from rosacea_model import FaceSample
 from rosacea_model.engine import Engine
 from rosacea_serving.worker.handler import maker_of, to_bytes
 from tests.integration.threads import torch_threads
@@ -40,7 +40,7 @@ def goldens(
         engine = Engine.load(folder)
         revision, maker = revision_name(engine.model.file), maker_of(engine)
         for seed, psi in itertools.product(seeds, psis):
-            (pixels,) = engine.render([Sample(seed=seed, truncation_psi=psi)])
+            (pixels,) = engine.render([FaceSample(seed=seed, truncation_psi=psi)])
             for name in formats:
                 item = render_pb2.RenderItem(
                     seed=seed, truncation_psi=psi, noise=render_pb2.NOISE_CONST, encoding=ENCODINGS[name]

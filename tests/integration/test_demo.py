@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from rosacea_client import inspect_image
-from rosacea_model import Engine, Sample, demo
+from rosacea_model import Engine, FaceSample, demo
 from rosacea_model.sample import one_hot
 
 
@@ -31,7 +31,7 @@ def test_the_demo_draws_each_seed_at_each_severity(tmp_path: Path) -> None:
     engine = Engine.load(demo.folder())
     for seed in range(4):
         for severity, name in enumerate(demo.SEVERITIES):
-            sample = Sample(seed=seed, label=one_hot(severity, 4), truncation_psi=0.7)
+            sample = FaceSample(seed=seed, label=one_hot(severity, 4), truncation_psi=0.7)
             file = tmp_path / "demo" / f"face_{seed:06d}_{severity}_{name}.png"
             image, mark = Image.open(file), inspect_image(file.read_bytes()).mark
             assert mark and (mark.class_index, mark.class_name) == (severity, name)

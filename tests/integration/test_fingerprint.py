@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from rosacea.render.v1 import render_pb2
-from rosacea_model import GeneratorConfig, Sample
+from rosacea_model import FaceSample, GeneratorConfig
 from rosacea_model.engine import Engine
 from rosacea_model.fresh import fresh_model
 from tests.faults.history import digest
@@ -100,7 +100,7 @@ async def answers_of(
 async def test_every_restart_and_every_worker_gives_the_same_bytes_under_one_fingerprint(model: ModelFile) -> None:
     with torch_threads(1):
         engine = Engine.load(model.path.parent)
-        want = {seed: digest(engine.render([Sample(seed=seed, truncation_psi=0.7)]).tobytes()) for seed in SEEDS}
+        want = {seed: digest(engine.render([FaceSample(seed=seed, truncation_psi=0.7)]).tobytes()) for seed in SEEDS}
 
     one = await answers_of(model, 1, [kill_workers, kill_torchserve])
     two = await answers_of(model, 2)

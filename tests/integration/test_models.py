@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rosacea_client import FaceClient
 from rosacea_client.errors import FaceError, Unavailable
-from rosacea_model import GeneratorConfig, Sample
+from rosacea_model import FaceSample, GeneratorConfig
 from rosacea_model.engine import Engine
 from rosacea_model.files import weights
 from rosacea_model.files.modelfile import verify
@@ -66,7 +66,8 @@ def pictures(folder: Path) -> dict[str, list[bytes]]:
     with torch_threads(THREADS):
         engines = [Engine.load(folder / name) for name in ("v1", "v2")]
         return {
-            engine.digest: [engine.render([Sample(seed=seed)]).tobytes() for seed in range(SEEDS)] for engine in engines
+            engine.digest: [engine.render([FaceSample(seed=seed)]).tobytes() for seed in range(SEEDS)]
+            for engine in engines
         }
 
 

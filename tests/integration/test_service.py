@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from rosacea_client import FaceClient
 from rosacea_client.errors import FaceError, ServerError
 from rosacea_contract.reasons import Reason
-from rosacea_model import GeneratorConfig, Sample
+from rosacea_model import FaceSample, GeneratorConfig
 from rosacea_model.engine import Engine
 from rosacea_model.files.archive import WorkerOptions, write_archive
 from rosacea_model.files.modelfile import verify
@@ -138,7 +138,7 @@ def test_the_same_seed_gives_the_same_bytes_alone_in_a_batch_and_64_at_once(
     seeds = range(50)
     with torch_threads(THREADS):
         engine = Engine.load(tiny)
-        want = {seed: digest(engine.render([Sample(seed=seed)]).tobytes()) for seed in seeds}
+        want = {seed: digest(engine.render([FaceSample(seed=seed)]).tobytes()) for seed in seeds}
 
     with FaceClient(service.address) as client:
         alone = [client.generate([seed])[0] for seed in seeds]

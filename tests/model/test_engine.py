@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rosacea_model import GeneratorConfig, Model, OutputNotFinite, Sample, StyleMix, load
+from rosacea_model import FaceSample, GeneratorConfig, MixedRows, Model, OutputNotFinite, load
 from rosacea_model.engine import Engine
 from rosacea_model.files import weights
 from rosacea_model.fresh import fresh_model
@@ -50,14 +50,14 @@ def conditional(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return Engine(build(tmp_path_factory.mktemp("classes"), c_dim=CLASSES))
 
 
-def mixed_samples(config: GeneratorConfig) -> list[Sample]:
+def mixed_samples(config: GeneratorConfig) -> list[FaceSample]:
     """24 samples that differ in every setting."""
     rng = np.random.RandomState(0)
     samples = []
     for seed in range(24):
         sources: list[dict[str, Any]] = [
             {"seed": seed, "truncation_psi": 0.5},
-            {"seed": seed, "mixes": (StyleMix(seed=seed + 50, first_row=2, end_row=4),)},
+            {"seed": seed, "mixes": (MixedRows(seed=seed + 50, first_row=2, end_row=4),)},
             {"z": rng.randn(config.z_dim).astype(np.float32), "truncation_psi": 0.7, "truncation_cutoff": 3},
             {"w": rng.randn(config.w_dim).astype(np.float32)},
             {"ws": rng.randn(config.num_ws, config.w_dim).astype(np.float32)},
@@ -65,11 +65,11 @@ def mixed_samples(config: GeneratorConfig) -> list[Sample]:
         mapped = seed % 5 > 2
         label = one_hot(seed % config.c_dim, config.c_dim) if config.c_dim and not (mapped and seed % 2) else None
         noise: Any = ("const", "none", "random")[seed % 3]
-        samples.append(Sample(noise_mode=noise, noise_seed=seed // 2, label=label, **sources[seed % 5]))
+        samples.append(FaceSample(noise_mode=noise, noise_seed=seed // 2, label=label, **sources[seed % 5]))
     return samples
 
 
-def draw(engine: Engine, sample: Sample) -> NDArray[np.uint8]:
+def draw(engine: Engine, sample: FaceSample) -> NDArray[np.uint8]:
     image: NDArray[np.uint8] = engine.render([sample])[0]
     return image
 
@@ -108,25 +108,25 @@ def test_no_samples_give_no_images(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("bad", "complaint"),
     [
-        (Sample(), "exactly one of seed, z, w and ws, got none"),
-        (Sample(seed=1, w=np.zeros(24, np.float32)), "got seed and w"),
-        (Sample(seed=-1), r"seed must be from 0 to 2\*\*32 - 1, got -1"),
-        (Sample(seed=2**32), "seed must be from"),
-        (Sample(seed=1, noise_seed=2**32), "noise_seed must be from"),
-        (Sample(z=np.zeros(15, np.float32)), r"z must have shape \[16\], got \[15\]"),
-        (Sample(w=np.full(24, np.nan, np.float32)), "w must be finite"),
-        (Sample(ws=np.zeros((1, 24), np.float32)), "ws must have shape"),
-        (Sample(seed=1, truncation_psi=float("nan")), "truncation_psi must be finite"),
-        (Sample(seed=1, truncation_cutoff=7), "truncation_cutoff must be from 0 to 6, got 7"),
-        (Sample(w=np.zeros(24, np.float32), truncation_psi=0.5), "w is used as it is"),
-        (Sample(seed=1, mixes=(StyleMix(seed=2, first_row=3, end_row=3),)), "within 0 to 6, got 3 to 3"),
-        (Sample(seed=1, mixes=(StyleMix(seed=2, first_row=3, end_row=7),)), "within 0 to 6, got 3 to 7"),
-        (Sample(seed=1, mixes=(StyleMix(seed=-2, first_row=0, end_row=1),)), "seed of a style mix must be"),
-        (Sample(seed=1, label=np.zeros(3, np.float32)), "label must have shape"),
+        (FaceSample(), "exactly one of seed, z, w and ws, got none"),
+        (FaceSample(seed=1, w=np.zeros(24, np.float32)), "got seed and w"),
+        (FaceSample(seed=-1), r"seed must be from 0 to 2\*\*32 - 1, got -1"),
+        (FaceSample(seed=2**32), "seed must be from"),
+        (FaceSample(seed=1, noise_seed=2**32), "noise_seed must be from"),
+        (FaceSample(z=np.zeros(15, np.float32)), r"z must have shape \[16\], got \[15\]"),
+        (FaceSample(w=np.full(24, np.nan, np.float32)), "w must be finite"),
+        (FaceSample(ws=np.zeros((1, 24), np.float32)), "ws must have shape"),
+        (FaceSample(seed=1, truncation_psi=float("nan")), "truncation_psi must be finite"),
+        (FaceSample(seed=1, truncation_cutoff=7), "truncation_cutoff must be from 0 to 6, got 7"),
+        (FaceSample(w=np.zeros(24, np.float32), truncation_psi=0.5), "w is used as it is"),
+        (FaceSample(seed=1, mixes=(MixedRows(seed=2, first_row=3, end_row=3),)), "within 0 to 6, got 3 to 3"),
+        (FaceSample(seed=1, mixes=(MixedRows(seed=2, first_row=3, end_row=7),)), "within 0 to 6, got 3 to 7"),
+        (FaceSample(seed=1, mixes=(MixedRows(seed=-2, first_row=0, end_row=1),)), "seed of a style mix must be"),
+        (FaceSample(seed=1, label=np.zeros(3, np.float32)), "label must have shape"),
     ],
 )
-def test_a_bad_sample_fails_alone(engine: Engine, bad: Sample, complaint: str) -> None:
-    good = [Sample(seed=3), Sample(seed=4, noise_mode="random")]
+def test_a_bad_sample_fails_alone(engine: Engine, bad: FaceSample, complaint: str) -> None:
+    good = [FaceSample(seed=3), FaceSample(seed=4, noise_mode="random")]
 
     outcomes: list[Any] = engine.render_each([good[0], bad, good[1]])
 
@@ -142,20 +142,20 @@ def test_a_latent_that_gives_nan_fails_alone(
     engine: Engine, micro_batch: int, place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "micro_batch", micro_batch)
-    samples = [Sample(seed=3), Sample(seed=4)]
-    samples.insert(place, Sample(ws=np.full((6, 24), 1e38, np.float32)))
+    samples = [FaceSample(seed=3), FaceSample(seed=4)]
+    samples.insert(place, FaceSample(ws=np.full((6, 24), 1e38, np.float32)))
 
     outcomes: list[Any] = engine.render_each(samples)
 
     assert isinstance(outcomes.pop(place), OutputNotFinite)
-    assert np.array_equal(outcomes, [draw(engine, Sample(seed=3)), draw(engine, Sample(seed=4))])
+    assert np.array_equal(outcomes, [draw(engine, FaceSample(seed=3)), draw(engine, FaceSample(seed=4))])
     with pytest.raises(OutputNotFinite):
         engine.render(samples)
 
 
 def test_random_noise_repeats_with_its_seed_and_differs_by_seed(engine: Engine) -> None:
     first, again, other = (
-        draw(engine, Sample(seed=5, noise_mode="random", noise_seed=noise_seed)) for noise_seed in (1, 1, 2)
+        draw(engine, FaceSample(seed=5, noise_mode="random", noise_seed=noise_seed)) for noise_seed in (1, 1, 2)
     )
 
     assert np.array_equal(first, again)
@@ -163,7 +163,7 @@ def test_random_noise_repeats_with_its_seed_and_differs_by_seed(engine: Engine) 
 
 
 def test_random_noise_neither_uses_nor_moves_the_global_generators(engine: Engine) -> None:
-    sample = Sample(seed=5, noise_mode="random", noise_seed=1)
+    sample = FaceSample(seed=5, noise_mode="random", noise_seed=1)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
 
     draw(engine, sample)
@@ -175,19 +175,19 @@ def test_random_noise_neither_uses_nor_moves_the_global_generators(engine: Engin
 def test_a_w_is_ws_with_equal_rows(engine: Engine) -> None:
     w = np.random.RandomState(0).randn(24).astype(np.float32)
 
-    assert np.array_equal(draw(engine, Sample(w=w)), draw(engine, Sample(ws=np.tile(w, (6, 1)))))
+    assert np.array_equal(draw(engine, FaceSample(w=w)), draw(engine, FaceSample(ws=np.tile(w, (6, 1)))))
 
 
 def test_a_z_is_its_seed(engine: Engine) -> None:
-    assert np.array_equal(draw(engine, Sample(z=latents([7], 16)[0])), draw(engine, Sample(seed=7)))
+    assert np.array_equal(draw(engine, FaceSample(z=latents([7], 16)[0])), draw(engine, FaceSample(seed=7)))
 
 
 def test_drawing_the_ws_of_a_sample_draws_the_sample(engine: Engine) -> None:
-    sample = Sample(seed=7, truncation_psi=0.6, mixes=(StyleMix(seed=8, first_row=1, end_row=5),))
+    sample = FaceSample(seed=7, truncation_psi=0.6, mixes=(MixedRows(seed=8, first_row=1, end_row=5),))
 
     ws = engine.ws([sample])[0].numpy()
 
-    assert np.array_equal(draw(engine, Sample(ws=ws)), draw(engine, sample))
+    assert np.array_equal(draw(engine, FaceSample(ws=ws)), draw(engine, sample))
 
 
 @pytest.mark.parametrize("kind", ["engine", "conditional"])
@@ -206,7 +206,7 @@ def test_the_ws_of_a_sample_do_not_depend_on_its_batch(kind: str, request: pytes
 def test_a_latent_that_cannot_be_mapped_fails_alone(engine: Engine) -> None:
     huge = np.full(engine.config.z_dim, 3e38, np.float32)
 
-    samples = [Sample(seed=1), Sample(seed=-1), Sample(z=huge, truncation_psi=1e300), Sample(seed=1)]
+    samples = [FaceSample(seed=1), FaceSample(seed=-1), FaceSample(z=huge, truncation_psi=1e300), FaceSample(seed=1)]
     outcomes: list[Any] = engine.ws_each(samples)
 
     good, wrong, not_finite, also_good = outcomes
@@ -215,28 +215,28 @@ def test_a_latent_that_cannot_be_mapped_fails_alone(engine: Engine) -> None:
 
 
 def test_mixing_by_seed_is_mixing_ws_by_hand(engine: Engine) -> None:
-    ws = engine.ws([Sample(seed=seed, truncation_psi=0.8) for seed in (1, 2, 3)]).numpy()
+    ws = engine.ws([FaceSample(seed=seed, truncation_psi=0.8) for seed in (1, 2, 3)]).numpy()
     by_hand = ws[0].copy()
     by_hand[1:4] = ws[1, 1:4]
     by_hand[3:6] = ws[2, 3:6]  # the later mix wins where both take a row
 
-    mixes = (StyleMix(seed=2, first_row=1, end_row=4), StyleMix(seed=3, first_row=3, end_row=6))
-    mixed = Sample(seed=1, truncation_psi=0.8, mixes=mixes)
+    mixes = (MixedRows(seed=2, first_row=1, end_row=4), MixedRows(seed=3, first_row=3, end_row=6))
+    mixed = FaceSample(seed=1, truncation_psi=0.8, mixes=mixes)
 
     assert np.array_equal(engine.ws([mixed])[0].numpy(), by_hand)
-    assert np.array_equal(draw(engine, mixed), draw(engine, Sample(ws=by_hand)))
+    assert np.array_equal(draw(engine, mixed), draw(engine, FaceSample(ws=by_hand)))
 
 
 def test_truncation_moves_the_first_rows_to_w_avg(engine: Engine) -> None:
-    ws = engine.ws([Sample(seed=1, truncation_psi=0, truncation_cutoff=2), Sample(seed=1)]).numpy()
+    ws = engine.ws([FaceSample(seed=1, truncation_psi=0, truncation_cutoff=2), FaceSample(seed=1)]).numpy()
 
     assert np.array_equal(ws[0, :2], np.tile(engine.model.w_avg.numpy(), (2, 1)))
     assert np.array_equal(ws[0, 2:], ws[1, 2:])
 
 
 def test_the_label_picks_the_class(conditional: Engine) -> None:
-    samples = [Sample(seed=1, label=one_hot(index, CLASSES)) for index in range(CLASSES)]
-    zero = Sample(seed=1, label=np.zeros(CLASSES, np.float32))
+    samples = [FaceSample(seed=1, label=one_hot(index, CLASSES)) for index in range(CLASSES)]
+    zero = FaceSample(seed=1, label=np.zeros(CLASSES, np.float32))
 
     images = conditional.render([*samples, zero])
 
@@ -246,19 +246,19 @@ def test_the_label_picks_the_class(conditional: Engine) -> None:
 def test_a_conditional_model_is_asked_for_a_class(conditional: Engine) -> None:
     rule = "the model is conditional: label must be a class from 0 to 2, or 3 weights"
     with pytest.raises(ValueError, match=rule):
-        conditional.render([Sample(seed=1)])
+        conditional.render([FaceSample(seed=1)])
     with pytest.raises(ValueError, match=rule):
         conditional.model.map(latents([1], 16))
 
-    w = conditional.ws([Sample(seed=1, label=one_hot(1, CLASSES))])[0, 0]
-    assert len(conditional.render([Sample(w=w.numpy())])) == 1, "the label is in w"
+    w = conditional.ws([FaceSample(seed=1, label=one_hot(1, CLASSES))])[0, 0]
+    assert len(conditional.render([FaceSample(w=w.numpy())])) == 1, "the label is in w"
 
 
 def test_a_mix_has_the_label_of_its_sample(conditional: Engine) -> None:
     label = one_hot(2, CLASSES)
-    mixed = Sample(seed=1, label=label, mixes=(StyleMix(seed=9, first_row=0, end_row=6),))
+    mixed = FaceSample(seed=1, label=label, mixes=(MixedRows(seed=9, first_row=0, end_row=6),))
 
-    assert np.array_equal(draw(conditional, mixed), draw(conditional, Sample(seed=9, label=label)))
+    assert np.array_equal(draw(conditional, mixed), draw(conditional, FaceSample(seed=9, label=label)))
 
 
 def test_a_class_index_is_its_one_hot_vector(conditional: Engine) -> None:
@@ -325,7 +325,7 @@ def test_a_fresh_model_has_the_mean_of_its_latents_as_w_avg(model: Model) -> Non
 
 def test_the_mapping_network_is_timed_as_a_part_of_drawing(engine: Engine) -> None:
     began = time.perf_counter()
-    engine.render([Sample(seed=1), Sample(seed=2)])
+    engine.render([FaceSample(seed=1), FaceSample(seed=2)])
     whole = time.perf_counter() - began
 
     assert 0 < engine.mapping_seconds < whole

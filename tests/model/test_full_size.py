@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from rosacea_model import GeneratorConfig, Sample, load
+from rosacea_model import FaceSample, GeneratorConfig, load
 from rosacea_model.engine import Engine
 from rosacea_model.files.archive import WorkerOptions, read_archive, write_archive
 from rosacea_model.files.modelfile import verify
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.long
 
 PARAMETERS = 30_276_583
-SAMPLES = [Sample(seed=1, truncation_psi=0.7), Sample(seed=2, noise_mode="random", noise_seed=3)]
+SAMPLES = [FaceSample(seed=1, truncation_psi=0.7), FaceSample(seed=2, noise_mode="random", noise_seed=3)]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rosacea_model import GeneratorConfig, Model, Sample, latents, load
+from rosacea_model import FaceSample, GeneratorConfig, Model, latents, load
 from rosacea_model.engine import Engine, to_pixels
 from rosacea_model.files import weights
 
@@ -88,7 +88,7 @@ def test_style_mixing_matches(case: Case) -> None:
 def test_the_engine_draws_the_reference_pixels(case: Case, source: str) -> None:
     values = case.want["seeds"].tolist() if source == "seed" else list(case.z)
     labels = [None] * len(values) if case.labels is None else list(case.labels)
-    samples = [Sample(**{source: value}, label=label) for value, label in zip(values, labels, strict=True)]
+    samples = [FaceSample(**{source: value}, label=label) for value, label in zip(values, labels, strict=True)]
 
     pixels = Engine(case.model).render(samples)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from rosacea.render.v1 import render_pb2
 from rosacea_client import Mark, inspect_image
 from rosacea_contract.marks import MAX_MARK_BYTES
-from rosacea_model import GeneratorConfig, Sample
+from rosacea_model import FaceSample, GeneratorConfig
 from rosacea_model.engine import Engine
 from rosacea_model.files.modelfile import ModelFile, name_classes
 from rosacea_model.fresh import fresh_model
@@ -120,7 +120,7 @@ def test_a_png_decodes_to_the_very_pixels_of_raw(handler: FaceHandler) -> None:
 
 
 def test_a_jpeg_decodes_to_what_it_would_without_a_mark(handler: FaceHandler, folder: Path) -> None:
-    pixels = Engine.load(folder).render([Sample(seed=7, truncation_psi=0.7, label=np.frombuffer(LABEL, "<f4"))])[0]
+    pixels = Engine.load(folder).render([FaceSample(seed=7, truncation_psi=0.7, label=np.frombuffer(LABEL, "<f4"))])[0]
 
     (coded,) = images(handler, item(7, encoding=JPEG, jpeg_quality=90))
 
@@ -129,7 +129,7 @@ def test_a_jpeg_decodes_to_what_it_would_without_a_mark(handler: FaceHandler, fo
 
 def test_raw_is_bare_pixels_and_latents_are_bare_numbers(handler: FaceHandler, folder: Path) -> None:
     engine = Engine.load(folder)
-    sample = Sample(seed=7, truncation_psi=0.7, label=np.frombuffer(LABEL, "<f4"))
+    sample = FaceSample(seed=7, truncation_psi=0.7, label=np.frombuffer(LABEL, "<f4"))
 
     bare, rows = images(handler, item(7), item(7, output=render_pb2.OUTPUT_WS))
 
