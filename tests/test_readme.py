@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 
 from rosacea_model import GeneratorConfig
-from rosacea_serving.cli import serve
 from rosacea_serving.settings import Settings
 from rosacea_serving.settings_doc import markdown
 
@@ -27,12 +25,6 @@ def test_every_setting_is_described_as_it_is() -> None:
 
     assert page == markdown(), "`make settings` makes it anew"
     assert all(field.description for field in Settings.model_fields.values())
-
-
-def test_every_setting_has_a_flag() -> None:
-    flags = set(inspect.signature(serve).parameters) - {"config", "check"}
-
-    assert flags == set(Settings.model_fields)
 
 
 def test_every_make_target_that_it_names_exists() -> None:

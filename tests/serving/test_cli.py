@@ -1,4 +1,4 @@
-"""`rosacea serve --check`: what would be in force, or what is wrong, and nothing started."""
+"""`rosacea serve --check`: what would be in effect, or what is wrong, and nothing started."""
 
 from __future__ import annotations
 

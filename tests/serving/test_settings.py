@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from rosacea_serving.settings import CONFIG_VARIABLE, PREFIX, Settings, changed, unknown_variables
+from rosacea_model.commands.sources import unknown_variables
+from rosacea_serving.cli import serve
+from rosacea_serving.flags import flag
+from rosacea_serving.settings import CONFIG_VARIABLE, GROUPS, PREFIX, Settings, changed, groups
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @pytest.fixture
@@ -65,10 +75,41 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_a_variable_with_a_typing_error_is_noticed() -> None:
     known = {f"{PREFIX}{name.upper()}": "" for name in Settings.model_fields} | {CONFIG_VARIABLE: "", "PATH": ""}
 
-    assert unknown_variables(known) == []
-    assert unknown_variables(known | {"ROSACEA_SERVE_WORKER": "2"}) == ["ROSACEA_SERVE_WORKER"]
+    names = [*Settings.model_fields, "config"]
+
+    assert unknown_variables(known, PREFIX, names) == []
+    assert unknown_variables([*known, "ROSACEA_SERVE_WORKER"], PREFIX, names) == ["ROSACEA_SERVE_WORKER"]
 
 
 def test_a_difference_is_named() -> None:
     assert changed(Settings(), Settings()) == []
     assert changed(Settings(), Settings(workers=2, grace_seconds=1)) == ["workers", "grace_seconds"]
+
+
+def test_every_setting_has_a_flag_and_a_place_in_the_help() -> None:
+    flags = set(inspect.signature(serve).parameters) - {"config", "check"}
+
+    assert flags == set(Settings.model_fields)
+    assert [name for names in groups().values() for name in names] == list(Settings.model_fields)
+    assert list(groups()) == list(GROUPS.values()) and all(groups().values())
+
+
+def test_every_flag_reaches_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    stated: dict[str, object] = {}
+
+    def read(flags: Mapping[str, object], config: Path | None) -> Settings:
+        stated.update(flags)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(Settings, "read", read)
+    app = typer.Typer()
+    app.command()(serve)
+    words = {"device": ["cuda"], "log_format": ["json"], "insecure": [], "reflection": [], "channelz": []}
+    flags = [[flag(name), *words.get(name, ["7"])] for name in Settings.model_fields if name != "models"]
+
+    result = CliRunner().invoke(app, ["here.mar", *(word for each in flags for word in each)])
+
+    assert str(result.exception) == "enough", result.output
+    assert list(stated) == list(Settings.model_fields)
+    assert (stated["models"], stated["device"], stated["insecure"]) == ([Path("here.mar")], "cuda", True)
+    assert (stated["workers"], stated["grace_seconds"], stated["tls_key"]) == (7, 7.0, Path("7"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
 from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
@@ -12,58 +11,79 @@ import typer
 
 from rosacea_model.training.config import AUGPIPES, OFF, RANGES, TrainConfig
 
+from .sources import with_options, with_sources
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What each says in the help. What is not here follows the data, or the machine (`--device`).
-HELP = {
-    "mirror": "Show every image flipped as well.",
-    "total_kimg": "Thousands of real images to show.",
-    "batch": "Images a step, over all processes.",
-    "batch_gpu": "Images at once; gradients accumulate.",
-    "seed": "Seed of everything.",
-    "z_dim": "Numbers in an input latent.",
-    "w_dim": "Numbers in an intermediate latent.",
-    "mapping_layers": "Mapping layers; unset = those of --init-from.",
-    "channel_base": "Channels at resolution R are this number / R.",
-    "channel_max": "Upper bound on channels per layer.",
-    "num_fp16_res": "The highest N resolutions in float16 on CUDA.",
-    "conv_clamp": "Clamp of activations, or none.",
-    "d_architecture": "Discriminator: orig, skip or resnet.",
-    "mbstd_group": "Images that share a minibatch standard deviation.",
-    "freeze_d": "Discriminator layers that do not train.",
-    "glr": "Learning rate of the generator.",
-    "dlr": "Learning rate of the discriminator.",
-    "beta1": "Adam's decay of the mean gradient.",
-    "beta2": "Adam's decay of the mean squared gradient.",
-    "adam_eps": "Adam's epsilon.",
-    "gamma": "R1 weight. Four times it for twice the size.",
-    "r1_interval": "R1 regularisation every N steps.",
-    "pl_weight": "Weight of path length regularisation; 0 = none.",
-    "pl_interval": "Path length regularisation every N steps.",
-    "pl_batch_shrink": "Path lengths of one image in N.",
-    "pl_decay": "How fast the mean path length moves.",
-    "style_mixing": "Probability of style mixing.",
-    "ema_kimg": "Half-life of the generator's average, in kimg.",
-    "ema_rampup": "Half-life at most this part of the run so far, or none.",
-    "aug": "Augmentation: none, at a fixed p, or adaptive.",
-    "augpipe": f"One of {', '.join(AUGPIPES)}.",
-    "ada_target": "Mean sign for reals that p aims at.",
-    "ada_interval": "Adjust p every N steps.",
-    "ada_kimg": "Kimg in which p can rise from 0 to 1.",
-    "p": "Augmentation probability, or its start.",
-    "p_max": "Upper bound of p.",
-    "tick_kimg": "Report every N kimg.",
-    "snap_kimg": "Save and draw every N kimg.",
-    "snap_minutes": "Also save every N minutes, or none; unset = 30.",
-    "keep_last": "Snapshots and checkpoints to keep, beside the best.",
-    "grid_images": "Images on a sheet.",
-    "tensorboard": "Write event files, too.",
-    "threads": "CPU threads; 0 = torch's choice.",
-    "workers": "Processes that load images.",
-    "tf32": "Let CUDA round float32 products.",
-    "bad_steps": "Steps in a row that may be skipped for gradients that are not finite.",
+PREFIX = "ROSACEA_TRAIN_"
+# What each says in the help, by panels. What is not here follows the data, or the machine (`--device`).
+PANELS = {
+    "Data": {
+        "mirror": "Also train on every image flipped left to right.",
+    },
+    "Length and batches": {
+        "total_kimg": "Length of the run, in thousands of real images shown (kimg).",
+        "batch": "Images in a training step, over all processes.",
+        "batch_gpu": "Images a process handles at once; gradients accumulate up to --batch.",
+        "seed": "Seed of the weights, the order of images and all noise.",
+    },
+    "Networks": {
+        "z_dim": "Dimensions of the input latent z.",
+        "w_dim": "Dimensions of the intermediate latent w.",
+        "mapping_layers": "Layers of the mapping network; with --init-from as many as there.",
+        "channel_base": "A layer at resolution R has this number / R channels.",
+        "channel_max": "Upper bound on channels per layer.",
+        "num_fp16_res": "On CUDA, compute the highest N resolutions in float16.",
+        "conv_clamp": "Clamp activations to this magnitude, or none.",
+        "d_architecture": "Architecture of the discriminator.",
+        "mbstd_group": "Images over which the discriminator takes a standard deviation.",
+        "freeze_d": "Keep the first N layers of the discriminator, from the image on, as they are.",
+    },
+    "Optimizers": {
+        "glr": "Learning rate of the generator.",
+        "dlr": "Learning rate of the discriminator.",
+        "beta1": "Adam's decay rate of the mean gradient.",
+        "beta2": "Adam's decay rate of the mean squared gradient.",
+        "adam_eps": "Adam's epsilon.",
+        "bad_steps": "Skip up to N steps in a row whose gradients are not finite.",
+    },
+    "Regularization": {
+        "gamma": "Weight of R1, the gradient penalty on real images; 0 turns it off.",
+        "r1_interval": "Apply R1 every N steps.",
+        "pl_weight": "Weight of path length regularization; 0 turns it off.",
+        "pl_interval": "Apply path length regularization every N steps.",
+        "pl_batch_shrink": "Measure path lengths on one image in N of a batch.",
+        "pl_decay": "Weight of new path lengths in their running mean.",
+        "style_mixing": "Probability of mixing the styles of two latents.",
+        "ema_kimg": "Half-life of the averaged generator weights, in kimg.",
+        "ema_rampup": "Limit that half-life to this fraction of the run so far, or none.",
+    },
+    "Augmentation": {
+        "aug": "No augmentation, a fixed probability p, or adaptive (ADA).",
+        "augpipe": f"Transformations: {', '.join(AUGPIPES)}.",
+        "p": "Augmentation probability; with ADA, its first value.",
+        "p_max": "Upper bound of p with ADA.",
+        "ada_target": "Mean sign of the discriminator on real images that ADA aims at.",
+        "ada_interval": "Adjust p every N steps.",
+        "ada_kimg": "Let p rise from 0 to 1 within this many kimg at the fastest.",
+    },
+    "Reports and checkpoints": {
+        "tick_kimg": "Report every N kimg.",
+        "snap_kimg": "Save a checkpoint and draw samples every N kimg.",
+        "snap_minutes": "Also save every N minutes (default 30), or none.",
+        "keep_last": "Keep the last N snapshots and checkpoints, beside the best.",
+        "grid_images": "Images on a sheet of samples.",
+        "tensorboard": "Also write TensorBoard event files; needs `rosacea[tensorboard]`.",
+    },
+    "Machine": {
+        "threads": "CPU threads; 0 lets torch choose.",
+        "workers": "Processes that load images; 0 loads them in the training process.",
+        "tf32": "Let CUDA round float32 products to TF32.",
+    },
 }
+PANEL = {name: panel for panel, texts in PANELS.items() for name in texts}
+HELP = {name: text for texts in PANELS.values() for name, text in texts.items()}
 # Short names, beside the long ones.
 SHORT = {
     "total_kimg": "--kimg",
@@ -76,31 +96,29 @@ SHORT = {
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, whose last parameter is **settings, an option for every setting."""
-    own = [
-        parameter
-        for parameter in inspect.signature(command, eval_str=True).parameters.values()
-        if parameter.kind is not parameter.VAR_KEYWORD
-    ]
+    """Give a command, whose last parameter is **settings, an option for every setting, by panels."""
     hints = get_type_hints(TrainConfig)
-    added = [_parameter(field.name, hints[field.name]) for field in fields(TrainConfig) if field.name in HELP]
-    command.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
-    return command
+    added = [_parameter(name, hints[name]) for name in HELP]
+    return with_sources(with_options(command, added), PREFIX)
+
+
+def flags_of(name: str) -> list[str]:
+    """How a setting is written on the command line, the short name first if there is one."""
+    flag = f"--{name.replace('_', '-')}"
+    return [SHORT[name], flag] if name in SHORT else [flag]
 
 
 def _parameter(name: str, hint: Any) -> inspect.Parameter:
-    flag = f"--{name.replace('_', '-')}"
-    flags = [SHORT[name], flag] if name in SHORT else [flag]
-    kind = hint
+    flags, kind = flags_of(name), hint
     bounds = {each: (low, high) for each, low, high in RANGES}
-    option: Callable[..., Any] = partial(typer.Option, help=HELP[name])
+    option: Callable[..., Any] = partial(typer.Option, help=HELP[name], rich_help_panel=PANEL[name])
     if hint is bool:
-        made: Any = option(f"{flag}/--no-{name.replace('_', '-')}")
+        made: Any = option(f"{flags[-1]}/--no-{flags[-1][2:]}")
     elif NoneType in get_args(hint):
-        kind, made = Any, option(*flags, parser=_number_or_none, metavar="FLOAT|none")
+        kind, made = Any, option(*flags, parser=_number_or_none, metavar="NUMBER|none")
     elif name in bounds:
         low, high = bounds[name]
-        made = option(*flags, min=hint(low), max=hint(high))
+        made = option(*flags, min=hint(low), max=hint(high), metavar="N" if hint is int else "NUMBER")
     else:
         made = option(*flags)
     return inspect.Parameter(

@@ -34,23 +34,30 @@ PRESET_NAMES = ", ".join(name for name in PRESETS if not name.startswith("rff300
 @with_settings
 def train(
     data: Annotated[Path, typer.Option(metavar="PATH", help="Zip or folder of square images of one size.")],
-    outdir: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make, or to go on in.")],
-    preset: Annotated[str, typer.Option(metavar="NAME", help=f"One of {PRESET_NAMES}.")] = "auto",
-    cond: Annotated[bool, typer.Option("--cond", help="Learn the labels of the data too.")] = False,
-    subset: Annotated[int | None, typer.Option(min=1, help="Take N images, chosen by the seed.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN, if there is one.")] = False,
+    outdir: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run, to create or to continue in.")],
+    preset: Annotated[str, typer.Option(metavar="NAME", help=f"Settings to begin with: {PRESET_NAMES}.")] = "auto",
+    cond: Annotated[bool, typer.Option("--cond", help="Train a conditional model, on the labels of the data.")] = False,
+    subset: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Train on N of the images, chosen by --seed.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN, if there is one.")] = False,
     init_from: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Model folder, run, or snapshot (.pkl, .pt) to start from.")
     ] = None,
     allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Start even from what does not fit in full.")
+        bool, typer.Option("--allow-partial", help="Start even if MODEL fits only in part.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[PrecisionMode | None, typer.Option(help="On CUDA; unset = mixed.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the resolved config and stop.")] = False,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Device to train on.")] = "auto",
+    precision: Annotated[PrecisionMode | None, typer.Option(help="Precision on CUDA (default mixed).")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Print every setting as it would be, and stop.")
+    ] = False,
     **settings: Any,
 ) -> None:
-    """Train StyleGAN2-ADA on a folder or zip of images; the same command with --resume goes on."""
+    """Train StyleGAN2-ADA on a folder or zip of images; the same command with --resume continues the run.
+
+    What no flag, variable or file states comes from the preset, and else follows from the resolution and the batch.
+    """
     from ..training.reporting.events import check_installed
     from ..training.transfer import load_source
 
