@@ -1,4 +1,4 @@
-"""What runs beside the calls, and goes on whatever happens to it.
+"""Runs background tasks, logs and counts their failures, and restarts them.
 
 An exception that nobody foresaw would end a task without a word, and what the task looked after would stand still. Here
 it is logged with its traceback, counted under the name of the task, and the task goes on.
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Task(StrEnum):
-    """What runs beside the calls."""
+    """A background task."""
 
     FILES = "files"  # watches keys, certificates and an issuer's keys on disk
     ISSUER = "issuer"  # fetches an issuer's keys
@@ -38,7 +38,7 @@ class Task(StrEnum):
 
 
 class Background:
-    """Keeps tasks going, and counts what failed where there is a counter."""
+    """Restarts failed tasks and counts their failures if there is a counter."""
 
     def __init__(self, failures: Counter | None = None) -> None:
         self._failures = failures
@@ -46,7 +46,7 @@ class Background:
             self.failures_of(task)  # so that the first one is a rise and not a beginning
 
     def failures_of(self, task: Task) -> Counter | None:
-        """The counter of one task."""
+        """The failure counter of one task."""
         return self._failures.labels(task) if self._failures else None
 
     def failed(self, task: Task) -> None:
@@ -57,7 +57,8 @@ class Background:
 
     @contextmanager
     def guarding(self, task: Task, but: type[Exception] | tuple[type[Exception], ...] = ()) -> Iterator[None]:
-        """Do a step of a task; exceptions `but` those of these types end the step and not the task."""
+        """Context manager around one step of a task: exceptions, except those in `but`, end the step and not the
+        task."""
         try:
             yield
         except but:
@@ -66,7 +67,7 @@ class Background:
             self.failed(task)
 
     async def keep(self, task: Task, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work; where it fails, do it again after a pause, until it ends by itself or is cancelled."""
+        """Run the work, and run it again after a pause when it fails, until it returns or is cancelled."""
         while True:
             with self.guarding(task):
                 return await work()

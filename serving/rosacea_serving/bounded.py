@@ -1,4 +1,4 @@
-"""A dictionary of bounded size: what was not used for longest is forgotten first."""
+"""A dictionary of bounded size that evicts the least recently used entry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ V = TypeVar("V")
 
 
 class Bounded(Generic[K, V]):
-    """At most `most` values; beyond it the least recently used goes, but none that is `in_use`."""
+    """At most `most` values; evicts the least recently used one that is not `in_use`."""
 
     def __init__(self, most: int, make: Callable[[], V], in_use: Callable[[V], bool] = lambda value: False) -> None:
         self._most = most
@@ -28,7 +28,7 @@ class Bounded(Generic[K, V]):
         return key in self._values
 
     def get(self, key: K) -> V:
-        """The value of this key, made where there is none."""
+        """The value of this key, created if missing."""
         if key not in self._values:
             self._make_room()
             self._values[key] = self._make()
@@ -36,7 +36,7 @@ class Bounded(Generic[K, V]):
         return self._values[key]
 
     def _make_room(self) -> None:
-        """Forget one. Those in use are few and go to the end, so that this looks at each of them once."""
+        """Evict one entry. Entries in use are few and move to the end, so each is examined once."""
         for _ in range(len(self._values) - self._most + 1):
             key, value = next(iter(self._values.items()))
             if self._in_use(value):

@@ -1,4 +1,4 @@
-"""The models that a service answers for, and the names that find them."""
+"""The served models, found by name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_SHOWN = 160
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One model under its public names."""
+    """A served model with its public names."""
 
     file: ModelFile
 
@@ -39,7 +39,7 @@ class ServedModel:
 
     @property
     def short_digest(self) -> str:
-        """Enough of it for metrics and logs."""
+        """Shortened digest for metrics and logs."""
         return self.file.digest[:12]
 
     @property
@@ -56,17 +56,17 @@ class ServedModel:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of one image as bare pixels."""
+        """Size in bytes of one raw image."""
         return self.config.img_resolution**2 * self.config.img_channels
 
     @property
     def most_coded_bytes(self) -> int:
-        """Room for one image in whatever format; a coded one may be larger than its pixels."""
+        """Upper bound in bytes of one image in any format; a coded image may be larger than its pixels."""
         return int(self.image_bytes * CODING_SLACK) + CODING_HEADER_BYTES
 
     @property
     def most_latent_bytes(self) -> int:
-        """Room for one face's intermediate latents in an answer, and for the seed they come from."""
+        """Upper bound in bytes of one face's latents in an answer, with its seed."""
         return self.config.num_ws * self.config.w_dim * 4 + SEED_BYTES
 
     def limits(self, max_images: int) -> ModelLimits:
@@ -83,15 +83,15 @@ class ServedModel:
 
 
 class Catalog:
-    """Models by name. The first one given is the default; of several revisions of a model, the first given answers
-    for its bare name."""
+    """Models by name. The first one is the default; of several revisions of one model, the first answers for the bare
+    name."""
 
     def __init__(self, files: Sequence[ModelFile]) -> None:
         self._models: dict[str, list[ServedModel]] = {}
         self.replace(files)
 
     def replace(self, files: Sequence[ModelFile]) -> None:
-        """Answer for these from now on. Raises ValueError, and changes nothing, where they cannot be served."""
+        """Replace the served models. Raises ValueError and changes nothing if they cannot be served together."""
         if not files:
             raise ValueError("a service needs at least one model")
         models: dict[str, list[ServedModel]] = {}
@@ -106,12 +106,12 @@ class Catalog:
 
     @property
     def models(self) -> list[ServedModel]:
-        """The one behind each bare name, sorted by name."""
+        """The model that each bare name stands for, sorted by name."""
         return sorted((revisions[0] for revisions in self._models.values()), key=lambda model: model.name)
 
     @property
     def revisions(self) -> list[ServedModel]:
-        """All of them, in the order given."""
+        """All revisions, in the order given."""
         return [model for revisions in self._models.values() for model in revisions]
 
     def find(self, name: str, field: str) -> ServedModel:

@@ -60,7 +60,7 @@ def serve(
 def reader(
     shelf: Shelf, settings: Settings, again: Callable[[], Settings]
 ) -> Callable[[Sequence[ModelFile]], list[ModelFile]]:
-    """The function that reads the models, now and at every SIGHUP; it gets those that are in use."""
+    """Make the function that reads the models at start and at every SIGHUP; it gets the files in use."""
     from rosacea_model.demo import folder as demo_folder
 
     def read(in_use: Sequence[ModelFile]) -> list[ModelFile]:
@@ -73,7 +73,7 @@ def reader(
 
 
 def report(settings: Settings, files: Sequence[ModelFile]) -> str:
-    """What would be in force, one setting and one model a line. Raises what would keep the service from starting."""
+    """List the effective settings and models, one per line. Raises whatever would keep the service from starting."""
     from prometheus_client import CollectorRegistry
 
     from .access.access import Access

@@ -1,4 +1,4 @@
-"""The main job once through, on this machine alone: the shipped model, served, a client, sixteen faces, one picture."""
+"""`rosacea demo`: serve the shipped model on this machine, ask for sixteen faces, and make a contact sheet."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def serve_and_ask(model: ModelFile, out: Path) -> Path:
 
 
 def draw_faces(address: str, out: Path) -> Path:
-    """Ask for each seed at each severity as anybody would, keep every face as a PNG, and lay them out on one sheet."""
+    """Request each seed at each severity, save every face as PNG, and lay them out on one sheet."""
     captions: dict[Face, str] = {}
     with FaceClient(address) as client:
         for severity, name in enumerate(SEVERITIES):

@@ -1,4 +1,4 @@
-"""What can go wrong with a call, and the gRPC status that tells it.
+"""Errors of a call, and the gRPC status of each.
 
 ServiceError
   Unauthenticated    the caller is nobody that the service knows
@@ -54,11 +54,11 @@ class ServiceError(Exception):
 
 
 class Unauthenticated(ServiceError):
-    """The caller is nobody that the service knows."""
+    """The caller could not be authenticated."""
 
 
 class Forbidden(ServiceError):
-    """The caller is known, and may not do this."""
+    """The caller is authenticated but not authorised."""
 
 
 class InvalidRequest(ServiceError):
@@ -81,7 +81,7 @@ class Overloaded(ServiceError):
     def by_share(
         cls, caller_kind: str, message: str, *, limits: Mapping[str, str], retry_after_seconds: float
     ) -> Overloaded:
-        """There would be room, but this caller has its share: others may still be let in."""
+        """The caller's quota, not the service's capacity, is exhausted."""
         quota = Quota(caller_kind, message)
         return cls(
             Reason.QUOTA_EXCEEDED, message, limits=limits, retry_after_seconds=retry_after_seconds, quotas=[quota]
@@ -101,17 +101,17 @@ class FaceFailed(ServiceError):
 
 
 def unauthenticated() -> Unauthenticated:
-    """What callers hear of their credentials, whatever is wrong with them."""
+    """The error for invalid credentials, the same whatever is wrong with them."""
     return Unauthenticated(Reason.CREDENTIALS_REQUIRED, "valid credentials are required")
 
 
 def shutting_down() -> Unavailable:
-    """What callers hear while the service closes: another replica, or this one in a moment, may answer."""
+    """The error while the service shuts down: another replica, or this one after its restart, may answer."""
     return Unavailable(Reason.SHUTTING_DOWN, "the service is shutting down", retry_after_seconds=1.0)
 
 
 def no_worker() -> Unavailable:
-    """What callers hear while nothing can draw. Why is for the log: it may tell of addresses that are not theirs."""
+    """The error while no worker is available. The cause is only logged: it may contain internal addresses."""
     return Unavailable(Reason.BACKEND_UNAVAILABLE, "no worker can answer now", retry_after_seconds=1.0)
 
 
@@ -128,7 +128,7 @@ STATUS: dict[type[ServiceError], int] = {
 
 
 def to_status(error: Exception) -> status_pb2.Status:
-    """The status that a caller sees. Anything but our own errors leaves as INTERNAL without its text."""
+    """The gRPC status for an exception. Anything but our own errors becomes INTERNAL without its text."""
     if isinstance(error, InvalidSpec):
         error = InvalidRequest.from_spec(error)
     if not isinstance(error, ServiceError):

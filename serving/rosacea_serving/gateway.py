@@ -1,4 +1,4 @@
-"""The one process people talk to: it starts TorchServe, opens the gRPC door, and closes both in order.
+"""The gateway process: starts TorchServe, opens the gRPC port, and shuts both down in order.
 
 Start: models verified -> ports taken -> TorchServe started -> port open (health NOT_SERVING) -> a canary face of every
 model -> SERVING. Swap, at SIGHUP: models read again -> the new ones started beside the old, each draws a canary ->
@@ -131,7 +131,7 @@ class Gateway:
         await self._stack.aclose()
 
     async def wait_until_ready(self, timeout_seconds: float) -> None:
-        """Return once every model has drawn its canary; StartFailed with the last trouble if that takes too long."""
+        """Wait until every model has drawn a test face; StartFailed with the last error if that takes too long."""
         await self._fleet.wait_ready(timeout_seconds)
 
     async def swap(self, files: Sequence[ModelFile]) -> None:
@@ -151,12 +151,12 @@ class Gateway:
         return self._fleet.files
 
     def hurry(self) -> None:
-        """Do not wait for anything any more when stopping."""
+        """Stop without waiting for calls in progress."""
         self._hurry.set()
 
     @property
     def address(self) -> str:
-        """Where it listens, with the port that was really taken."""
+        """The address it listens on, with the port that was bound."""
         if self._settings.address.startswith("unix:"):
             return self._settings.address
         host, _, _ = self._settings.address.rpartition(":")
@@ -221,7 +221,8 @@ class Gateway:
         return Deployment(file, self._settings, self.metrics, self._supervise, self._show_health, devices=self._devices)
 
     def _show_health(self) -> None:
-        """The service is there while it can draw anything, but not before every model has had its chance to start.
+        """Publish the health of the service and of each model: SERVING while any model can draw, once all have had
+        their chance to start.
 
         Each model has a name of its own in the health service, as in the API: `models/NAME`.
         """
@@ -233,7 +234,7 @@ class Gateway:
 
 
 def devices_of(settings: Settings) -> Devices:
-    """What workers draw on, as the settings and torch have it; torch is asked in another process."""
+    """Find the devices for workers from the settings and from torch, which is asked in a separate process."""
     return find_devices(settings.device, scrubbed(os.environ))
 
 
@@ -267,7 +268,7 @@ async def serve(
 async def _swap_at(
     again: asyncio.Event, gateway: Gateway, read: Callable[[Sequence[ModelFile]], Sequence[ModelFile]]
 ) -> None:
-    """Read the models and swap at every event. Several during one swap count once."""
+    """Reload the models at every event. Several events during one reload count as one."""
     while True:
         await again.wait()
         again.clear()

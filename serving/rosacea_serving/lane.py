@@ -1,4 +1,4 @@
-"""The two lanes of the queue. What each is given is decided in `scheduling/policy.py`."""
+"""The two priority lanes of the queue; `scheduling/policy.py` decides what each gets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Lane(StrEnum):
-    """How urgent an image is."""
+    """Priority of an image."""
 
     INTERACTIVE = "interactive"  # somebody waits for the answer
     BULK = "bulk"  # a stream, read as its reader goes

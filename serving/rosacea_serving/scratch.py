@@ -1,4 +1,4 @@
-"""Folders for temporary files that go with the processes that use them, however those end.
+"""Temporary folders that are removed with the processes that use them, however those end.
 
 Who is killed cannot tidy up, so whoever starts next does. Each folder has a file on which everybody who uses the folder
 has a shared lock: the kernel takes a lock back when its holder is gone, so whoever gets it alone knows that nobody is
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Scratch:
-    """A new folder that only this user can enter. `with Scratch("rosacea-models-") as scratch: scratch.path`."""
+    """A new private folder, mode 0700. `with Scratch("rosacea-models-") as scratch: scratch.path`."""
 
     def __init__(self, prefix: str = PREFIX, parent: str | None = None) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
@@ -42,7 +42,7 @@ class Scratch:
         self.remove()
 
     def remove(self) -> None:
-        """Remove it with everything in it."""
+        """Remove the folder and its contents."""
         remove(self.path)
         if self._lock is not None:
             os.close(self._lock)
@@ -50,7 +50,7 @@ class Scratch:
 
 
 def new_lock(path: Path) -> int:
-    """A file that is locked before it has its name: nobody ever finds it unlocked while its maker lives."""
+    """Create a lock file that is already locked when it gets its name, so that it is never seen unlocked."""
     nameless = path.with_name(path.name + ".new")
     descriptor = os.open(nameless, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
@@ -63,7 +63,7 @@ def new_lock(path: Path) -> int:
 
 
 def sweep(parents: Iterable[Path] | None = None) -> list[Path]:
-    """Remove the folders of this user's that nobody uses any more; those that were removed."""
+    """Remove this user's unused folders and return them."""
     if parents is None:
         parents = {Path(tempfile.gettempdir()).resolve(), Path("/tmp")}  # noqa: S108  # nosec B108 -- nothing is made here
     gone = [folder for parent in parents for folder in sorted(parent.glob(f"{PREFIX}*")) if remove_unused(folder)]
@@ -73,7 +73,7 @@ def sweep(parents: Iterable[Path] | None = None) -> list[Path]:
 
 
 def remove_unused(folder: Path) -> bool:
-    """Remove a folder if it is one of these and nobody uses it; whether that was so."""
+    """Remove a folder if it is ours and unused; returns whether it was removed."""
     try:
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
@@ -87,7 +87,7 @@ def remove_unused(folder: Path) -> bool:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Hold a lock that nobody else holds; OSError where somebody does, or where there is none."""
+    """Context manager that holds an exclusive lock; OSError if it is held or missing."""
     descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,7 +97,7 @@ def alone(lock: Path) -> Iterator[None]:
 
 
 def remove(folder: Path) -> None:
-    """The lock goes last: what an interrupted removal leaves can be told from what is in use."""
+    """Remove a folder, its lock last, so that an interrupted removal can be told from a folder in use."""
     with suppress(FileNotFoundError):
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():

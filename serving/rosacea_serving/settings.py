@@ -1,4 +1,4 @@
-"""Everything an operator can set, read once at start.
+"""All settings of the service, read once at start.
 
 Flags beat ROSACEA_SERVE_* variables, these beat the configuration file, and that beats the defaults.
 """
@@ -57,7 +57,7 @@ def _split(value: object) -> object:
 
 
 def _is_safe_source(where: str) -> bool:
-    """Whether keys from there can be trusted: a file, TLS, or this machine."""
+    """Whether issuer keys from this source can be trusted: a file, HTTPS, or this machine."""
     parts = urlsplit(where)
     return "://" not in where or parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.netloc))
 
@@ -96,7 +96,7 @@ GROUPS = {
 
 
 class RequestLimits(BaseModel, frozen=True):
-    """What one call may ask for, and how far a stream runs ahead of its reader."""
+    """Limits on one call, and how far a stream runs ahead of its reader."""
 
     max_images_per_request: int
     max_images_per_stream: int
@@ -263,12 +263,12 @@ class Settings(BaseSettings):
 
     @property
     def has_identity(self) -> bool:
-        """Whether callers must say who they are."""
+        """Whether callers must authenticate."""
         return bool(self.tls_client_ca or self.api_keys or self.oidc_issuer)
 
     @property
     def missing_protection(self) -> str:
-        """What the address would need and the settings do not give it, in words; empty where nothing is missing."""
+        """Protection that this address requires and the settings lack, in words; empty if none."""
         if is_loopback(self.address):
             return ""
         wanted = {
@@ -279,7 +279,7 @@ class Settings(BaseSettings):
 
     @property
     def shows_itself(self) -> bool:
-        """Whether reflection is on."""
+        """Whether gRPC reflection is enabled."""
         return is_loopback(self.address) if self.reflection is None else self.reflection
 
     @classmethod
@@ -291,12 +291,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """In the order of who wins."""
+        """Sources of settings, by precedence."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     @classmethod
     def read(cls, flags: Mapping[str, object], config: Path | None = None) -> Settings:
-        """Flags over environment over file over defaults; a ValueError names what is wrong, the rule and the value."""
+        """Read the settings: flags before environment before file before defaults. A ValueError names the setting, rule
+        and value."""
         if config is not None and not config.is_file():
             raise ValueError(f"{config}: there must be a configuration file of that name")
 
@@ -326,5 +327,5 @@ def groups() -> dict[str, list[str]]:
 
 
 def changed(old: Settings, new: Settings) -> list[str]:
-    """Names of the settings that differ."""
+    """Names of the settings that differ between the two."""
     return [name for name in Settings.model_fields if getattr(old, name) != getattr(new, name)]

@@ -1,4 +1,4 @@
-"""docs/SETTINGS.md, made from the settings themselves: `python -m rosacea_serving.settings_doc > docs/SETTINGS.md`."""
+"""Generates docs/SETTINGS.md: `python -m rosacea_serving.settings_doc > docs/SETTINGS.md`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Who may ask for what: TLS, API keys, tokens, the rule of every RPC, and what each caller may take."""
+"""Authentication, authorisation and quotas: TLS, API keys, tokens, the rule of every RPC."""

@@ -1,4 +1,4 @@
-"""The parts of the door put together, as the settings say."""
+"""Builds TLS, authentication and quotas from the settings."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ class Access:
         self.interceptor = AccessInterceptor(door)
 
     def listen(self, server: grpc.aio.Server) -> int:
-        """Take the port; ValueError where that is not possible."""
+        """Bind the port; ValueError if that is not possible."""
         if missing := self._settings.missing_protection:
             log.warning("listening on %s without %s, as told", self._settings.address, missing)
         return listen(server, self._settings.address, self._tls)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """While it lasts, changed files take effect."""
+        """Context manager that reloads changed key, certificate and issuer files."""
         tasks = [asyncio.ensure_future(self._background.keep(Task.FILES, watch)) for watch in self._watches]
         try:
             yield

@@ -1,4 +1,4 @@
-"""What each principal has under way and may still take. Bounded: those who were not here for longest are forgotten."""
+"""Per-principal usage: calls in progress and quotas. Bounded: the least recently seen principals are forgotten."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_ACCOUNTS = 10_000
 
 
 class Account:
-    """One principal's use of the service, which is also its allowance of images."""
+    """One principal's usage of the service; also enforces its image quota."""
 
     def __init__(self, limits: RequestLimits, clock: Callable[[], float]) -> None:
         self.limits = limits
@@ -47,7 +47,7 @@ class Account:
         return self._bucket.take(images) if self._bucket else 0.0
 
     def enter(self, caller: Caller, streaming: bool) -> Callable[[], None]:
-        """Count a call, or a stream; Overloaded where this is one too many. What it returns is for the call's end."""
+        """Count a call or a stream; Overloaded if it exceeds the principal's quota. The returned function ends it."""
         if streaming:
             self._check(caller, "streams", self.streams, self.limits.quota_streams)
             self.streams += 1
@@ -73,7 +73,7 @@ class Account:
 
 
 class Accounts:
-    """The accounts by principal. One with calls under way is never forgotten."""
+    """Accounts by principal. An account with calls in progress is never forgotten."""
 
     def __init__(
         self, limits: RequestLimits, most: int = MOST_ACCOUNTS, clock: Callable[[], float] = time.monotonic

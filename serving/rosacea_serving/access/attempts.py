@@ -1,4 +1,4 @@
-"""Failed attempts by address: beyond a number a minute, credentials from there are not looked at."""
+"""Rate limit for failed authentication, by network address."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MOST_ACCEPTED = 10_000
 
 
 class FailedAttempts:
-    """Counts failures. Credentials that an address was let in with before are not held up by its neighbours' failures:
-    many callers may come from the address of one proxy."""
+    """Counts authentication failures per network. Credentials that were accepted from an address before are exempt,
+    since many callers may share the address of one proxy."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._failures: Bounded[str, Bucket] = Bounded(
@@ -32,7 +32,7 @@ class FailedAttempts:
         self._salt = secrets.token_bytes(16)
 
     def seconds_to_wait(self, address: str, credentials: str) -> float:
-        """0 where these may be looked at now."""
+        """Seconds until these credentials may be checked; 0 if now."""
         if address not in self._failures or self._mark(address, credentials) in self._accepted:
             return 0.0
         bucket = self._failures.get(address)
@@ -50,7 +50,7 @@ class FailedAttempts:
 
 @lru_cache(MOST_ADDRESSES)
 def network(host: str) -> str:
-    """Who shares a limit: an IPv4 address, or the 64 bits of an IPv6 address that a single subscriber is given."""
+    """The network that shares one limit: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         address = ipaddress.ip_address(unquote(host).strip("[]").partition("%")[0])
     except ValueError:

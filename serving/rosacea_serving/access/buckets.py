@@ -1,4 +1,4 @@
-"""Token buckets: so much at once, so much a second."""
+"""Token bucket: allows a burst, then a steady rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROUNDING = 1e-9  # of many small fillings
 
 
 class Bucket:
-    """Full at first; fills up by `per_second`, up to `burst`."""
+    """A token bucket that starts full and refills by `per_second` up to `burst`."""
 
     def __init__(self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_second = per_second
@@ -22,7 +22,7 @@ class Bucket:
         self._filled_at = clock()
 
     def left(self) -> int:
-        """How many may be taken now."""
+        """Tokens available now."""
         now = self._clock()
         self._level = min(float(self.burst), self._level + (now - self._filled_at) * self.per_second)
         self._filled_at = now

@@ -1,4 +1,4 @@
-"""A certificate and its key, read together: taken only where both can be read and belong together."""
+"""Loads a TLS certificate and its private key, and checks that they match."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ RSA_BITS = 2048
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a server shows and whom it trusts, as grpc takes it; `expires` in seconds since 1970."""
+    """Server certificate, key and trusted roots in the form grpc takes; `expires` in seconds since 1970."""
 
     configuration: grpc.ServerCertificateConfiguration
     expires: float
 
 
 def read_certificate(chain_file: Path, key_file: Path, client_ca_file: Path | None) -> Certificate:
-    """Read and compare. A ValueError or OSError names the file and what is wrong with it."""
+    """Read the files and check that they match. A ValueError or OSError names the file and what is wrong with it."""
     chain_pem, key_pem = read_bounded(chain_file), read_secret(key_file)
     chain = _certificates(chain_file, chain_pem)
     _check_usable(chain_file, chain[0])
@@ -48,7 +48,7 @@ def read_certificate(chain_file: Path, key_file: Path, client_ca_file: Path | No
 
 
 def _check_usable(path: Path, certificate: x509.Certificate) -> None:
-    """Whether grpc would take it, and clients: grpc itself tells neither."""
+    """Raise ValueError if grpc or clients would reject the certificate; grpc itself reports neither."""
     key, end = _public_key(certificate), certificate.not_valid_after_utc
     named = isinstance(key, ec.EllipticCurvePublicKey) and _raw(key) in certificate.tbs_certificate_bytes
     curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) and named else ""  # not by its numbers
@@ -59,7 +59,7 @@ def _check_usable(path: Path, certificate: x509.Certificate) -> None:
 
 
 def _public_key(certificate: x509.Certificate) -> PublicKeyTypes | None:
-    """None where it is of a kind that nobody here knows."""
+    """The certificate's public key; None for an unsupported kind of key."""
     try:
         return certificate.public_key()
     except (UnsupportedAlgorithm, ValueError):

@@ -1,4 +1,4 @@
-"""Lets a call in, or not: who it is from, and whether that caller may have another one under way."""
+"""Admits or refuses a call: authenticates the caller and checks its concurrency quota."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 
 class Door:
-    """Knows callers by their certificate, else by a token, else by an API key; where none of these is in use, by the
-    address that they come from."""
+    """Authenticates callers by client certificate, then token, then API key; without any of these, by network
+    address."""
 
     def __init__(
         self,
@@ -54,7 +54,8 @@ class Door:
         self._asks = certificates or keys is not None or tokens is not None
 
     async def admit(self, method: str, context: Context, streaming: bool) -> tuple[Caller, Callable[[], None]]:
-        """The caller, and what to do at the end of the call. Raises the ServiceError of a call that is refused."""
+        """Authenticate and admit a call. Returns the caller and a function for the end of the call; raises ServiceError
+        if refused."""
         rule = RULES.get(method)
         if rule is None:
             raise Forbidden(Reason.PERMISSION_DENIED, "nobody may call this method")
@@ -104,7 +105,7 @@ class Door:
 
 
 def certificate_of(context: Context) -> Identity | None:
-    """The first URI of the certificate that the caller has proven to have, else its common name."""
+    """The caller's verified client certificate as a name: its first URI, or else its common name."""
     found = context.auth_context()
     for kind in ("peer_uri", "x509_common_name"):
         name = next(iter(found.get(kind, ())), b"").decode(errors="replace")
@@ -114,7 +115,7 @@ def certificate_of(context: Context) -> Identity | None:
 
 
 def bearer(context: Context) -> str:
-    """What the call shows as `authorization: Bearer ...`."""
+    """The token of the call's `authorization: Bearer ...` header."""
     values = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
     if not values:
         raise Refused(Cause.NONE)

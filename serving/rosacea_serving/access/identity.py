@@ -1,4 +1,4 @@
-"""Who a caller is, as far as the service can tell."""
+"""The authenticated identity of a caller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST_NAME = 256
 
 @dataclass(frozen=True)
 class Identity:
-    """Somebody by name. Names are told apart by how they were proven: `kind` is certificate, token, key or clientip."""
+    """A caller's name, and how it was proven: `kind` is certificate, token, key or clientip."""
 
     kind: str
     name: str
@@ -21,7 +21,7 @@ class Identity:
 
 
 class Cause(StrEnum):
-    """What was wrong with credentials: for the operator's log and metrics, never for callers."""
+    """Why credentials were rejected: for the operator's log and metrics, never for callers."""
 
     NONE = "none"
     MALFORMED = "malformed"
@@ -33,7 +33,7 @@ class Cause(StrEnum):
 
 
 class Refused(Exception):
-    """These credentials say nothing of who the caller is."""
+    """The credentials do not identify the caller."""
 
     def __init__(self, cause: Cause) -> None:
         super().__init__(cause)
@@ -41,5 +41,5 @@ class Refused(Exception):
 
 
 def is_name(name: object) -> bool:
-    """Whether this can be somebody's name: short, and nothing in it that cannot be printed."""
+    """Whether the text is usable as a principal's name: short and printable."""
     return isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable()

@@ -1,4 +1,4 @@
-"""Before every call: a caller who may not make it is refused before a byte of the request is read."""
+"""Interceptor that refuses unauthorised calls before a byte of the request is read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class AccessInterceptor(WrappingInterceptor):
-    """Goes behind the CallInterceptor, which turns what is raised here into statuses and hands requests on as bytes."""
+    """Authenticates and authorises each call. It runs inside CallInterceptor, which turns its errors into statuses."""
 
     def __init__(self, door: Door) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class AccessInterceptor(WrappingInterceptor):
 
     @asynccontextmanager
     async def _admitted(self, method: str, context: Context, *, streaming: bool) -> AsyncIterator[bool]:
-        """A call that may be made, from its headers to its end; whether its caller has shown who it is."""
+        """Context manager around an admitted call; yields whether its caller is authenticated."""
         try:
             caller, leave = await self._door.admit(method, context, streaming)
         except Unauthenticated:

@@ -1,4 +1,4 @@
-"""What the door counts, for Prometheus; no label ever holds who somebody is."""
+"""Prometheus metrics of authentication; no label ever identifies a caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class AccessMetrics:
-    """Metrics of the door, each with a closed set of label values."""
+    """Metrics of authentication, each with a closed set of label values."""
 
     def __init__(self, registry: CollectorRegistry, background: Background | None = None) -> None:
         self._registry = registry
@@ -43,11 +43,11 @@ class AccessMetrics:
         self.principals = Gauge("rosacea_access_principals", "Callers whose use is counted now.", registry=registry)
 
     def watched(self, name: str, paths: Sequence[Path], read: Callable[[], T]) -> Watched[T]:
-        """Files that are read again on change, and counted."""
+        """Add the reload counters of watched files."""
         return Watched(name, paths, read, self.reloads, self._background)
 
     def certificate_expiry(self) -> Gauge:
-        """Only where there is a certificate: an expiry of 0 would be an alarm."""
+        """Add the certificate's expiry, only if there is a certificate: an expiry of 0 would raise an alert."""
         return Gauge(
             "rosacea_tls_certificate_expiry_timestamp_seconds",
             "When the first certificate of the chain in use expires, in seconds since 1970.",

@@ -1,4 +1,4 @@
-"""Files that take effect while the service runs: read again when they change, kept as they were where that fails."""
+"""Reloads files while the service runs, and keeps the last valid content if reading fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ Stamps = list[tuple[int, ...] | None]
 
 
 class Watched(Generic[T]):
-    """What some files hold. Made once with a ValueError or OSError where they are wrong; later ones are only told.
+    """Content of some files, reloaded on change. Invalid files raise ValueError or OSError at first; later they are
+    only logged.
 
     Files that belong together are exchanged one after the other: a change is read once the files have not changed
     between two looks, or have been changing for so long that it must not wait any more. What cannot be read is tried
@@ -51,7 +52,7 @@ class Watched(Generic[T]):
         self.value = read()
 
     async def watch(self) -> None:
-        """Look for changes until cancelled, on a thread that has nothing else to do."""
+        """Poll for changes until cancelled, on a dedicated thread."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix=self._name) as thread:
             while True:
@@ -59,7 +60,7 @@ class Watched(Generic[T]):
                 await loop.run_in_executor(thread, self.look)
 
     def look(self) -> None:
-        """Take a change that has come to rest; `value` is exchanged whole or not at all."""
+        """Reload the files once they have stopped changing; `value` is replaced as a whole or not at all."""
         before, self._seen = self._seen, self._stamps()
         self._looks = 0 if self._seen == self._used else self._looks + 1
         if self._looks and (self._seen == before or self._looks >= MOST_LOOKS):
@@ -91,7 +92,7 @@ class Watched(Generic[T]):
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """What changes with a file; through links, which is how Kubernetes exchanges secrets."""
+    """A value that changes whenever the file does. Follows symbolic links, which is how Kubernetes replaces secrets."""
     try:
         found = path.stat()
     except OSError:

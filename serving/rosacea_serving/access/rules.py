@@ -1,4 +1,4 @@
-"""What a caller needs for each RPC. The table is the whole of it; an RPC that is not in it is refused."""
+"""Authorisation table: what a caller needs for each RPC. An RPC that is not listed is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHANNELZ = "/grpc.channelz.v1.Channelz"
 
 
 class Rule(StrEnum):
-    """What a caller needs."""
+    """What a caller needs in order to make a call."""
 
     OPEN = "open"  # nothing
     IDENTIFIED = "identified"  # to be known, wherever the service is told who is

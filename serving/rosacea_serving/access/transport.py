@@ -1,4 +1,4 @@
-"""The port, in plain text or with TLS. New connections get the certificate in use; old ones go on."""
+"""The listening port, in plain text or TLS. New connections use the current certificate; open ones keep theirs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ServerTls:
-    """A server's side of TLS, with files that may be exchanged at any time."""
+    """TLS settings of the server, with files that may be replaced at any time."""
 
     def __init__(self, chain: Path, key: Path, client_ca: Path | None, metrics: AccessMetrics) -> None:
         self._wants_clients = client_ca is not None
@@ -25,7 +25,8 @@ class ServerTls:
         metrics.certificate_expiry().set_function(lambda: self.files.value.expires)
 
     def credentials(self) -> grpc.ServerCredentials:
-        """For a port. grpc asks before each handshake, on a thread of its own, so asking reads no file."""
+        """Server credentials for grpc, which asks for them before each handshake on its own thread; no file is read
+        then."""
         configuration = self._given.configuration
         # The stub does not know that None stands for no change.
         return grpc.dynamic_ssl_server_credentials(configuration, self._changed, self._wants_clients)  # type: ignore[arg-type]
@@ -39,7 +40,7 @@ class ServerTls:
 
 
 def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None = None, name: str = "address") -> int:
-    """Take the port, or the socket; ValueError, which begins with `name`, where that is not possible."""
+    """Bind the TCP port or UNIX socket; the ValueError of a failure begins with `name`."""
     try:
         if is_in_use(address):
             raise RuntimeError
@@ -51,7 +52,7 @@ def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None = None, 
 
 
 def is_in_use(address: str) -> bool:
-    """Whether something answers at a Unix socket, or a file that is no socket is in its place.
+    """Whether the UNIX socket is in use, or its path is taken by a file that is not a socket.
 
     gRPC would take the socket's place without asking, and remove whatever a service that ended left there.
     """

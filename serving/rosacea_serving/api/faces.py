@@ -1,4 +1,4 @@
-"""What the service does, apart from gRPC: find the model, check the request, draw the faces in order."""
+"""The operations of the service without gRPC: find the model, check the request, draw the faces in order."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class Faces:
         self._checker = ThreadPoolExecutor(1, "check")  # one at a time bounds what checking takes
 
     def close(self) -> None:
-        """Look at no further request."""
+        """Refuse all further requests."""
         self._checker.shutdown(wait=False, cancel_futures=True)
 
     async def generate(self, spec: faces_pb2.FaceSpec, caller: Caller) -> faces_pb2.GenerateFacesResponse | bytes:
-        """All faces of a request at once, already serialised where they are large; the first failure fails it."""
+        """Draw all faces of a request; the first failure fails the call. Large answers are already serialised."""
         model, faces = await self._resolve(spec, FaceSpec.from_pb, self._max_images, caller)
         scheduler = self._schedulers[model.revision]
         scheduler.check_deadline(len(faces), Lane.INTERACTIVE, caller)
@@ -81,7 +81,7 @@ class Faces:
     async def stream(
         self, spec: faces_pb2.FaceSpec, start_index: int, caller: Caller
     ) -> AsyncIterator[faces_pb2.StreamFacesResponse]:
-        """Faces in order from `start_index` on, drawn only some messages ahead of the reader."""
+        """Stream faces in order from `start_index`, drawing at most some messages ahead of the reader."""
         most = self._limits.max_images_per_stream
         model, faces = await self._resolve(spec, FaceSpec.from_pb, lambda model: most, caller)
         if start_index >= len(faces):
@@ -106,7 +106,7 @@ class Faces:
             window.cancel()
 
     async def map_latents(self, spec: faces_pb2.LatentSpec, caller: Caller) -> faces_pb2.MapLatentsResponse:
-        """Intermediate latents of a request, all at once; they queue as images do."""
+        """Map a request's latents to w or ws, all at once; they queue as images do."""
         model, faces = await self._resolve(spec, LatentSpec.from_pb, self._max_latents, caller)
         space = LATENT_SPACES[spec.space]
         scheduler = self._schedulers[model.revision]
@@ -117,12 +117,12 @@ class Faces:
         return wire.latents_message(faces, space, drawn, model)
 
     def model(self, name: str) -> faces_pb2.GetModelResponse:
-        """One model by name."""
+        """Describe one model by name."""
         model = self._catalog.find(in_field("name", model_name, name), "name")
         return faces_pb2.GetModelResponse(model=self._model_message(model))
 
     def models(self, page_size: int, page_token: str) -> faces_pb2.ListModelsResponse:
-        """A page of models; the token is the name after which the page begins."""
+        """List one page of models; the page token is the last name of the page before."""
         if page_size < 0:
             rule = f"must be at least 0, got {page_size}"
             raise InvalidSpec([Violation("page_size", Reason.INVALID_FIELD, rule, {"min": "0"})])
@@ -141,7 +141,7 @@ class Faces:
         max_images: Callable[[ServedModel], int],
         caller: Caller,
     ) -> tuple[ServedModel, ResolvedSpec]:
-        """The model and the faces of a request, once it is known to fit: sizes first, then each number in it.
+        """Resolve a request to its model and faces, checking lengths first and then every value.
 
         What many numbers take is counted before they wait for the one thread that looks at them.
         """
@@ -155,7 +155,7 @@ class Faces:
         return model, await loop.run_in_executor(self._checker, _resolved, read, pb, limits)
 
     def _hold(self, most_bytes: int, caller: Caller) -> None:
-        """Count what an answer may take, from now until it has left; Overloaded where that is too much."""
+        """Reserve memory for an answer until it has been sent; Overloaded if the limit would be exceeded."""
         if most_bytes > self._memory.room(caller.principal):
             raise self._no_memory(most_bytes, caller)
         self._memory.take(caller.principal, most_bytes)
@@ -173,11 +173,11 @@ class Faces:
         return Overloaded(Reason.QUEUE_FULL, message, limits=limits, retry_after_seconds=1.0)
 
     def _max_images(self, model: ServedModel) -> int:
-        """Faces in one answer: as set, but never more than a client can receive."""
+        """Limit of faces in one answer: the setting, or less if a client could not receive that many."""
         return min(self._limits.max_images_per_request, MAX_MESSAGE_BYTES // model.most_coded_bytes)
 
     def _max_latents(self, model: ServedModel) -> int:
-        """Latents in one answer: as set, but never more than a client can receive."""
+        """Limit of latents in one answer: the setting, or less if a client could not receive that many."""
         room = MAX_MESSAGE_BYTES - LATENTS_HEAD_BYTES
         return min(self._limits.max_images_per_request, room // model.most_latent_bytes)
 

@@ -1,4 +1,4 @@
-"""grpc.health.v1: whether each model can be drawn now, by Check, List and Watch.
+"""The standard health service (grpc.health.v1): whether each model can draw now, by Check, List and Watch.
 
 Not grpc's own servicer, which writes to a watcher under a lock that every change of the same service needs: one watcher
 that does not read would hold up all others, and the shutdown.
@@ -40,7 +40,7 @@ MOST_WATCHES_EACH = 16  # of one connection
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """The health of services by name; a service that is not shown is unknown."""
+    """Health status by service name; a name that has none is unknown."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, Status] = {}
@@ -49,12 +49,12 @@ class Health(health_pb2_grpc.HealthServicer):
         self._watches = Shares("watches of health", MOST_WATCHES, MOST_WATCHES_EACH)
 
     def show(self, serving: Mapping[str, bool]) -> None:
-        """What holds for every service from now on. After `close` nothing changes any more."""
+        """Set the status of every service. After `close` nothing changes any more."""
         if not self._closed:
             self._change({name: SERVING if up else NOT_SERVING for name, up in serving.items()})
 
     def close(self) -> None:
-        """Nothing is serving any more, for good."""
+        """Report NOT_SERVING for everything, permanently."""
         self._closed = True
         self._change(dict.fromkeys(self._statuses, NOT_SERVING))
 
@@ -97,7 +97,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     @asynccontextmanager
     async def alone(self, settings: Settings, interceptors: Sequence[grpc.aio.ServerInterceptor]) -> AsyncIterator[int]:
-        """Answer at an address of its own, in plain text, beside the service: for probes that cannot speak TLS.
+        """Serve health in plain text on a separate address, for probes that cannot speak TLS.
 
         Gives the port, 0 without an address; ValueError where it cannot be had.
         """

@@ -1,4 +1,4 @@
-"""gRPC reflection, under its name since 2023 (grpc.reflection.v1) and the one before (v1alpha).
+"""gRPC server reflection under both of its names: grpc.reflection.v1 and v1alpha.
 
 grpcio-reflection has v1alpha alone. The two differ in nothing but the name: messages are the same on the wire, so v1 is
 the same servicer, and its descriptor is v1alpha's with the other name in it.
@@ -22,13 +22,13 @@ OLD, NEW = "grpc.reflection.v1alpha", "grpc.reflection.v1"
 
 
 def reflection_services() -> list[ServiceDescriptor]:
-    """Descriptors of the service under both names."""
+    """Service descriptors of both reflection versions."""
     files = [reflection_pb2.DESCRIPTOR, _described_as_new()]
     return [file.services_by_name["ServerReflection"] for file in files]
 
 
 def add_reflection(services: Sequence[str], server: Server) -> None:
-    """Describe these services, and reflection itself."""
+    """Add reflection of these services and of itself to a server."""
     names = [each.full_name for each in reflection_services()]
     servicer = reflection.aio.ReflectionServicer([*services, *names])
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
@@ -42,7 +42,7 @@ def add_reflection(services: Sequence[str], server: Server) -> None:
 
 
 def _described_as_new() -> FileDescriptor:
-    """The descriptor of v1, which the pool keeps; another library may have brought it already."""
+    """The v1 descriptor; another library may already have added it to the pool."""
     pool = descriptor_pool.Default()
     name = reflection_pb2.DESCRIPTOR.name.replace("v1alpha", "v1")
     try:

@@ -1,4 +1,4 @@
-"""The FaceService on the wire: each method takes a message apart, asks `Faces`, and hands its answer over."""
+"""The gRPC servicer: decodes each request, calls `Faces`, and encodes the answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class FaceServicer(faces_pb2_grpc.FaceServiceServicer):
-    """Errors are raised, never set: the interceptor turns them into statuses.
+    """Implements FaceService. Errors are raised; the interceptor turns them into statuses.
 
     Callers have been let in by `access`, which says who they are.
     """

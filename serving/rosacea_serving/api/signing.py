@@ -1,4 +1,4 @@
-"""C2PA signatures on coded images, with the operator's key: what is changed later shows.
+"""Signs coded images with the operator's C2PA key, so that later changes show.
 
 Signing happens in the gateway, so that the key is in one process only and never with the workers, and on a thread of
 its own. A signature is random: the pixels and the mark of a signed image are what they always are, its bytes are not.
@@ -50,14 +50,14 @@ log = logging.getLogger(__name__)
 
 
 def signer_of(settings: Settings) -> Signer | None:
-    """The signer that the settings ask for, if they do; ValueError where it cannot sign."""
+    """The signer the settings ask for, or None; ValueError if it cannot sign."""
     if settings.c2pa_certificates is None or settings.c2pa_key is None:
         return None
     return Signer(settings.c2pa_certificates, settings.c2pa_key)
 
 
 class Signer:
-    """Signs images. `certificates` is a PEM file with the signer's own first, `key` the PEM file of its private key.
+    """Signs images. `certificates` is a PEM chain that begins with the signer's own, `key` its PEM private key.
 
     Proven before it is used: it signs one image of each format, and they must verify.
     """
@@ -79,7 +79,7 @@ class Signer:
             raise ValueError(f"{certificates} and {key} cannot sign: {error}") from None
 
     async def sign_all(self, faces: Sequence[FaceItem], drawn: Sequence[Drawn]) -> list[Drawn]:
-        """The same faces, signed; bare pixels stay bare. Raises FaceFailed: nothing leaves that should be signed."""
+        """Sign the coded faces; raw pixels stay unsigned. Raises FaceFailed, so that nothing leaves unsigned."""
         places = [place for place, face in enumerate(faces) if face.format != "raw"]
         if not places:
             return list(drawn)
@@ -96,7 +96,7 @@ class Signer:
         return result
 
     def sign(self, image: bytes) -> bytes:
-        """A marked PNG or JPEG with a signature over all of it, mark included. For any thread."""
+        """Add a signature over the whole marked PNG or JPEG, mark included. Thread-safe."""
         found = metadata(image)
         mark = read_mark(found)
         if mark is None:
@@ -107,7 +107,8 @@ class Signer:
         return signed.getvalue()
 
     def _prove(self, encoding: render_pb2.Encoding.ValueType) -> int:
-        """Bytes that a signature adds to a small image; ValueError where it does not verify, or where they are many."""
+        """Sign and verify a small image; returns the bytes a signature adds, ValueError if it fails or adds too
+        many."""
         image = probe(encoding)
         signed = self.sign(image)
         signature = inspect_image(signed).signature
@@ -124,14 +125,14 @@ PROBES = (render_pb2.ENCODING_PNG, render_pb2.ENCODING_JPEG)
 
 
 def probe(encoding: render_pb2.Encoding.ValueType) -> bytes:
-    """A grey image that nobody gets."""
+    """A grey test image."""
     item = render_pb2.RenderItem(seed=0, noise=render_pb2.NOISE_CONST, encoding=encoding)
     maker = Maker(name="probe", digest="0" * 64, fingerprint="0" * 64)
     return encode(np.full((8, 8, 3), 128, np.uint8), encoding, 90, mark_of(item, maker))
 
 
 def manifest(generation: dict[str, Any]) -> dict[str, Any]:
-    """What is signed beside the file itself: that a trained model created it, and how."""
+    """The C2PA manifest: the image was created by a trained model, and how."""
     name, _, version = software().partition(" ")
     created = {"action": "c2pa.created", "digitalSourceType": TRAINED}
     return {
@@ -144,7 +145,7 @@ def manifest(generation: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_key(path: Path) -> tuple[bytes, bytes]:
-    """C2PA's name for the key's algorithm, and the key as the library wants it (PKCS 8); ValueError for any other."""
+    """The key's algorithm under C2PA's name, and the key as PKCS 8; ValueError for unsupported kinds."""
     data = read(path, read_secret)
     try:
         from cryptography.hazmat.primitives import serialization
@@ -168,7 +169,7 @@ def read_key(path: Path) -> tuple[bytes, bytes]:
 
 
 def read(path: Path, reader: Callable[[Path], bytes]) -> bytes:
-    """A file of an operator's; ValueError says why it cannot be had."""
+    """Read an operator's file; a ValueError says why it cannot be read."""
     try:
         return reader(path)
     except OSError as error:

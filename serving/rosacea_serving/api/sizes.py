@@ -1,4 +1,4 @@
-"""Limits on a request's lengths, checked before anything goes through what it holds.
+"""Checks a request's lengths before its contents are processed.
 
 Four megabytes hold a million seeds. Going through them takes a tenth of a second, most of it in steps that keep every
 other call waiting; a length is there at once.
@@ -24,12 +24,12 @@ FLOAT32_BYTES = 4
 
 
 def numbers(pb: Spec) -> int:
-    """Roughly how many numbers a request holds."""
+    """Approximate count of numbers in a request."""
     return _source_size(pb) + len(pb.label.vector.values)
 
 
 def check_sizes(pb: Spec, limits: ModelLimits) -> None:
-    """Raise InvalidSpec where the lengths alone show that the request does not fit the model or its limits."""
+    """Raise InvalidSpec if the request's lengths alone show that it does not fit the model or the limits."""
     if found := list(_violations(pb, limits)):
         raise InvalidSpec(found)
 
@@ -43,7 +43,7 @@ def _violations(pb: Spec, limits: ModelLimits) -> Iterator[Violation]:
 
 
 def _source_size(pb: Spec) -> int:
-    """Seeds or numbers in the source, 0 for a range of seeds."""
+    """Number of seeds or values in the source; 0 for a range of seeds."""
     source = pb.WhichOneof("source")
     if source == "seeds":
         return len(pb.seeds.values)

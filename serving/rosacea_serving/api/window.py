@@ -1,4 +1,4 @@
-"""Images that somebody waits for: all of a call's, or those of a stream that are under way."""
+"""Waits for images: all of a unary call, or the window of a stream that is being drawn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACE_SECONDS = 0.05  # between looks at an allowance that is used up
 
 
 class StreamWindow:
-    """The part of a stream that is under way: some images drawn ahead of the reader, no more."""
+    """The images of a stream that are being drawn, a bounded number ahead of the reader."""
 
     def __init__(self, faces: ResolvedSpec, scheduler: Scheduler, lookahead: int, start: int, caller: Caller) -> None:
         self._faces = faces
@@ -34,7 +34,7 @@ class StreamWindow:
         self._ahead: deque[tuple[FaceItem, asyncio.Future[Drawn]]] = deque()
 
     async def next(self, most_bytes: int) -> list[tuple[FaceItem, Drawn]]:
-        """The next faces in order: one, and those that are drawn and fit into `most_bytes` with it.
+        """The next faces in order: at least one, and further finished ones that fit into `most_bytes`.
 
         An empty list at the end of the stream.
         """
@@ -67,8 +67,8 @@ class StreamWindow:
         self._next += count
 
     def _free(self) -> int:
-        """How many more images may be asked for: half of the room, so that a stream that begins now finds some as well,
-        and no more than the caller's allowance holds."""
+        """Images that may be requested now: half of the free places, which leaves some for new streams, within the
+        caller's quota."""
         return min(math.ceil(self._room() / 2), self._caller.allowance.left())
 
     async def _wait(self) -> None:
@@ -81,12 +81,12 @@ class StreamWindow:
         return self._scheduler.room(Lane.BULK, self._caller)
 
     def cancel(self) -> None:
-        """Drop what has not been sent to a worker yet."""
+        """Cancel the images that have not been sent to a worker."""
         forget(future for _, future in self._ahead)
 
 
 async def gather(futures: Sequence[asyncio.Future[Drawn]]) -> list[Drawn]:
-    """Wait for all; where one fails or the caller goes away, take the others out of the queue."""
+    """Wait for all images; if one fails or the caller leaves, cancel the others."""
     try:
         return await asyncio.gather(*futures)
     finally:
@@ -98,7 +98,7 @@ def is_drawn(future: asyncio.Future[Drawn]) -> bool:
 
 
 def forget(futures: Iterable[asyncio.Future[Drawn]]) -> None:
-    """Nobody waits for these any more: cancel what is open, and look at what failed so that asyncio stays quiet."""
+    """Cancel pending images and consume the exceptions of failed ones, so that asyncio does not log them."""
     for future in futures:
         if not future.cancel() and not future.cancelled():
             future.exception()

@@ -1,4 +1,4 @@
-"""From a validated face to the worker's message, and from what the worker made to the answer."""
+"""Converts validated faces to worker messages, and worker results to answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SPACES = {
 
 
 def render_item(face: FaceItem, space: LatentSpace | None = None) -> render_pb2.RenderItem:
-    """The worker's message for one face, or for one latent of that space."""
+    """The worker's message for one face, or for one latent of space `space`."""
     item = render_pb2.RenderItem(
         output=SPACES[space][0] if space else render_pb2.OUTPUT_UNSPECIFIED,
         truncation_psi=face.truncation_psi,
@@ -102,7 +102,7 @@ def answer(items: Sequence[FaceItem], drawn: Sequence[Drawn], model: ServedModel
 
 
 def coded_answer(items: Sequence[FaceItem], drawn: Sequence[Drawn], model: ServedModel) -> bytes:
-    """`answer`, serialised face by face: protobuf messages are joined by joining their bytes.
+    """Serialise an answer face by face: concatenated protobuf messages merge into one.
 
     For threads: no single step holds the interpreter's lock for longer than one face takes.
     """
@@ -115,7 +115,7 @@ def coded_answer(items: Sequence[FaceItem], drawn: Sequence[Drawn], model: Serve
 
 
 def provenance(model: ServedModel, drawn: Sequence[Drawn]) -> faces_pb2.Provenance:
-    """What made these faces."""
+    """The provenance of these faces: model, digest, fingerprint and versions."""
     return faces_pb2.Provenance(
         model=model.revision,
         digest=model.file.digest,
@@ -125,7 +125,7 @@ def provenance(model: ServedModel, drawn: Sequence[Drawn]) -> faces_pb2.Provenan
 
 
 def timings(drawn: Sequence[Drawn]) -> faces_pb2.Timings:
-    """Where the time of these faces went."""
+    """Timing breakdown of these faces."""
     jobs = {id(each.job): each.job for each in drawn}.values()
     return faces_pb2.Timings(
         queue_seconds=max(each.queue_seconds for each in drawn),
@@ -135,7 +135,7 @@ def timings(drawn: Sequence[Drawn]) -> faces_pb2.Timings:
 
 
 def model_message(model: ServedModel, limits: faces_pb2.Limits, ready: bool) -> faces_pb2.Model:
-    """A model as GetModel and ListModels describe it."""
+    """The message that GetModel and ListModels return for a model."""
     config = model.config
     return faces_pb2.Model(
         name=model.name,

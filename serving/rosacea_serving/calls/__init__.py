@@ -1,1 +1,1 @@
-"""What surrounds every call: receiving the request, who asks, counting what is under way, errors to statuses."""
+"""The interceptors around every call: receiving, identity, counting, errors to statuses."""

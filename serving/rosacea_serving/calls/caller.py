@@ -1,4 +1,4 @@
-"""Who asks, and for how long: all that the service behind the servicer knows of a call's transport."""
+"""The caller of a call and its deadline: all that inner layers know of the transport."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ADDRESS = "clientip"  # the kind of a caller who is known by nothing but the mac
 
 
 class Allowance(Protocol):
-    """The images that a caller may still have drawn."""
+    """A caller's remaining image quota."""
 
     @property
     def images_per_second(self) -> float: ...
@@ -30,14 +30,15 @@ class Allowance(Protocol):
     def burst_images(self) -> int: ...
 
     def left(self) -> int:
-        """Images that may be taken now."""
+        """Images left in the quota."""
 
     def take(self, images: int) -> float:
-        """Take all of them, or none: then the seconds until there will be as many."""
+        """Take `count` images from the quota and return 0, or take none and return the seconds until enough are
+        available."""
 
 
 class Unlimited:
-    """As many as anybody likes."""
+    """An unlimited quota."""
 
     images_per_second = math.inf
     burst_images = 2**63
@@ -53,12 +54,12 @@ UNLIMITED = Unlimited()
 
 
 def _never(callback: Callable[[], None]) -> None:
-    """For callers that are no calls."""
+    """Default for callers outside of a gRPC call: never cancelled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """One call's caller. Fair shares are by `principal`, which names one of its `kind`."""
+    """The caller of one call. Fair sharing is by `principal`, a name of its `kind`."""
 
     principal: str = ""
     kind: str = ADDRESS  # as the subject of a QuotaFailure
@@ -71,7 +72,7 @@ class Caller:
         return self.deadline - time.monotonic()
 
     def spend(self, images: int) -> None:
-        """Count images against the caller's allowance, all or none; Overloaded where it does not hold as many."""
+        """Charge images to the caller's quota, all or none; Overloaded if it is exhausted."""
         allowance = self.allowance
         wait = allowance.take(images)
         if wait:
@@ -85,7 +86,7 @@ CALLER: ContextVar[Caller] = ContextVar("caller")  # of the call that the runnin
 
 
 def caller_of(context: Context, principal: str = "", kind: str = ADDRESS, allowance: Allowance = UNLIMITED) -> Caller:
-    """The caller of a call. Without authentication the principal is the machine that the call comes from."""
+    """Build the Caller of a call. Without authentication the principal is the client's host."""
     left = context.time_remaining()
     return Caller(
         principal=principal or peer_host(context),
@@ -97,6 +98,7 @@ def caller_of(context: Context, principal: str = "", kind: str = ADDRESS, allowa
 
 
 def peer_host(context: Context) -> str:
-    """`127.0.0.1` of `ipv4:127.0.0.1:40000`: a machine's connections count as one principal."""
+    """The host of a gRPC peer name, `127.0.0.1` for `ipv4:127.0.0.1:40000`: all connections of a host are one
+    principal."""
     kind, _, rest = context.peer().partition(":")
     return rest.rpartition(":")[0] if kind in {"ipv4", "ipv6"} else kind

@@ -1,4 +1,4 @@
-"""What all interceptors share: they wrap the handler of each method once, whatever kind of call it answers."""
+"""Wraps the handlers of unary and streaming methods alike, for all interceptors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class WrappingInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps each handler when its method is first called; what a caller makes up is never kept."""
+    """Wraps each handler once, on first use; names that callers invent are not kept."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}  # by path: the same for every call
@@ -36,14 +36,14 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
 
     @abstractmethod
     def _wrapped(self, path: str, handler: Handler) -> Handler:
-        """A handler around this one."""
+        """Wrap one handler."""
 
     def _not_there(self, details: grpc.HandlerCallDetails) -> None:
-        """No such method: grpc answers UNIMPLEMENTED by itself."""
+        """None for an unknown method: grpc then answers UNIMPLEMENTED."""
 
 
 def method_handler(handler: Handler, answer: Answer, **coding: Any) -> Handler:
-    """A handler of the same kind of call as `handler`, with another answer and other (de)serialisers."""
+    """A handler of the same kind of method as `handler`, with another behaviour and other (de)serialisers."""
     if handler.request_streaming:
         assert handler.response_streaming, "no call of ours streams requests alone"
         return grpc.stream_stream_rpc_method_handler(answer, **coding)

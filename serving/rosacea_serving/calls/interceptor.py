@@ -1,4 +1,4 @@
-"""Around every call: parses requests, and turns exceptions into statuses, here and nowhere else."""
+"""Interceptor that parses requests and turns exceptions into gRPC statuses; the only place that does either."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class CallInterceptor(WrappingInterceptor):
-    """Counts calls, and turns what a servicer raises into a status with google.rpc details.
+    """Counts calls and turns exceptions into statuses with google.rpc details.
 
     It also parses requests itself, because grpc answers a malformed message with UNKNOWN and the name of a class. So it
     does for the services that are not ours, whose calls it does not count: probes are answered while the door closes.
@@ -110,7 +110,7 @@ class CallInterceptor(WrappingInterceptor):
 
 
 def parse(handler: Handler, data: bytes) -> Any:
-    """The request message, or InvalidRequest where the bytes are none."""
+    """Parse a request; InvalidRequest if the bytes are not a valid message."""
     try:
         return handler.request_deserializer(data)
     except DecodeError as error:
@@ -118,17 +118,17 @@ def parse(handler: Handler, data: bytes) -> Any:
 
 
 async def parse_all(handler: Handler, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-    """The request messages. Nothing is taken from `requests` before it is asked for: some calls are refused first."""
+    """Parse the requests of a stream, each when it is asked for, since a call may be refused before."""
     async for data in requests:
         yield parse(handler, data)
 
 
 def serializer(handler: Handler) -> Callable[[Any], bytes]:
-    """Serialises answers; a large one comes as bytes, serialised off the event loop."""
+    """Serialiser for answers; large ones arrive as bytes, already serialised off the event loop."""
     return lambda answer: answer if isinstance(answer, bytes) else handler.response_serializer(answer)
 
 
 def reason_of(error: Exception) -> str:
-    """The reason to count an error under; from a closed set."""
+    """The reason under which metrics count an error, from a closed set."""
     reason = getattr(error, "reason", None)
     return reason if isinstance(reason, Reason) else Reason.INTERNAL

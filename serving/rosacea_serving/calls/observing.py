@@ -1,4 +1,4 @@
-"""Around every call, outside of everything else: counts it, times it, gives it an id, writes its line, traces it."""
+"""Outermost interceptor of the service: counts, times, logs and traces every call."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = logging.getLogger("rosacea.access")
 
 
 class WatchInterceptor(WrappingInterceptor):
-    """Outside of all that refuse calls, so that those are seen here as well."""
+    """Observes each call, including those that inner interceptors refuse."""
 
     def __init__(self, calls: GrpcMetrics, streams: Gauge, tracing: ServerTracing | None = None) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class WatchInterceptor(WrappingInterceptor):
 
     @contextmanager
     def _watched(self, method: Method, context: Context) -> Iterator[None]:
-        """One call, from its arrival to its status, whatever that is."""
+        """Observe one call from its arrival to its status."""
         metadata = context.invocation_metadata() or ()
         record = CallRecord(id=request_id(metadata), method=method.path)
         begin_call(record)
@@ -125,7 +125,8 @@ class WatchInterceptor(WrappingInterceptor):
         )
 
     def _not_there(self, details: grpc.HandlerCallDetails) -> None:
-        """grpc answers UNIMPLEMENTED by itself. The name that was asked for is the caller's, and stays out of here."""
+        """None for an unknown method: grpc then answers UNIMPLEMENTED. The name comes from the caller and is not
+        logged."""
         self._calls.started(UNKNOWN)
         self._calls.handled(UNKNOWN, grpc.StatusCode.UNIMPLEMENTED, 0.0)
         record = CallRecord(id=request_id(details.invocation_metadata or ()), method=UNKNOWN.path)
@@ -133,12 +134,12 @@ class WatchInterceptor(WrappingInterceptor):
 
 
 def is_stream(method: Method) -> bool:
-    """Whether it is one of our own that answer in many messages."""
+    """Whether the method is a streaming method of FaceService."""
     return method.service.startswith(OURS) and method.type != "unary"
 
 
 def access_fields(record: CallRecord, code: grpc.StatusCode, seconds: float) -> dict[str, object]:
-    """What the log tells of a call."""
+    """The log fields of a call."""
     fields: dict[str, object] = {
         "method": record.method,
         "code": code.name,
@@ -151,7 +152,7 @@ def access_fields(record: CallRecord, code: grpc.StatusCode, seconds: float) -> 
 
 
 def status_of(context: Context) -> grpc.StatusCode:
-    """The status that a call has been given; OK unless somebody set another."""
+    """The status set on a call; OK if none was set."""
     code: Any = context.code()
     if isinstance(code, grpc.StatusCode):
         return code
@@ -159,6 +160,6 @@ def status_of(context: Context) -> grpc.StatusCode:
 
 
 def why_cancelled(context: Context) -> grpc.StatusCode:
-    """grpc cancels the handler alike when the caller goes away and when its deadline comes."""
+    """Whether the deadline passed or the client left; grpc cancels the handler in both cases."""
     left = context.time_remaining()
     return grpc.StatusCode.CANCELLED if left is None or left > 0 else grpc.StatusCode.DEADLINE_EXCEEDED

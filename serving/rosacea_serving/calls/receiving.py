@@ -1,4 +1,4 @@
-"""Requests are received once it is known who sends them, and those of strangers a few at a time.
+"""Receives requests only after authentication, and those of unauthenticated callers a few at a time.
 
 grpc sets aside memory for a whole message as soon as somebody waits for it, so that a hundred messages which are begun
 and never ended cost as much as a hundred whole ones. A message that nobody waits for costs no more than the window of
@@ -36,7 +36,7 @@ READ_SECONDS = 20.0  # for a stranger's request, its turn included
 
 @dataclass(frozen=True)
 class Kind:
-    """How the requests of some calls are received from strangers."""
+    """Limits for receiving one kind of request from unauthenticated callers."""
 
     turns: Turns
     seconds: float | None = READ_SECONDS  # for one request; None where a caller may wait between two of them
@@ -44,7 +44,7 @@ class Kind:
 
 
 class Incoming:
-    """The requests of one call, received when they are asked for. A call of one request has a single one."""
+    """The requests of one call, received on demand."""
 
     def __init__(self, context: Context, kind: Kind) -> None:
         self._context = context
@@ -52,7 +52,8 @@ class Incoming:
         self.on_received: Callable[[], None] = lambda: None
 
     async def receive(self, *, known: bool) -> bytes | None:
-        """The next request; None after the last. A stranger's is Overloaded where it takes too long to arrive."""
+        """The next request, None at the end. Raises Overloaded if an unauthenticated caller's takes too long to
+        arrive."""
         data = await (self._next() if known else self._receive_in_turn())
         if data is not None:
             self.on_received()
@@ -74,7 +75,7 @@ class Incoming:
 
 
 async def received(request: bytes | Incoming, *, known: bool) -> bytes:
-    """The only request of a call."""
+    """Receive the only request of a call."""
     if isinstance(request, bytes):
         return request
     data = await request.receive(known=known)
@@ -84,13 +85,13 @@ async def received(request: bytes | Incoming, *, known: bool) -> bytes:
 
 
 async def all_received(requests: Incoming, *, known: bool) -> AsyncIterator[bytes]:
-    """The requests of a call that may have several."""
+    """Receive the requests of a client stream."""
     while (more := await requests.receive(known=known)) is not None:
         yield more
 
 
 class ReceivingInterceptor(WrappingInterceptor):
-    """The outermost interceptor: those within get an Incoming in place of a request. The innermost must receive it."""
+    """Outermost interceptor: hands inner ones an Incoming in place of a request, which the innermost must receive."""
 
     def __init__(self, max_request_bytes: int, open_paths: Container[str]) -> None:
         super().__init__()

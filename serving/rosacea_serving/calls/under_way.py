@@ -1,4 +1,4 @@
-"""Counts the calls under way, and refuses new ones once the service closes.
+"""Counts calls in progress, and refuses new ones during shutdown.
 
 The door is ours because grpc.aio's own shutdown can drop a call between accepting and handling it: such a call would
 hang until its deadline. Here a call is either refused with a status or carried to its end.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Calls:
-    """Counts the calls under way; once closing, lets no new one in."""
+    """Counts calls in progress; once closing, admits no more."""
 
     def __init__(self, gauge: Gauge) -> None:
         self._gauge = gauge
@@ -28,7 +28,7 @@ class Calls:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """A call, from its arrival to its end."""
+        """Context manager around one call."""
         if self._closing:
             raise shutting_down()
         end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -42,14 +42,14 @@ class Calls:
             end.set_result(None)
 
     async def outlive(self, timeout_seconds: float) -> bool:
-        """Wait until every call that is under way now has ended, but no longer than that; whether all have."""
+        """Wait until all calls in progress now have ended, at most this long; returns whether they have."""
         ends = set(self._open)
         if ends:
             await asyncio.wait(ends, timeout=timeout_seconds)
         return all(end.done() for end in ends)
 
     async def drain(self, grace_seconds: float, hurry: asyncio.Event) -> None:
-        """Let no new call in, and wait for those under way, but no longer than the grace or than `hurry` allows."""
+        """Refuse new calls and wait for those in progress, until the grace period ends or `hurry` is set."""
         self._closing = True
         waits = [asyncio.ensure_future(self.outlive(grace_seconds)), asyncio.ensure_future(hurry.wait())]
         await asyncio.wait(waits, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -1,1 +1,1 @@
-"""What a connection may do and hold before anything is known of who opened it."""
+"""Limits on connections and on memory before a caller is authenticated."""

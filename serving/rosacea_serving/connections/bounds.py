@@ -1,4 +1,4 @@
-"""What a connection may make grpc's core hold, at every port alike.
+"""Options that bound what a connection can make gRPC's core hold, for every port.
 
 grpc bounds the rest by itself: frames that it owes an answer to (10,000, then it reads no further), calls that nobody
 has picked up yet (1,000), headers that never end.
@@ -15,7 +15,7 @@ HEADER_BYTES = 8 * 1024  # of a call; more are refused
 
 
 def bounds(max_message_bytes: int, max_connections: int) -> list[tuple[str, Any]]:
-    """The options of a server."""
+    """Channel arguments for a server."""
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_allowed_incoming_connections", max_connections),

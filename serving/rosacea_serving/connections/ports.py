@@ -1,4 +1,4 @@
-"""What every gRPC port of the service does with its connections: keepalive, and how long a connection lives.
+"""Keepalive and maximum connection age of every gRPC port.
 
 A connection that has reached its age is told so (GOAWAY). Calls under way end on it; the next one goes over a new
 connection, for which clients look the name up again: that is how running clients find replicas that were added. gRPC
@@ -19,7 +19,7 @@ KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 60.0, 20.0
 
 
 def port_options(settings: Settings) -> list[tuple[str, Any]]:
-    """The options of a server."""
+    """Channel arguments for a server."""
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_time_ms", _milliseconds(KEEPALIVE_SECONDS)),

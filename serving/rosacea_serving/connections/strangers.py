@@ -1,4 +1,4 @@
-"""What callers whom nobody knows may make the service hold, and how they share it: a connection each, not a call each.
+"""Bounds what unauthenticated callers can make the service hold, shared fairly by connection.
 
 Whoever opens most gets least: one attacker with a thousand calls waits for itself, and a probe on a connection of its
 own comes through.
@@ -31,7 +31,7 @@ REFUSALS_AT_ONCE = 50.0  # after a while without
 
 
 class Shares:
-    """So many at one time in all, and of one connection. The first of a connection is always let in."""
+    """Limits concurrent items in total and per connection. The first of a connection is always admitted."""
 
     def __init__(self, what: str, most: int, most_each: int | None = None) -> None:
         self._what = what
@@ -42,7 +42,7 @@ class Shares:
 
     @contextmanager
     def one(self, peer: str) -> Iterator[None]:
-        """One of them, while it lasts; Overloaded where it is one too many."""
+        """Context manager that holds one place; Overloaded if none is free."""
         held = self._held[peer]
         if held and (self._all >= self._most or held >= self._most_each):
             raise self._refusal()
@@ -62,14 +62,15 @@ class Shares:
 
 
 class Refusals:
-    """Refusals of one connection come at a pace: its next call has to wait for a stream that is still open."""
+    """Paces refusals: after a burst, each refusal of a connection waits until it is due, REFUSALS_PER_SECOND at
+    most."""
 
     def __init__(self) -> None:
         self._next: Bounded[str, list[float]] = Bounded(MOST_CALLS, lambda: [0.0])
         self._held = 0
 
     async def hold(self, peer: str) -> None:
-        """Wait until the next refusal of this connection is due; the first ones are due at once."""
+        """Wait until this connection's next refusal is due; its first ones are due at once."""
         now = asyncio.get_running_loop().time()
         due = self._next.get(peer)
         due[0] = max(due[0], now - REFUSALS_AT_ONCE / REFUSALS_PER_SECOND) + 1 / REFUSALS_PER_SECOND
@@ -83,7 +84,7 @@ class Refusals:
 
 
 class Turns:
-    """So many at one time, each for as long as nobody waits. In turn by connection, however many calls one has."""
+    """Limits concurrent work to N turns, given to waiting connections in rotation however many calls each has."""
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -91,12 +92,13 @@ class Turns:
         self._waiting: OrderedDict[str, deque[Turn]] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Number of waiting calls."""
         return sum(map(len, self._waiting.values()))
 
     @asynccontextmanager
     async def one(self, peer: str) -> AsyncIterator[None]:
-        """A turn. TimeoutError where it is over before the work is; Overloaded where too many wait."""
+        """Context manager that waits for and holds a turn. TimeoutError if the turn ends first; Overloaded if too many
+        wait."""
         await self._begin(peer)
         clock = asyncio.get_running_loop().time
         try:
@@ -131,7 +133,7 @@ class Turns:
             self._forget(peer, turn)
 
     def _end(self) -> None:
-        """The next connection's turn."""
+        """End a turn and give it to the next connection."""
         while self._waiting:
             peer, turns = self._waiting.popitem(last=False)
             turn = turns.popleft()
@@ -143,7 +145,7 @@ class Turns:
         self._free += 1
 
     def _make_room(self) -> None:
-        """Where too many wait, the connection that waits most gives up what it asked for first."""
+        """If too many wait, refuse the oldest call of the connection with the most waiting calls."""
         if len(self) >= MOST_WAITING:
             turn = max(self._waiting.values(), key=len).popleft()
             if not turn.done():

@@ -1,1 +1,1 @@
-"""The models in service: found, copied, started, and exchanged while calls go on."""
+"""Finds, copies, starts and replaces the served models."""

@@ -1,4 +1,4 @@
-"""One revision of a model in service: the TorchServe that draws it, and the queue in front of that.
+"""One served model revision: its TorchServe and its queue.
 
 Every revision has a TorchServe of its own. So one that fails, hangs or is exchanged does not touch the others, and
 TorchServe's interface for loading models, by which whoever reaches it runs code, stays closed. It costs some 200 MB
@@ -36,7 +36,7 @@ SEED_SCHEME = "numpy-randomstate"  # as the API's SeedScheme, in metrics
 
 
 class Workers(Backend, Protocol):
-    """Those who draw: TorchServe under supervision, or a stand-in for tests."""
+    """The workers of a revision: a supervised TorchServe, or a stand-in in tests."""
 
     on_event: Callable[[Event], None]
     background: Background
@@ -48,7 +48,7 @@ class Workers(Backend, Protocol):
 
 
 class Deployment:
-    """A served model and everything that draws it. `on_change` is called at every change of its state."""
+    """A served model with its workers, queue and metrics. `on_change` is called whenever its state changes."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Deployment:
         return self.state == "ready"
 
     def retire(self) -> None:
-        """Show nothing of it any more: its revision may come back, as another deployment under the same labels."""
+        """Remove its metrics: the same revision may come back as another deployment with the same labels."""
         if self._retired:
             return
         self._retired = True
@@ -90,14 +90,14 @@ class Deployment:
         metrics.model_info.remove(*self._info)
 
     async def stop(self) -> None:
-        """End it for good and at once: calls that still wait for an image are refused."""
+        """Stop it at once; images that still wait fail with Unavailable."""
         self.retire()
         self.scheduler.close()
         await self.workers.stop()
         await self.scheduler.free()
 
     def watched(self) -> ServedRevision:
-        """How it is looked at when somebody scrapes."""
+        """What a metrics scrape reads of it."""
         model, revision = self._labels
         return ServedRevision(
             model=model,
@@ -139,12 +139,12 @@ class Deployment:
 
 
 def jobs_in_flight(settings: Settings, devices: Devices) -> int:
-    """Jobs of one model at its workers at one time."""
+    """Limit of jobs at a model's workers at one time."""
     return devices.workers(settings.workers) * settings.jobs_per_worker
 
 
 def limits(settings: Settings, devices: Devices) -> QueueLimits:
-    """How much may wait and be under way, as the settings have it."""
+    """Queue and concurrency limits from the settings."""
     return QueueLimits(
         max_batch=settings.max_batch,
         jobs_in_flight=jobs_in_flight(settings, devices),
@@ -154,7 +154,7 @@ def limits(settings: Settings, devices: Devices) -> QueueLimits:
 
 
 def torchserve_options(file: ModelFile, settings: Settings, devices: Devices) -> TorchServeOptions:
-    """How TorchServe runs this model on these devices, as the settings have it."""
+    """TorchServe options of this model on these devices."""
     cores = len(os.sched_getaffinity(0))
     workers = devices.workers(settings.workers)
     return TorchServeOptions(

@@ -1,4 +1,4 @@
-"""The models in service, and how one takes another's place while calls go on.
+"""All deployments, and replacing them without failing calls.
 
 A swap starts the new revisions beside the old ones, has each of them draw, and only then lets calls find them. The
 old ones go when every call that was under way at that moment has ended. Where a new one is refused, nothing has
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Fleet:
-    """Deployments by revision, under the names that callers know. `deploy` makes one."""
+    """Deployments by revision, under their public names. `deploy` creates one."""
 
     def __init__(
         self,
@@ -56,32 +56,32 @@ class Fleet:
 
     @property
     def serving(self) -> list[Deployment]:
-        """Those that callers find."""
+        """Deployments that calls can find."""
         return list(self._serving.values())
 
     @property
     def files(self) -> list[ModelFile]:
-        """What is still needed on disk: those in service, and those that calls are ending on."""
+        """Files still in use: those of served models, and of replaced ones with calls in progress."""
         return [each.model.file for each in [*self._serving.values(), *self._retiring]]
 
     def is_ready(self, model: ServedModel) -> bool:
-        """Whether this revision is in service and can be drawn now."""
+        """Whether this revision is served and can draw now."""
         deployment = self._serving.get(model.revision)
         return deployment is not None and deployment.ready
 
     async def start(self) -> None:
-        """Start all, which returns before they are ready. Raises StartFailed for what no second attempt can mend."""
+        """Start all deployments without waiting for them. Raises StartFailed for errors that a retry cannot fix."""
         for each in self.serving:
             await each.workers.start()
 
     async def wait_ready(self, timeout_seconds: float) -> None:
-        """Return once every model has drawn; StartFailed where one does not."""
+        """Wait until every model has drawn a test face; StartFailed if one does not."""
         ready_by = time.monotonic() + timeout_seconds
         for each in self.serving:
             await each.workers.wait_ready(ready_by - time.monotonic())
 
     async def swap(self, files: Sequence[ModelFile]) -> bool:
-        """Serve exactly these from now on; False where they are those that are served already.
+        """Serve exactly these models from now on; returns False if they are served already.
 
         Raises ValueError or BackendError, and changes nothing, where one of them cannot be served.
         """
@@ -132,12 +132,12 @@ class Fleet:
         log.info("%s is out of service", name)
 
     def close(self) -> None:
-        """Refuse what waits for a worker and whatever comes."""
+        """Refuse waiting images and new ones."""
         for each in [*self._serving.values(), *self._retiring]:
             each.scheduler.close()
 
     async def stop(self) -> None:
-        """End all of them at once."""
+        """Stop all deployments at once."""
         self._stopping.set()
         await asyncio.gather(*(each.stop() for each in self.serving), *self._retiring.values())
 

@@ -1,4 +1,4 @@
-"""Private copies of the models that are served, verified as copies.
+"""Private, verified copies of the served models.
 
 What is verified is what is served: the operator may write over a model, half or wrongly, and neither the one in
 service nor its restart after a crash sees anything of it until the models are read again, and then only if it is whole.
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Shelf:
-    """Keeps copies below a folder, one for each name and digest.
+    """Keeps one copy of each model, by name and digest, in a folder.
 
     With a public key it takes no model that the key's owner has not signed.
     """
@@ -42,7 +42,7 @@ class Shelf:
         self._kept: dict[tuple[str, str], ModelFile] = {}
 
     def take(self, paths: Sequence[Path], in_use: Sequence[ModelFile] = ()) -> list[ModelFile]:
-        """The models behind these paths; copies that are not `in_use` any more are thrown away.
+        """Load the models at these paths; deletes copies that are not `in_use` any more.
 
         Archives give up their weights and manifest, never their code. Raises ModelRejected for the first model that
         is not what its manifest says or that could not be loaded, and ValueError for a public key that is none.
@@ -72,7 +72,7 @@ class Shelf:
         return file
 
     def _read(self, path: Path, folder: Path) -> ModelFile:
-        """A copy of the model behind a path, whatever that is: archive, model, run or checkpoint."""
+        """Copy the model at a path: an archive, model folder, training run or checkpoint."""
         if path.suffix == ".mar" or is_archive(path):
             return read_archive(path, folder)
         with model_behind(path) as (model, taken):
@@ -82,7 +82,7 @@ class Shelf:
 
 
 def _retold(kept: ModelFile, file: ModelFile) -> ModelFile:
-    """The copy that is kept of a model, with its present note and class names; workers read these when they start."""
+    """Update the note and class names beside a kept copy; workers read them at start."""
     if (kept.note, kept.classes) == (file.note, file.classes):
         return kept
     for name in (MANIFEST_NAME, SIGNATURE_NAME):
@@ -92,7 +92,7 @@ def _retold(kept: ModelFile, file: ModelFile) -> ModelFile:
 
 
 def copied(path: Path, folder: Path) -> ModelFile:
-    """A copy of a model folder (or of its weights file and what belongs to it beside it), verified."""
+    """Copy and verify a model folder, or a weights file with the files that belong to it."""
     if not path.exists():
         rule = "a model is a folder, an archive, a run or a checkpoint"
         raise ModelRejected(f"{path}: there is nothing of that name; {rule}")

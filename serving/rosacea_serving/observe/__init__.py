@@ -1,1 +1,1 @@
-"""How the service is seen from outside: metrics, logs and traces of its calls, and of the TorchServe behind them."""
+"""Metrics, logs and traces of calls and of TorchServe."""

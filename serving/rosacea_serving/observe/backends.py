@@ -1,4 +1,4 @@
-"""What is looked up only when somebody scrapes: workers, their memory, TorchServe's own numbers.
+"""Metrics collected at scrape time: workers, their memory, TorchServe's own numbers.
 
 All of it is done in the thread of the scrape and at most once a second, however many scrape. What cannot be had is left
 out of the answer: a scrape never fails for it.
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One TorchServe and its workers, as they are now."""
+    """State of one TorchServe and its workers."""
 
     workers: int = 0
     worker_bytes: int = 0  # resident memory of all of them
@@ -50,7 +50,7 @@ class ServedRevision:
 
 
 class BackendCollector:
-    """Asks the backends, for a Prometheus registry. `backends` is called in the thread of the scrape."""
+    """Prometheus collector that reads all backends. `backends` is called in the thread of the scrape."""
 
     def __init__(self, backends: Callable[[], Sequence[ServedRevision]]) -> None:
         self._backends = backends
@@ -59,7 +59,7 @@ class BackendCollector:
         self._asked = float("-inf")
 
     def describe(self) -> Iterable[Metric]:
-        """The names, without asking anybody."""
+        """Describe the metrics without reading any backend."""
         return families().values()
 
     def collect(self) -> Iterator[Metric]:
@@ -84,7 +84,7 @@ class BackendCollector:
 
 
 def quietly(ask: Callable[[], Report | None]) -> Report | None:
-    """The report, or None where it cannot be had: TorchServe may be starting, stuck or gone."""
+    """The report, or None if TorchServe is starting, stuck or gone."""
     try:
         return ask()
     except Exception as error:
@@ -93,7 +93,7 @@ def quietly(ask: Callable[[], Report | None]) -> Report | None:
 
 
 def families() -> dict[str, CounterMetricFamily | GaugeMetricFamily]:
-    """The metrics, without samples."""
+    """Empty metric families."""
     gauges = [
         GaugeMetricFamily("rosacea_backend_state", "1 for the state that it is in.", labels=[*EACH, "state"]),
         GaugeMetricFamily("rosacea_workers", "Worker processes that are there.", labels=EACH),
@@ -110,7 +110,7 @@ def families() -> dict[str, CounterMetricFamily | GaugeMetricFamily]:
 def add(
     found: dict[str, CounterMetricFamily | GaugeMetricFamily], backend: ServedRevision, report: Report | None
 ) -> None:
-    """One backend's samples."""
+    """Add one backend's samples."""
     labels = [backend.model, backend.revision]
     for state in STATES:
         found["rosacea_backend_state"].add_metric([*labels, state], backend.state == state)

@@ -1,4 +1,4 @@
-"""The side port: /metrics for Prometheus, served by threads so that a busy event loop does not hold up a scrape.
+"""The metrics port: serves /metrics from threads, so that a busy event loop does not delay a scrape.
 
 Writing the page takes some milliseconds of the interpreter that calls need too. So a flood of scrapes gets pages that
 were written a moment ago. The port has no door, so whoever comes gets little: a few connections at a time, of which the
@@ -42,7 +42,7 @@ OPENMETRICS = re.compile(r"application/openmetrics-text(?!\s*;\s*version=(?!1\.0
 
 
 class Exposed(Collector):
-    """A registry as it is shown: without the time at which each series began, which would double their number."""
+    """A registry without `_created` series, which would double the number of series."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -54,14 +54,14 @@ class Exposed(Collector):
 
 
 class Form(NamedTuple):
-    """What a page is written as; there are four."""
+    """One of four output formats of the metrics page."""
 
     openmetrics: bool
     gzip: bool
 
     @classmethod
     def of(cls, accept: str, encodings: str) -> Form:
-        """The best that was asked for; text where nothing that we have was."""
+        """The best format among those requested; text if none is known."""
         return cls(OPENMETRICS.search(accept) is not None, re.search(r"\bgzip\b", encodings) is not None)
 
     @property
@@ -76,7 +76,7 @@ class Form(NamedTuple):
 
 
 class Pages:
-    """Gives the last page of a form again where pages are asked for too often."""
+    """Caches the last page of each format and returns it again when scrapes come too often."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = Exposed(registry)
@@ -102,7 +102,7 @@ class Pages:
 
 
 class Server(ThreadingMixIn, TCPServer):
-    """A thread for each connection."""
+    """HTTP server with one thread per connection."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -129,7 +129,7 @@ class Server(ThreadingMixIn, TCPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Twice a second: let go of those that have been here too long."""
+        """Close connections that have been open for too long; called twice a second."""
         with self._lock:
             for request, since in self._open.items():
                 if time.monotonic() - since > CONNECTION_SECONDS:
@@ -140,7 +140,7 @@ class Server(ThreadingMixIn, TCPServer):
             self.background.failed(Task.METRICS)
 
     def run(self) -> None:
-        """Serve until shut down, whatever happens."""
+        """Serve until shut down; errors are logged and serving goes on."""
         while True:
             with self.background.guarding(Task.METRICS):
                 return self.serve_forever()
@@ -153,7 +153,7 @@ class Server6(Server):
 
 
 class Sparing:
-    """The beginning of what somebody sends; after that it looks as if it ended."""
+    """Reads at most REQUEST_BYTES of what a client sends, then appears to end."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -173,7 +173,7 @@ class Sparing:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request of a connection, answered without a line in the log."""
+    """Handles the single request of a connection without logging."""
 
     timeout = CONNECTION_SECONDS
     server: Server
@@ -216,7 +216,7 @@ def hang_up(connection: socket.socket) -> None:
 
 @contextmanager
 def serve_metrics(address: str, registry: CollectorRegistry, background: Background) -> Iterator[None]:
-    """Answer scrapes at HOST:PORT meanwhile. Raises ValueError where that cannot be had."""
+    """Context manager that serves metrics at HOST:PORT. Raises ValueError if the port cannot be bound."""
     host, _, port = address.rpartition(":")
     kind = Server6 if ":" in host else Server
     try:

@@ -1,4 +1,4 @@
-"""`grpc_server_*`, under the names and with the label values of go-grpc-prometheus, which dashboards know.
+"""Metrics `grpc_server_*`, with the names and labels of go-grpc-prometheus, which existing dashboards use.
 
 All label sets are there from the start, made from the descriptors of the services. A method that we do not have counts
 as `unknown`: names that callers make up never become label values.
@@ -46,7 +46,7 @@ NEVER_ANSWERED = ("AlreadyExists", "FailedPrecondition", "Aborted", "OutOfRange"
 
 @dataclass(frozen=True)
 class Method:
-    """A method that is served, as its labels."""
+    """A served gRPC method, as metric labels."""
 
     type: str
     service: str
@@ -119,7 +119,7 @@ def methods(service: ServiceDescriptor) -> list[Method]:
 
 
 def kind(method: MethodDescriptor) -> str:
-    """How many messages go which way."""
+    """The type label: unary, client_stream, server_stream or bidi_stream."""
     kinds = {
         (False, False): "unary",
         (True, False): "client_stream",

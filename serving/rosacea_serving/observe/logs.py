@@ -1,4 +1,4 @@
-"""Log lines that nothing a caller sends can forge or blow up, written without ever holding up a call.
+"""Logging that callers can neither forge nor flood, and that never blocks a call.
 
 JSON for machines, one object a line; text for people. Control characters are escaped in both, values are cut. Lines
 wait for the writer in a queue of bounded length: where nobody reads standard error, lines are lost and counted, and
@@ -40,7 +40,7 @@ UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, then the fields; `id` where it belongs to a call."""
+    """Formats one JSON object per line: time, level, logger, message and fields; `id` for lines of a call."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -58,7 +58,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line as people read it, its fields behind the message. A traceback takes lines of its own, indented."""
+    """Formats a readable line with its fields after the message; a traceback follows, indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")[:23]
@@ -71,7 +71,8 @@ class TextFormatter(logging.Formatter):
 
 
 class QueuedHandler(logging.Handler):
-    """Formats at once, writes from a thread of its own. `on_drop` is called for every line that found no room."""
+    """Formats immediately and writes from its own thread. `on_drop` is called for each line that did not fit the
+    queue."""
 
     def __init__(self, stream: TextIO, on_drop: Callable[[], None] = lambda: None) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ class QueuedHandler(logging.Handler):
             self.on_drop()
 
     def close(self) -> None:
-        """Write what is there, if that does not take long."""
+        """Write the queued lines, if that does not take long."""
         super().close()
         with suppress(queue.Full):
             self._lines.put(None, timeout=CLOSE_SECONDS)
@@ -109,14 +110,14 @@ class QueuedHandler(logging.Handler):
 
 
 def safe(text: str, most: int) -> str:
-    """The text without anything that a terminal or a reader of lines would obey, and not longer than that."""
+    """The text truncated and with control characters escaped."""
     if len(text) > most:
         text = f"{text[:most]}... ({len(text)} characters)"
     return UNSAFE.sub(lambda match: rf"\u{ord(match[0]):04x}", text)
 
 
 def trace_of(exc_info: Any) -> str:
-    """Where an exception comes from, and its causes. Texts are cut: they may quote what a caller sent."""
+    """The traceback of an exception and its causes, with texts truncated: they may quote a caller's data."""
     parts = ["Traceback (most recent call last):"]
     error = exc_info[1]
     while error is not None and len(parts) < MAX_CAUSES + 1:
@@ -128,18 +129,18 @@ def trace_of(exc_info: Any) -> str:
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """What was logged with `extra={"fields": {...}}`, ready to be written."""
+    """The fields logged with `extra={"fields": {...}}`, made safe to write."""
     fields: dict[str, object] = getattr(record, "fields", {})
     return {name: value if is_number(value) else safe(str(value), MAX_VALUE) for name, value in fields.items()}
 
 
 def is_number(value: object) -> bool:
-    """Whether JSON has it; it has no NaN and no infinities."""
+    """Whether JSON can represent the number: not NaN or infinite."""
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def start_logging(log_format: LogFormat | None = None) -> QueuedHandler:
-    """Send every logger's lines to standard error: as text on a terminal, else as JSON, unless one is asked for."""
+    """Log to standard error, as text on a terminal and else as JSON, unless a format is given."""
     handler = QueuedHandler(sys.stderr)
     text = sys.stderr.isatty() if log_format is None else log_format == "text"
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
@@ -151,7 +152,7 @@ def start_logging(log_format: LogFormat | None = None) -> QueuedHandler:
 
 
 def _lost(where: str, told: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
-    """Log an exception that nobody is left to handle."""
+    """Log an unhandled exception."""
     if told.exc_value is not None:
         logging.getLogger(__name__).error(
             "%s ended with an error", where, exc_info=(told.exc_type, told.exc_value, told.exc_traceback)

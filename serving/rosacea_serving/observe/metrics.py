@@ -1,4 +1,4 @@
-"""What the gateway counts, for Prometheus. One registry per gateway: nothing global, nothing at import.
+"""The gateway's Prometheus metrics. Each gateway has its own registry; nothing is global.
 
 Every label has a closed set of values, and every combination of them is there from the start at 0: what has never
 happened is told from what is not counted, and `rate` sees the first event too. `watch` has the calls (`grpc_server_*`)
@@ -56,7 +56,7 @@ class Metrics:
             self.swaps.labels(outcome)
 
     def add_model(self, model: str) -> None:
-        """Have everything of a model at 0, unless it is counted already."""
+        """Initialise a model's counters to 0."""
         for counter, values in (
             (self.images, OUTCOMES),
             (self.generated, FORMATS),

@@ -1,4 +1,4 @@
-"""What is noted of one call while it runs, wherever in the service it is: for its log line, its trace, its errors."""
+"""The record of one call, filled in while it runs and used by its log line, trace and errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MIXED_LENGTH = 20
 
 @dataclass(eq=False, kw_only=True)
 class CallRecord:
-    """One call. Nothing of what it asks for is in here: no seeds, latents, keys or names of callers."""
+    """Record of one call. It never holds seeds, latents, keys or names of callers."""
 
     id: str
     method: str  # SERVICE/METHOD, of those that there are
@@ -48,18 +48,18 @@ _current: ContextVar[CallRecord | None] = ContextVar("rosacea_call", default=Non
 
 
 def current_call() -> CallRecord | None:
-    """The call that this code runs for, if it runs for one."""
+    """The record of the current call; None outside of a call."""
     return _current.get()
 
 
 def begin_call(record: CallRecord) -> None:
-    """Everything that runs in this task, and in tasks it starts, runs for this call."""
+    """Make this the current call of this task and of tasks it starts."""
     # Never reset: grpc runs every call in a task of its own, but may end a stream in yet another one.
     _current.set(record)
 
 
 def request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The caller's own id where it is one that can be written anywhere; otherwise one that is made here."""
+    """The caller's request id if it is safe to log; otherwise a new one."""
     for name, value in metadata:
         if name == REQUEST_ID and isinstance(value, str) and GOOD_ID.fullmatch(value) and not is_like_a_secret(value):
             return value
@@ -67,7 +67,7 @@ def request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
 
 
 def is_like_a_secret(text: str) -> bool:
-    """Whether an id has the form of keys and tokens: how they begin, or long parts of all kinds of characters."""
+    """Whether an id looks like a key or token: by its prefix, or by long parts of mixed characters."""
     if SECRET_PREFIX.match(text):
         return True
     if any(len(part) > MAX_WORD and not LONG_PART.fullmatch(part) for part in WORD.findall(text)):
@@ -79,7 +79,8 @@ def is_like_a_secret(text: str) -> bool:
 def job_span(
     waits: Iterable[tuple[CallRecord | None, float]], model: str, images: int
 ) -> AbstractContextManager[Span | None]:
-    """The span of a job, given for each image its call and the seconds it waited; nothing where no call is traced."""
+    """Context manager for the trace span of a job, from each image's call and queue time; no span if no call is
+    traced."""
     longest: dict[CallTrace, float] = {}
     for record, seconds in waits:
         if record is not None and record.trace is not None:
@@ -88,7 +89,7 @@ def job_span(
 
 
 def tracing_of(settings: Settings) -> ServerTracing | None:
-    """The traces that the settings ask for. ValueError where the parts for it are not installed."""
+    """The tracing that the settings ask for. ValueError if its packages are not installed."""
     if settings.traces_endpoint is None:
         return None
     try:

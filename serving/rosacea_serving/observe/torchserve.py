@@ -1,6 +1,5 @@
-"""TorchServe's own numbers under sane names: its names are camel case, without units that Prometheus knows, and some
-counters lack their ending. It is asked over its UNIX socket, from the thread of a scrape and never from the event loop.
-"""
+"""TorchServe's own metrics under Prometheus names. TorchServe's are camel case, without standard units, and some
+counters lack `_total`. They are read over its UNIX socket in the thread of a scrape, never in the event loop."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ SAMPLE = re.compile(r"(?P<name>\w+)\{.*\} (?P<value>\S+)")
 
 @dataclass(frozen=True)
 class Number:
-    """What one of TorchServe's metrics is called here."""
+    """Name and unit of one TorchServe metric here."""
 
     name: str
     text: str
@@ -46,14 +45,14 @@ NUMBERS = {
 
 
 def ask(path: Path) -> dict[str, float]:
-    """TorchServe's numbers, by its own names, in its own units. Raises OSError or HTTPException."""
+    """Read TorchServe's metrics, under its own names and units. Raises OSError or HTTPException."""
     with closing(_Connection(path)) as connection:
         connection.request("GET", "/metrics")
         return parse(connection.getresponse().read(MAX_BYTES).decode("utf-8", "replace"))
 
 
 def parse(text: str) -> dict[str, float]:
-    """The largest sample of each metric that we know; workers have one each."""
+    """Parse the page: the largest sample of each known metric, of which each worker has one."""
     found: dict[str, float] = {}
     for line in text.splitlines():
         match = SAMPLE.fullmatch(line)

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces of calls and of the jobs that serve them. Needs `rosacea[otel]`; imported only where it is on.
+"""OpenTelemetry traces of calls and jobs. Needs `rosacea[otel]`; imported only if enabled.
 
 A call's span continues the trace that its caller began (W3C `traceparent` in the metadata). A job serves images of
 several calls: its span stands in the trace of the first and has a link to each, and in each call's trace `queue` tells
@@ -36,7 +36,7 @@ SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INT
 
 
 class ServerTracing:
-    """Begins the spans of calls. `close` sends what is left."""
+    """Starts the spans of calls. `close` exports those that are left."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
@@ -44,7 +44,7 @@ class ServerTracing:
         self.tracer = provider.get_tracer("rosacea_serving")
 
     def begin(self, method: str, request_id: str, metadata: Iterable[tuple[str, str | bytes]]) -> CallTrace | None:
-        """The span of a call; None where its caller, or our own dice, left it out."""
+        """Start the span of a call; None if it is not sampled."""
         carrier = {name: value for name, value in metadata if isinstance(value, str)}
         span = self.tracer.start_span(
             method,
@@ -55,12 +55,12 @@ class ServerTracing:
         return CallTrace(self, span) if span.is_recording() else None
 
     def close(self) -> None:
-        """Send what is left. Blocks for some seconds where nobody takes it."""
+        """Export the remaining spans; blocks for some seconds if the collector does not answer."""
         self._provider.shutdown()
 
 
 class CallTrace:
-    """The span of one call that is traced."""
+    """The span of a traced call."""
 
     def __init__(self, tracing: ServerTracing, span: Span) -> None:
         self._tracing = tracing
@@ -68,7 +68,7 @@ class CallTrace:
 
     @property
     def id(self) -> str:
-        """The trace's id, as logs show it."""
+        """The trace id as logs show it."""
         return f"{self.span.get_span_context().trace_id:032x}"
 
     def end(self, code: grpc.StatusCode) -> None:
@@ -79,7 +79,7 @@ class CallTrace:
 
     @contextmanager
     def job(self, waits: Mapping[CallTrace, float], model: str, images: int) -> Iterator[Span]:
-        """The span of a job for these calls, of which this is the first, with the seconds each had waited."""
+        """The span of a job, linked to its calls, with the seconds each waited; the first call is its parent."""
         now = time.time_ns()
         for call, seconds in waits.items():
             call.waited(now - int(seconds * NANOSECONDS), now)
@@ -92,13 +92,13 @@ class CallTrace:
             yield span
 
     def waited(self, start: int, end: int) -> None:
-        """Some of its images waited from then to then, in nanoseconds of the wall clock."""
+        """Record queue time of some images between two wall-clock times in nanoseconds."""
         span = self._tracing.tracer.start_span("queue", context=set_span_in_context(self.span), start_time=start)
         span.end(end)
 
 
 def export_to(endpoint: str, ratio: float) -> ServerTracing:
-    """Traces sent by OTLP over gRPC; of those that callers did not begin, that part."""
+    """Export traces by OTLP over gRPC, sampling this fraction of those that no caller began."""
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
     provider = TracerProvider(

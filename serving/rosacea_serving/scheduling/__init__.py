@@ -1,1 +1,1 @@
-"""Which images are drawn next: the queue of a model, its policy, and the jobs that go to the workers."""
+"""The queue of one model, its fairness policy, and the jobs sent to workers."""

@@ -1,4 +1,4 @@
-"""What the worker measured of a job."""
+"""Measurements of a job by the worker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class JobFacts:
-    """What a job took, shared by its images."""
+    """Timings of a job, shared by its images."""
 
     render_seconds: float  # of which mapping_seconds
     encode_seconds: float  # of which copy_seconds

@@ -1,4 +1,4 @@
-"""One job: some images to a worker and back, through shared memory where that can be had."""
+"""Runs one job: sends images to a worker and receives them through shared memory if possible."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class JobRunner:
-    """Has the workers of one model do jobs. Without `segments` images travel in the answers."""
+    """Runs jobs on one model's workers. Without `segments`, images travel in the answers."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class JobRunner:
         self._segments = segments
 
     async def run(self, items: Sequence[render_pb2.RenderItem]) -> tuple[JobFacts, list[bytes | FaceFailed]]:
-        """What became of each item: what was made of it, or why nothing could be. Raises BackendError."""
+        """Run a job; returns the image or error of each item. Raises BackendError."""
         segment = self._segment()
         try:
             result = await self._ask(items, segment)
@@ -56,7 +56,7 @@ class JobRunner:
         return _facts(result), made
 
     def close(self) -> None:
-        """Give the shared memory back."""
+        """Release the shared memory."""
         if self._segments:
             self._segments.close()
 

@@ -1,4 +1,4 @@
-"""The metrics of one model, as its scheduler counts them.
+"""Metrics of one model, updated by its scheduler.
 
 Gauges go up and down by differences: while a revision takes another's place, both have the same label.
 """
@@ -22,7 +22,7 @@ FORMATS = {render_pb2.ENCODING_PNG: "png", render_pb2.ENCODING_JPEG: "jpeg", ren
 
 
 class ModelMetrics:
-    """Counts for one scheduler, from its start to `close`."""
+    """The metrics of one scheduler, until `close`."""
 
     def __init__(self, metrics: Metrics, model: str, *, max_batch: int, jobs: int, places: Mapping[Lane, int]) -> None:
         metrics.add_model(model)
@@ -41,37 +41,37 @@ class ModelMetrics:
         self._show_capacity(1)
 
     def close(self) -> None:
-        """There is no room for anything any more."""
+        """Remove this scheduler's capacity from the gauges."""
         self._show_capacity(-1)
 
     def waiting(self, depth: Callable[[Lane], int]) -> None:
-        """So many images of each lane wait now."""
+        """Set the number of waiting images of each lane."""
         for lane, shown in self._depths.items():
             self._depths[lane] = now = depth(lane)
             if now != shown:
                 self._queue_depth(lane).inc(now - shown)
 
     def left(self, outcome: str) -> None:
-        """An image has left the queue; `outcome` is one of OUTCOMES."""
+        """Count an image that left the queue; `outcome` is one of OUTCOMES."""
         self._images(outcome).inc()
 
     def late(self, stage: str, images: int) -> None:
-        """So many images are not drawn because they would be late; `stage` is one of DROPS."""
+        """Count images dropped because they would be late; `stage` is one of DROPS."""
         self._metrics.deadline_dropped.labels(self._model, stage).inc(images)
 
     def job_began(self, waits: Sequence[tuple[Lane, float]]) -> None:
-        """A job goes to a worker; for each of its images its lane and how many seconds it waited."""
+        """Count a job sent to a worker, with lane and queue seconds of each image."""
         self._metrics.jobs.labels(self._model).inc()
         self._metrics.batch_size.labels(self._model).observe(len(waits))
         self._metrics.batch_fill.labels(self._model).observe(len(waits) / self._max_batch)
         self._stage("queue", max(seconds for _, seconds in waits))
 
     def job_ended(self) -> None:
-        """It came back, or is given up."""
+        """Count the end of a job, answered or given up."""
         self._metrics.jobs.labels(self._model).dec()
 
     def answered(self, facts: JobFacts, seconds: float) -> None:
-        """A job was answered, `seconds` after it was sent."""
+        """Record the seconds from sending a job to its answer."""
         self._stage("mapping", facts.mapping_seconds)
         self._stage("synthesis", facts.render_seconds - facts.mapping_seconds)
         self._stage("encode", facts.encode_seconds - facts.copy_seconds)
@@ -81,7 +81,7 @@ class ModelMetrics:
     def drawn(
         self, item: render_pb2.RenderItem, size_bytes: int, lane: Lane, waited_seconds: float, *, wanted: bool
     ) -> None:
-        """An image is there, which waited so long for its worker. `wanted` is whether anybody still waits for it."""
+        """Count a drawn image and its queue time; `wanted` says whether a caller still waits for it."""
         self._queue_wait(lane).observe(waited_seconds)
         what = FORMATS.get(item.encoding, "raw") if item.output == render_pb2.OUTPUT_UNSPECIFIED else "latent"
         self.left("ok")
@@ -90,7 +90,7 @@ class ModelMetrics:
         self._wasted.inc(not wanted)
 
     def came_inline(self) -> None:
-        """An image came in TorchServe's answer."""
+        """Count an image that came inside TorchServe's answer instead of shared memory."""
         self._metrics.inline.labels(self._model).inc()
 
     def _stage(self, stage: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""How long jobs take, learnt from those that ended: what deadlines and retry hints are judged by."""
+"""Estimates job durations from recent jobs, for deadline checks and retry hints."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Pace:
         self._under_way = 0
 
     def began(self, now: float) -> None:
-        """A job begins."""
+        """Note the start of a job."""
         self._forget(now)
         self._under_way += 1
 
     def ended(self, now: float) -> None:
-        """It has ended, well or badly."""
+        """Note the end of a job, successful or not."""
         self._last = now
         self._under_way -= 1
 
     def note(self, images: int, seconds: float, now: float) -> None:
-        """A job of this many images took this long, and ends now."""
+        """Record that a job of this many images, ending now, took this long."""
         self._forget(now)
         self._last = now
         self._sums = self._sums * PAST + (1, images, seconds, images * images, images * seconds)
 
     def seconds(self, images: int, now: float, *, max_batch: int, jobs_in_flight: int) -> float:
-        """Seconds for this many images from the moment a worker begins with them; 0 where nothing is known."""
+        """Estimated seconds for this many images once a worker starts; 0 if nothing is known."""
         fixed, each = self._fit(now)
         jobs = math.ceil(images / max_batch)
         return math.ceil(jobs / jobs_in_flight) * fixed + each * images / max(1, min(jobs, jobs_in_flight))
@@ -53,7 +53,7 @@ class Pace:
             self._sums[:] = 0
 
     def _fit(self, now: float) -> tuple[float, float]:
-        """Least squares, with neither part below 0."""
+        """Least-squares fit with both coefficients at least 0."""
         if self._stale(now) or not self._sums[0]:
             return 0.0, 0.0
         images, seconds, squares, products = (self._sums[1:] / self._sums[0]).tolist()

@@ -1,4 +1,4 @@
-"""Who may wait, and who is next: the whole policy of the queue, without gRPC, workers or clocks.
+"""The queue's fairness policy: admission and order, as pure code without gRPC, workers or clocks.
 
 Two lanes: `interactive` (somebody waits for the answer) and `bulk` (streams). While both have images waiting, of every
 four that go three are interactive and one is bulk, so neither starves; a lane that waits alone has everything. Within
@@ -37,12 +37,12 @@ T = TypeVar("T", bound=Ticket)
 
 
 def places(lane: Lane, queue_images: int) -> int:
-    """How many images may wait in a lane."""
+    """Maximum number of images waiting in a lane."""
     return max(1, int(queue_images * ROOM[lane]))
 
 
 class Share:
-    """So much of something, shared by principals."""
+    """A capacity shared fairly by principals."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -51,11 +51,11 @@ class Share:
 
     @property
     def free(self) -> int:
-        """What nobody holds; not everybody may take it."""
+        """Unused capacity, some of which is reserved for principals below their share."""
         return self.most - self.total
 
     def room(self, principal: str) -> int:
-        """How much more this principal may take. One that holds nothing may take all there is."""
+        """Capacity this principal may still use. A principal that uses none may use all that is free."""
         free = self.free
         held = self.held.get(principal, 0)
         if not held:
@@ -75,7 +75,7 @@ class Share:
 
 
 class _Line(Generic[T]):
-    """The images of one lane, by principal."""
+    """The waiting images of one lane, by principal."""
 
     def __init__(self, lane: Lane, queue_images: int) -> None:
         self.weight = WEIGHTS[lane]
@@ -88,7 +88,7 @@ class _Line(Generic[T]):
         self.share.take(ticket.principal, 1)
 
     def pop(self) -> T:
-        """The next image of the principal whose turn it is; the others are next."""
+        """Remove and return the next image, taking principals in rotation."""
         principal, images = next(iter(self._turns.items()))
         ticket = next(iter(images))
         self.remove(ticket)
@@ -98,7 +98,7 @@ class _Line(Generic[T]):
         return ticket
 
     def remove(self, ticket: T) -> bool:
-        """Whether it was there."""
+        """Remove an image; returns whether it was waiting."""
         images = self._turns.get(ticket.principal, OrderedDict())
         if ticket not in images:
             return False
@@ -115,7 +115,7 @@ class _Line(Generic[T]):
 
 
 class Queue(Generic[T]):
-    """The images that wait for a worker."""
+    """All waiting images."""
 
     def __init__(self, queue_images: int) -> None:
         self._lines: dict[Lane, _Line[T]] = {lane: _Line(lane, queue_images) for lane in Lane}
@@ -126,30 +126,30 @@ class Queue(Generic[T]):
         return len(self._again) + sum(line.share.total for line in self._lines.values())
 
     def share(self, lane: Lane) -> Share:
-        """The places of a lane, and who holds them."""
+        """The share of a lane's places that each principal uses."""
         return self._lines[lane].share
 
     def room(self, lane: Lane, principal: str) -> int:
-        """How many more images of this principal may wait."""
+        """Further images this principal may queue."""
         return self._lines[lane].share.room(principal)
 
     def depth(self, lane: Lane) -> int:
-        """Images of a lane that wait, those among them that were sent in vain."""
+        """Number of images waiting in a lane, including those to be sent again."""
         return self._lines[lane].share.total + sum(each.lane is lane for each in self._again)
 
     def put(self, ticket: T) -> None:
-        """Let an image wait. Whether there is room is for the caller to ask."""
+        """Queue an image. The caller checks first that there is room."""
         line = self._lines[ticket.lane]
         if not line.share.total:
             line.served = max(line.served, self._served)  # nothing waited, so there is nothing to catch up on
         line.put(ticket)
 
     def put_first(self, ticket: T) -> None:
-        """Let an image that was sent in vain go before all others."""
+        """Put an image whose job failed at the front of the queue."""
         self._again.appendleft(ticket)
 
     def pop(self) -> T | None:
-        """The image that is next, or None where none waits."""
+        """Remove and return the next image; None if none waits."""
         if self._again:
             return self._again.popleft()
         lines = [line for line in self._lines.values() if line.share.total]
@@ -160,7 +160,7 @@ class Queue(Generic[T]):
         return line.pop()
 
     def remove(self, ticket: T) -> bool:
-        """Take an image out that nobody waits for any more; whether it was there."""
+        """Remove an abandoned image; returns whether it was waiting."""
         if ticket in self._again:
             self._again.remove(ticket)
             return True

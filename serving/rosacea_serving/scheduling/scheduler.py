@@ -1,4 +1,4 @@
-"""Draws the images of one model: what is next goes to the workers as micro-batches, a bounded number at a time.
+"""Schedules the images of one model: sends them to workers as micro-batches, a bounded number at a time.
 
 Which image is next, and who may wait at all, is `policy`. Here is what holds whatever the policy: whenever fewer jobs
 run than keep the workers busy, the next job gets whatever has arrived, up to `max_batch` images, so a lone image waits
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class QueueLimits:
-    """How much one model may have waiting and under way."""
+    """Queue and concurrency limits of one model."""
 
     max_batch: int  # images in a job
     jobs_in_flight: int  # jobs at the workers at one time
@@ -61,7 +61,7 @@ class QueueLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """One finished image and how it came about."""
+    """One finished image with its provenance and timings."""
 
     image: bytes
     queue_seconds: float
@@ -70,13 +70,13 @@ class Drawn:
 
     @property
     def fingerprint(self) -> str:
-        """What the exact bytes depend on, or that they are not to be had again."""
+        """Fingerprint of everything the bytes depend on; for a random draw, a mark that it cannot be repeated."""
         return self.job.fingerprint + SIGNED if self.signed else self.job.fingerprint
 
 
 @dataclass(eq=False, kw_only=True)
 class Waiting(Ticket):
-    """An image in the queue."""
+    """A queued image."""
 
     item: render_pb2.RenderItem
     future: asyncio.Future[Drawn]
@@ -88,12 +88,12 @@ class Waiting(Ticket):
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is drawn; what is only mapped takes next to nothing."""
+        """Whether the item is drawn rather than only mapped, which costs almost nothing."""
         return self.item.output == render_pb2.OUTPUT_UNSPECIFIED
 
     @property
     def waited(self) -> float:
-        """Seconds in the queue."""
+        """Seconds it waited in the queue."""
         return self.started - self.arrived
 
 
@@ -128,7 +128,7 @@ class Scheduler:
 
     @property
     def max_batch(self) -> int:
-        """Images in a full job."""
+        """Maximum number of images in a job."""
         return self._limits.max_batch
 
     @property
@@ -137,13 +137,13 @@ class Scheduler:
         return len(self._queue)
 
     def room(self, lane: Lane, caller: Caller) -> int:
-        """How many more images of this caller's may wait."""
+        """Further images this caller may queue."""
         return self._queue.room(lane, caller.principal)
 
     def submit(
         self, items: Sequence[render_pb2.RenderItem], lane: Lane = Lane.INTERACTIVE, caller: Caller = NOBODY
     ) -> list[asyncio.Future[Drawn]]:
-        """Queue images; all of them or, where there is no room or no allowance for all, none (Overloaded).
+        """Queue images, all or none; Overloaded if the queue or the caller's quota is exhausted.
 
         Cancelling a future takes its image out of the queue.
         """
@@ -160,7 +160,7 @@ class Scheduler:
         return futures
 
     def check_deadline(self, images: int, lane: Lane, caller: Caller, *, pictures: bool = True) -> None:
-        """Raise Overloaded, or TooLate if waiting is of no use, where so many images will not be ready in time.
+        """Raise Overloaded if the images will not be ready by the deadline, or TooLate if waiting cannot help.
 
         Where they are no `pictures` but latents, they take next to nothing, and only what is before them counts.
         """
@@ -186,12 +186,12 @@ class Scheduler:
             )
 
     async def wait_for_room(self) -> None:
-        """Return once some images have left the queue since it was last found full."""
+        """Wait until images have left the queue since it was last full."""
         self._room.clear()
         await self._room.wait()
 
     def close(self) -> None:
-        """Refuse what waits and whatever comes. Jobs under way end when their workers do."""
+        """Refuse waiting images and new ones. Jobs in progress end when their workers do."""
         if not self._closed:
             self._metrics.close()
         self._closed = True
@@ -201,7 +201,7 @@ class Scheduler:
         self._room.set()
 
     async def free(self) -> None:
-        """Give the shared memory back. The workers have been stopped, so no job is left for long."""
+        """Release the shared memory, after the workers have been stopped."""
         await asyncio.gather(*self._jobs)
         self._runner.close()
 
@@ -222,7 +222,7 @@ class Scheduler:
         return waiting.future
 
     def _left(self, waiting: Waiting) -> None:
-        """Whoever waited for this image has gone, or has got it."""
+        """Count an image whose caller has left or has received it."""
         if self._queue.remove(waiting):
             self._metrics.left("cancelled")
             self._show_queue()
@@ -249,7 +249,7 @@ class Scheduler:
         )
 
     def _seconds_until_idle(self) -> float:
-        """Until a worker is free for the next job, at best."""
+        """Estimated seconds until a worker can start the next job."""
         if len(self._jobs) < self._limits.jobs_in_flight:
             return 0.0
         now = time.monotonic()
@@ -315,7 +315,7 @@ class Scheduler:
             self._settle(batch, *answer)
 
     async def _answer(self, batch: list[Waiting]) -> tuple[JobFacts, list[bytes | FaceFailed]] | None:
-        """What the worker made; None where it made nothing, and the images wait again or have failed."""
+        """The worker's result; None if the job failed and its images wait again or have failed."""
         try:
             with job_span(((each.call, each.waited) for each in batch), self._model.short_name, len(batch)):
                 facts, made = await self._runner.run([waiting.item for waiting in batch])
@@ -386,5 +386,5 @@ def _fail(waiting: Waiting, error: Exception) -> None:
 
 
 def _retry_seconds(seconds: float) -> float:
-    """A hint in whole milliseconds, never absurd."""
+    """Retry hint, rounded to milliseconds and bounded."""
     return round(min(max(seconds, SHORTEST_RETRY_SECONDS), LONGEST_RETRY_SECONDS), 3)

@@ -1,4 +1,4 @@
-"""TorchServe, kept behind one seam: how it is started, watched and spoken to. Nothing of it shows elsewhere."""
+"""Starts, watches and calls TorchServe. Everything specific to it is in this package."""
 
 from .backend import Backend, TorchServeBackend
 from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, StartFailed, WorkerDied

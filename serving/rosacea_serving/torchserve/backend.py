@@ -1,4 +1,4 @@
-"""The seam: a job goes in, a result comes out. Everything else about TorchServe is on the other side of it."""
+"""The interface to TorchServe: a job goes in, a result comes out."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ PREDICTIONS = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Prediction
 
 
 class Backend(Protocol):
-    """Draws jobs: TorchServe, or a fake in tests."""
+    """Interface of what executes jobs: TorchServe, or a fake in tests."""
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
-        """The result, with one outcome for each item of the job. Raises BackendError."""
+        """Execute a job; the result has one outcome per item. Raises BackendError."""
         ...
 
 
 class TorchServeBackend:
-    """Sends jobs to a TorchServe.
+    """Sends jobs to TorchServe over gRPC.
 
     A call that was sent is never cancelled and has no deadline of its own, because TorchServe runs it in any case and
     cancelled calls have upset it. Whoever asked stops waiting; the answer is dropped when it comes.
@@ -54,16 +54,16 @@ class TorchServeBackend:
 
     @property
     def in_flight(self) -> int:
-        """Calls that TorchServe has not answered yet, whether or not somebody still waits."""
+        """Number of unanswered calls, including those nobody waits for any more."""
         return len(self._calls)
 
     @property
     def oldest_call_seconds(self) -> float:
-        """Age of the oldest of them; 0 where there is none."""
+        """Age in seconds of the oldest unanswered call; 0 if none."""
         return time.monotonic() - min(self._calls.values(), default=time.monotonic())
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
-        """The result of a job. Raises BackendDown (of which NoAnswer and WorkerDied are kinds) or BackendFailed."""
+        """Execute a job. Raises BackendDown (NoAnswer and WorkerDied are subclasses) or BackendFailed."""
         if self._closed:
             raise BackendDown("TorchServe is being stopped")
         request = inference_pb2.PredictionsRequest(model_name=model, input={INPUT_NAME: job.SerializeToString()})
@@ -79,7 +79,7 @@ class TorchServeBackend:
         return parse_result(task.result(), len(job.items))
 
     async def close(self) -> None:
-        """End every call at once; for a TorchServe that is gone or about to be."""
+        """Cancel every call; for a TorchServe that has ended or is about to."""
         self._closed = True
         calls = list(self._calls)
         await self._channel.close(None)
@@ -102,7 +102,7 @@ class TorchServeBackend:
 
 
 def to_backend_error(code: grpc.StatusCode, details: str) -> BackendError:
-    """What a status of TorchServe's means. Its codes are not to be relied on, so its texts count first."""
+    """Translate a gRPC status of TorchServe. Its codes are unreliable, so its texts are examined first."""
     first_line = details.partition("\n")[0][:200]
     if "Worker died" in details:
         return WorkerDied("the worker ended before it answered")
@@ -114,7 +114,7 @@ def to_backend_error(code: grpc.StatusCode, details: str) -> BackendError:
 
 
 def parse_result(data: bytes, items: int) -> render_pb2.RenderResult:
-    """The result, if it is one for a job of that many items."""
+    """Parse a result and check that it has one outcome per item of the job."""
     try:
         result = render_pb2.RenderResult.FromString(data)
     except DecodeError as error:

@@ -1,5 +1,5 @@
-"""Who of TorchServe's workers is there, who has gone, and who hangs. Asked of the processes themselves:
-TorchServe calls a worker ready whose process is dead, and never tells which one has a job."""
+"""Tracks TorchServe's workers: alive, dead or hanging. It looks at the processes, because TorchServe reports workers as
+ready whose process is dead, and never says which worker has a job."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class Census:
-    """The workers as last seen. `count` it twice a second; a worker lives longer than that even if its model does not
-    load, for it imports torch first."""
+    """The worker processes as last seen. Call `count` twice a second: even a worker whose model fails to load lives
+    longer than that, since it imports torch first."""
 
     def __init__(self) -> None:
         self.pids: frozenset[int] = frozenset()
@@ -23,7 +23,7 @@ class Census:
         self.changed_at = time.monotonic()
 
     def count(self, pids: Sequence[int]) -> list[int]:
-        """Note who is there now; who has gone since the last time."""
+        """Update the list of workers; returns those that ended since the last call."""
         now = frozenset(pids)
         gone = sorted(self.pids - now)
         self.lost += len(gone)
@@ -32,12 +32,12 @@ class Census:
         return gone
 
     def proven(self) -> None:
-        """A worker has answered: those that were lost have been replaced by some that work."""
+        """Note that a worker has answered: lost workers have been replaced by working ones."""
         self.lost = 0
 
 
 def kill_hung(pids: Sequence[int]) -> list[int]:
-    """Kill the workers that are stopped, or the only one there is; who was killed.
+    """Kill stopped workers, or the only worker; returns those killed.
 
     Which of several that run has the overdue job, only TorchServe knows: its own limit, a little later, ends that one.
     Killing all would hit idle ones as well, and a job that is tried again at once would die with those. TorchServe

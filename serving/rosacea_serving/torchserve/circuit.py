@@ -1,4 +1,4 @@
-"""How soon to start again after a failure, and when to stop trying so often."""
+"""Circuit breaker for restarts: how soon to try again after failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STABLE_SECONDS = 60.0
 
 @dataclass
 class Circuit:
-    """Counts failures in a row. Open after three of them: then there is one attempt every `open_seconds`.
+    """Counts consecutive failures. It opens after three; then there is one attempt every `open_seconds`.
 
     A run that was ready for a minute ends the row, so that what fails once a day never opens it.
     """
@@ -33,22 +33,22 @@ class Circuit:
         return self.failures >= FAILURES_TO_OPEN
 
     def started(self) -> None:
-        """An attempt begins."""
+        """Note the start of an attempt."""
         self._started = self.clock()
         self._ready = None
 
     def ready(self) -> None:
-        """It can be used."""
+        """Note that TorchServe is ready."""
         self._ready = self.clock()
 
     def failed(self) -> None:
-        """It ended, as it always does."""
+        """Note that the attempt has ended."""
         if self._ready is not None and self.clock() - self._ready >= STABLE_SECONDS:
             self.failures = 0
         self.failures += 1
 
     def delay(self) -> float:
-        """Seconds to wait before the next attempt: 1, 2, then as an open circuit; never two starts in 5 s."""
+        """Seconds before the next attempt: 1, 2, then `open_seconds`; starts are at least 5 s apart."""
         if self.is_open:
             return self.open_seconds
         wait: float = FIRST_DELAY_SECONDS * 2 ** (self.failures - 1)

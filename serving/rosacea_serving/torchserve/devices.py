@@ -1,4 +1,4 @@
-"""What workers draw on: asked of torch, in the environment that workers have, before TorchServe is configured.
+"""Finds the devices workers can use by asking torch, in the workers' environment, before TorchServe is configured.
 
 TorchServe itself counts GPUs by what nvidia-smi prints, or by the commas in CUDA_VISIBLE_DEVICES. Neither says that
 torch can use them.
@@ -34,7 +34,7 @@ class Devices:
     gpus: tuple[str, ...] = ()
 
     def workers(self, each: int) -> int:
-        """Workers of a model on all devices, for this number on each."""
+        """Number of workers of a model on all devices, given the number per device."""
         return each * max(1, len(self.gpus))
 
     @property
@@ -54,7 +54,7 @@ def find_devices(
     environment: Mapping[str, str],
     ask: Callable[[Mapping[str, str]], dict[str, Any]] | None = None,
 ) -> Devices:
-    """What to draw on, with a line in the log that says why. `environment` is the one that workers will have.
+    """Choose the devices and log why. `environment` is the one that workers will have.
 
     Raises StartFailed where `cuda` is demanded and cannot be had, and for GPUs that TorchServe has no name for.
     """
@@ -74,7 +74,7 @@ def find_devices(
 
 
 def usable(gpus: list[dict[str, str]], visible: str | None) -> Devices:
-    """Those of the GPUs that compute, by the names they have where no environment hides any."""
+    """The working GPUs, by their numbers without CUDA_VISIBLE_DEVICES."""
     for place, gpu in enumerate(gpus):
         if gpu["trouble"]:
             log.warning("GPU %d (%s) cannot be used: %s", place, gpu["name"], gpu["trouble"])
@@ -91,7 +91,7 @@ def usable(gpus: list[dict[str, str]], visible: str | None) -> Devices:
 
 
 def ask_torch(environment: Mapping[str, str]) -> dict[str, Any]:
-    """What `probe` answers in a process of its own, with the Python that workers run."""
+    """Run `probe` in a separate process with the workers' Python."""
     command = [sys.executable, "-P", probe.__file__]
     try:
         done = subprocess.run(command, env=dict(environment), capture_output=True, timeout=PROBE_SECONDS, check=False)

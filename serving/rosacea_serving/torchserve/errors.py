@@ -1,4 +1,4 @@
-"""What can go wrong with TorchServe.
+"""Errors of TorchServe.
 
 BackendError
   BackendDown        not reachable, no worker, no answer in time, queue full: the job may be tried again
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 
 class BackendError(Exception):
-    """Base of everything this package raises on purpose, beside ValueError for arguments."""
+    """Base class of this package's errors, except ValueError for arguments."""
 
 
 class BackendDown(BackendError):
-    """TorchServe has no answer to this job at this time."""
+    """TorchServe cannot answer this job now."""
 
 
 class NoAnswer(BackendDown):
@@ -28,7 +28,7 @@ class WorkerDied(BackendDown):
 
 
 class BackendFailed(BackendError):
-    """TorchServe refused or failed the job as such."""
+    """TorchServe rejected the job, or the job itself failed."""
 
 
 class StartFailed(BackendError):

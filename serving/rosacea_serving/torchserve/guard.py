@@ -1,4 +1,4 @@
-"""Runs one program and makes sure that nothing of it outlives the process that asked for it.
+"""Runs a program and kills all its descendants when it or the process that asked for it ends.
 
     python guard.py DIRECTORY PROGRAM ARGUMENT ...
 
@@ -26,7 +26,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(directory: str, command: list[str]) -> int:
-    """Run the command to its end; its exit code, or 128 and the number of the signal that ended it."""
+    """Run the command; returns its exit code, or 128 plus the number of the signal that ended it."""
     hold(directory)
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # what the program leaves behind becomes a child of this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -45,7 +45,7 @@ def main(directory: str, command: list[str]) -> int:
 
 
 def hold(directory: str) -> None:
-    """Share the lock on the directory, if it has one: nobody is to tidy up before this process has."""
+    """Hold a shared lock on the directory, if it has one, so that it is not removed before this process ends."""
     with suppress(OSError):
         fcntl.flock(os.open(Path(directory) / LOCK_NAME, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
 
@@ -56,7 +56,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def start(command: list[str]) -> int:
-    """Start the program, without the pipe and with a death certificate: it goes when this process goes."""
+    """Start the program without the pipe, and have the kernel kill it when this process ends."""
     guard = os.getpid()
     program = os.fork()
     if program:
@@ -90,7 +90,7 @@ def kill_quietly(process: int) -> None:
 
 
 def kill_children() -> None:
-    """Kill every child, and those that become children because their parent was killed, until none is left."""
+    """Kill all children, including orphaned grandchildren, until none is left."""
     while True:
         for child in children():
             kill_quietly(child)
@@ -106,7 +106,7 @@ def children() -> list[int]:
 
 
 def parent(process: Path) -> int:
-    """Parent of a process, from the second field behind the name in its stat; 0 when it is gone."""
+    """Parent process id, parsed from /proc/PID/stat; 0 if the process has ended."""
     try:
         return int((process / "stat").read_bytes().rpartition(b")")[2].split()[1])
     except (OSError, IndexError):

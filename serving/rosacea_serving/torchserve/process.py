@@ -58,7 +58,7 @@ LEVELS = {"FATAL": logging.CRITICAL, "ERROR": logging.ERROR, "WARN": logging.WAR
 
 
 class TorchServeProcess:
-    """Starts TorchServe once. Another run is another object."""
+    """One run of TorchServe; for another run, make another object."""
 
     def __init__(self, options: TorchServeOptions) -> None:
         self.options = options
@@ -76,12 +76,12 @@ class TorchServeProcess:
 
     @property
     def pid(self) -> int:
-        """The guard's: its only child is Java, and all of them are its process group."""
+        """Process id of the guard, whose process group holds Java and the workers."""
         assert self._process is not None, "not started"
         return self._process.pid
 
     async def start(self) -> None:
-        """Start Java and return when it accepts jobs, which its workers need not be ready for.
+        """Start Java and wait until it accepts jobs; workers may still be loading.
 
         Raises StartFailed, with what TorchServe printed last, when it ends or takes too long instead.
         """
@@ -99,12 +99,12 @@ class TorchServeProcess:
             raise
 
     async def wait(self) -> int:
-        """Wait for the end of Java, whatever the cause; its exit code."""
+        """Wait until Java ends, for whatever cause; returns its exit code."""
         assert self._process is not None, "not started"
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Kill and remove everything of it. Asking Java to end takes 2 s more and leaves no less."""
+        """Kill all processes and remove the directory. Asking Java to end would take 2 s more and leave no less."""
         if self._process is not None:
             await self._kill(self._process)
         if self._reader is not None:
@@ -115,7 +115,7 @@ class TorchServeProcess:
 
     @property
     def last_words(self) -> str:
-        """What it printed last."""
+        """The last lines it printed."""
         return " | ".join(self._last_lines)
 
     def worker_pids(self) -> list[int]:
@@ -123,7 +123,7 @@ class TorchServeProcess:
         return [each.pid for each in self._family() if is_worker(each)]
 
     def report(self) -> Report:
-        """How many workers there are, what memory they and Java take, what TorchServe itself counts."""
+        """Number of workers, memory of workers and Java, and TorchServe's own metrics."""
         sizes: dict[bool, list[int]] = {True: [], False: []}
         for each in self._family():
             with suppress(psutil.Error):
@@ -210,7 +210,7 @@ class TorchServeProcess:
 
 
 async def lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Lines without their ends. What is beyond MAX_LINE_BYTES of a line is read and dropped."""
+    """Yield lines without line ends; what exceeds MAX_LINE_BYTES of a line is dropped."""
     rest = b""
     while data := await stream.read(2**16):
         *whole, rest = (rest + data).split(b"\n")
@@ -231,8 +231,8 @@ def parse_line(line: bytes) -> tuple[int, str]:
 
 
 def java_command(java: Path, layout: Layout) -> list[str]:
-    """Java with TorchServe's jar. Started directly: TorchServe's own launcher allows one instance, and asks the
-    environment which Java to take."""
+    """Command line of Java with TorchServe's jar. TorchServe's own launcher allows only one instance, and takes Java
+    from the environment."""
     packages = Path(sysconfig.get_path("purelib"))
     return [
         str(java),
@@ -254,19 +254,19 @@ def java_command(java: Path, layout: Layout) -> list[str]:
 
 
 def child_environment(environment: Mapping[str, str], worker_threads: int, devices: Devices) -> dict[str, str]:
-    """The environment for Java and its workers, who see these devices and no other."""
+    """Environment of Java and its workers, with only these devices visible."""
     threads = str(worker_threads)
     own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, THREADS_VARIABLE: threads}
     return {"GOMP_SPINCOUNT": SPIN_COUNT} | scrubbed(environment) | own | {"CUDA_VISIBLE_DEVICES": devices.visible}
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
-    """What workers get of this process's environment."""
+    """This process's environment without what workers must not see."""
     return {name: value for name, value in environment.items() if not SCRUBBED.fullmatch(name)}
 
 
 def read_token(path: Path) -> str:
-    """The key for inference out of TorchServe's key file."""
+    """Read the inference key from TorchServe's key file."""
     try:
         return str(json.loads(path.read_bytes())["inference"]["key"])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""What is asked of a TorchServe before anybody else may ask it."""
+"""Tests a new TorchServe before it receives calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_WAIT_SECONDS = 3600.0  # the startup timeout is shorter
 
 
 def proof_item(config: GeneratorConfig) -> render_pb2.RenderItem:
-    """The face that proves a worker: of no class where the model is conditional."""
+    """The test face of a worker: the zero label if the model is conditional."""
     return render_pb2.RenderItem(
         seed=0,
         truncation_psi=1.0,
@@ -35,7 +35,7 @@ def proof_item(config: GeneratorConfig) -> render_pb2.RenderItem:
 
 
 async def prove(backend: TorchServeBackend, model: ModelFile) -> None:
-    """Wait until a worker has drawn a face with this very model; BackendFailed if it did so with another."""
+    """Wait until a worker has drawn a face with this exact model; BackendFailed if it used another."""
     job = render_pb2.RenderJob(items=[proof_item(model.config)])
     while True:
         try:
@@ -51,7 +51,7 @@ async def prove(backend: TorchServeBackend, model: ModelFile) -> None:
 
 
 async def warm_up(backend: TorchServeBackend, options: TorchServeOptions) -> None:
-    """Send empty jobs until Java has compiled what they go through: the first ones take several times as long."""
+    """Send empty jobs until Java's compiler has warmed up: the first jobs take several times as long."""
     for count in range(options.warmup_jobs):
         model = options.models[count % len(options.models)]
         with suppress(BackendDown):

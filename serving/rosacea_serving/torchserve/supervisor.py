@@ -1,4 +1,4 @@
-"""Keeps one TorchServe running, and says when it can be used.
+"""Supervises one TorchServe: starts, watches and restarts it.
 
     supervisor = Supervisor(TorchServeOptions(models=[model]), on_state=print)
     await supervisor.start()                            # returns at once
@@ -50,7 +50,7 @@ LOST_WORKERS = 3  # in a row, without an answer between: TorchServe would go on 
 
 
 class Supervisor:
-    """Starts TorchServe, watches it, and starts it again whenever it ends or hangs. A Backend."""
+    """A Backend that starts TorchServe, watches it, and restarts it whenever it ends or hangs."""
 
     def __init__(self, options: TorchServeOptions, on_state: Callable[[State], None] | None = None) -> None:
         self.options = options
@@ -70,15 +70,15 @@ class Supervisor:
         self._circuit = Circuit(options.circuit_seconds)
 
     async def start(self) -> None:
-        """Begin, in the background. Raises StartFailed for what no second attempt can mend: there is no Java, say."""
+        """Start in the background. Raises StartFailed for errors a retry cannot fix, such as a missing Java."""
         assert self._task is None, "started twice"
         find_java(self.options.java)
         self._become("starting")
         self._task = asyncio.create_task(self._keep_running())
 
     async def wait_ready(self, timeout_seconds: float) -> None:
-        """Wait until jobs can be sent. Raises StartFailed with the last trouble when that takes too long, and when the
-        circuit opens."""
+        """Wait until jobs can be sent. Raises StartFailed with the last error if it takes too long or the circuit
+        opens."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 while self.state != "ready":
@@ -91,7 +91,7 @@ class Supervisor:
             raise StartFailed(f"TorchServe must be ready within {timeout_seconds:g} s{trouble}") from None
 
     async def stop(self) -> None:
-        """End TorchServe at once, with whatever jobs it has."""
+        """Stop TorchServe at once; its jobs fail."""
         self._stopping = True
         if self._task is not None:
             self._task.cancel()
@@ -101,7 +101,7 @@ class Supervisor:
         self._become("down")
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
-        """The result of a job; BackendDown at once while there is no TorchServe to send it to.
+        """Execute a job; BackendDown at once if TorchServe is not running.
 
         A worker that is being replaced makes the state "down", but TorchServe holds jobs for it, and so they are sent.
         """
@@ -111,17 +111,17 @@ class Supervisor:
         return await self._backend.render(model, job, timeout_seconds)
 
     def worker_pids(self) -> list[int]:
-        """Process ids of the workers, as of now."""
+        """Current process ids of the workers."""
         return self._process.worker_pids() if self._process is not None else []
 
     def report(self) -> Report | None:
-        """What there is to see of it, for another thread; None while no TorchServe runs."""
+        """Report for metrics, callable from any thread; None while TorchServe is not running."""
         process = self._process
         return process.report() if process else None
 
     @property
     def process(self) -> TorchServeProcess | None:
-        """The TorchServe that runs now: for its metrics, and for tests that kill it."""
+        """The current TorchServe process, for metrics and tests."""
         return self._process
 
     def _become(self, state: State) -> None:
@@ -154,7 +154,7 @@ class Supervisor:
         log.error("TorchServe must be started again: %s", error)
 
     async def _run_once(self) -> None:
-        """One TorchServe, from its start to its end, which is always an error: this never returns."""
+        """Run TorchServe once. Its end is always an error, so this never returns."""
         process = TorchServeProcess(self.options)
         process.on_line = self._read
         try:
@@ -179,7 +179,7 @@ class Supervisor:
             self._tell("worker ended")
 
     def _log_end(self, pid: int) -> None:
-        """Say that a worker has gone, by whose hand as far as that is known, and what becomes of its job."""
+        """Log that a worker has ended, why if known, and what happens to its job."""
         how = f"was killed by us with signal {int(signal.SIGKILL)} (SIGKILL)" if pid in self._killed else "ended"
         self._killed.discard(pid)
         log.warning("worker %d %s; %s", pid, how, AFTER_A_WORKER)
@@ -200,7 +200,7 @@ class Supervisor:
         await self._watch(process, backend, census)
 
     async def _prove(self, process: TorchServeProcess, backend: TorchServeBackend, census: Census) -> None:
-        """Have every model draw a face; StartFailed as soon as a worker ends, for the next one would as well."""
+        """Have every model draw a test face; StartFailed as soon as a worker ends, since the next one would too."""
 
         async def look() -> None:
             await self._count(process, census)
@@ -210,7 +210,7 @@ class Supervisor:
         await looking_on(self._ask_for_proof(backend), self._unbroken(look))
 
     def _unbroken(self, look: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        """A look that ends the looking only where it finds that TorchServe must be started again."""
+        """Wrap a check so that it goes on after errors that do not require a restart."""
 
         async def guarded() -> None:
             with self.background.guarding(Task.CENSUS, but=BackendError):
@@ -231,7 +231,7 @@ class Supervisor:
             await backend.close()
 
     async def _watch(self, process: TorchServeProcess, backend: TorchServeBackend, census: Census) -> None:
-        """Raise BackendDown when TorchServe hangs, or has lost a worker and cannot replace it."""
+        """Raise BackendDown when TorchServe hangs, or cannot replace a lost worker."""
         complete_at = time.monotonic()
         answers = backend.answers
         expected = self.options.workers * len(self.options.models)
@@ -256,7 +256,7 @@ class Supervisor:
         await looking_on(self._send_canaries(backend, census), self._unbroken(look))
 
     async def _send_canaries(self, backend: TorchServeBackend, census: Census) -> None:
-        """Have the workers answer when one is there again, and from time to time while they have nothing to do."""
+        """Send empty jobs when a worker has come back, and from time to time when idle."""
         idle_since = time.monotonic()
         while True:
             await asyncio.sleep(WATCH_SECONDS)
@@ -269,7 +269,7 @@ class Supervisor:
                 idle_since = time.monotonic()
 
     def _replace_hung(self, backend: TorchServeBackend, census: Census) -> None:
-        """Kill workers that are too long at a job; BackendDown where even that has brought no answer."""
+        """Kill workers that exceed the job time; BackendDown if even that brings no answer."""
         if backend.oldest_call_seconds > self.options.longest_call_seconds:
             raise BackendDown(f"TorchServe must answer within {self.options.longest_call_seconds:g} s")
         if self.state != "ready":
@@ -282,7 +282,7 @@ class Supervisor:
             log.warning("no answer within %g s: killed worker %s", self.options.hang_seconds, killed)
 
     async def _check_answers(self, backend: TorchServeBackend) -> None:
-        """Send each model an empty job. A worker that has died is TorchServe's to replace; only silence is ours."""
+        """Send each model an empty job. TorchServe itself replaces dead workers; this finds silent ones."""
         try:
             for model in self.options.models:
                 # A worker that is just being replaced answers when it has loaded its model.
@@ -297,7 +297,7 @@ class Supervisor:
 
 
 async def while_running(process: TorchServeProcess, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work; raise BackendDown as soon as TorchServe ends."""
+    """Run the work; raise BackendDown as soon as TorchServe ends."""
     end = asyncio.create_task(process.wait())
     task = asyncio.create_task(work)
     try:
@@ -312,7 +312,7 @@ async def while_running(process: TorchServeProcess, work: Coroutine[Any, Any, No
 
 
 async def looking_on(work: Coroutine[Any, Any, None], look: Callable[[], Awaitable[None]]) -> None:
-    """Do the work, and look twice a second meanwhile; what either raises ends both."""
+    """Run the work and a check twice a second; an exception of either ends both."""
     task = asyncio.create_task(work)
     try:
         while not task.done():

@@ -1,1 +1,1 @@
-"""The process that draws, started by TorchServe, and what it shares with the gateway: names and memory."""
+"""The worker process that TorchServe starts, and the names and memory it shares with the gateway."""

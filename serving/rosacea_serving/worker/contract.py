@@ -1,4 +1,4 @@
-"""Names that the gateway and the worker share, beside the messages in `render.proto`. Imports nothing."""
+"""Constants shared by gateway and worker, beside the messages in `render.proto`. Imports nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the worker needs of the engine that draws: `rosacea_model.engine.Engine`, or a stand-in of a test."""
+"""Interface of the engine to the worker: `rosacea_model.engine.Engine`, or a stand-in in tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Drawing(Protocol):
-    """What the handler needs of `rosacea_model.engine.Engine`."""
+    """The methods of `rosacea_model.engine.Engine` that the handler uses."""
 
     @property
     def config(self) -> GeneratorConfig: ...

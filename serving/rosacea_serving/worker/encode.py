@@ -1,4 +1,4 @@
-"""Pixels to bytes: PNG, JPEG or bare. The same pixels and mark give the same bytes, with one version of the codecs."""
+"""Encodes pixels as PNG, JPEG or raw bytes. Deterministic for one version of the codecs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def encode(
     quality: int,
     mark: Mark,
 ) -> bytes:
-    """Code an image [H, W, 1 or 3] uint8, marked; bare pixels stay bare. `quality` is a JPEG's, from 1 to 100."""
+    """Encode an image [H, W, 1 or 3] uint8 with its mark; raw pixels carry none. `quality` is JPEG's, from 1 to 100."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in PNG_COLOUR_TYPES:
         raise ValueError(f"pixels must be uint8 [H, W, 1 or 3], got {pixels.dtype} {list(pixels.shape)}")
     if encoding == render_pb2.ENCODING_PNG:
@@ -43,7 +43,7 @@ def encode(
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """A PNG with every row filtered by the one above it, which suits photographs and needs no search."""
+    """Encode a PNG with the Up filter on every row, which suits photographs and needs no search."""
     height, width, channels = pixels.shape
     header = struct.pack(">IIBBBBB", width, height, 8, PNG_COLOUR_TYPES[channels], 0, 0, 0)
     data = isal_zlib.compress(filtered_rows(pixels), COMPRESSION_LEVEL)
@@ -67,12 +67,12 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def codecs() -> str:
-    """The versions that the exact bytes of an image depend on."""
+    """Versions of the codecs, which the exact bytes depend on."""
     return f"isal {version('isal')} simplejpeg {version('simplejpeg')} mark {MARK_VERSION}"
 
 
 def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """A JPEG without chroma subsampling: redness is what these images are about."""
+    """Encode a JPEG without chroma subsampling, because redness matters in these images."""
     if not 1 <= quality <= 100:
         raise ValueError(f"jpeg quality must be from 1 to 100, got {quality}")
     grey = pixels.shape[2] == 1

@@ -1,4 +1,4 @@
-"""TorchServe's entry: RenderJobs in, RenderResults out. The engine draws; this only adapts.
+"""TorchServe's handler: RenderJobs in, RenderResults out. The engine does the drawing.
 
 An archive's `handler.py` subclasses FaceHandler. It is no BaseHandler on purpose: that one probes the hardware and
 changes torch's settings when it is imported.
@@ -56,7 +56,7 @@ OUTPUTS = (PICTURE, render_pb2.OUTPUT_W, render_pb2.OUTPUT_WS)
 
 
 class Context(Protocol):
-    """What the handler reads of TorchServe's context."""
+    """The parts of TorchServe's context that the handler uses."""
 
     @property
     def system_properties(self) -> Mapping[str, Any]: ...
@@ -64,7 +64,7 @@ class Context(Protocol):
 
 @dataclass(frozen=True)
 class FaceInProgress:
-    """One item on its way through the handler, and what has become of it so far."""
+    """One item of a job and its state in the handler."""
 
     item: render_pb2.RenderItem
     index: int  # its place, and its slot, in its own job
@@ -74,7 +74,7 @@ class FaceInProgress:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of a face, and what its delivery took of a thread's time."""
+    """Outcome of a face, and the thread time its delivery took."""
 
     outcome: render_pb2.RenderOutcome
     encode_seconds: float = 0.0
@@ -83,7 +83,7 @@ class Delivered:
 
 @dataclass
 class Batch:
-    """Several jobs as one batch. A job that could not be read has no faces; what is wrong with it stands instead."""
+    """Several jobs combined into one batch. A job that could not be read has an error and no faces."""
 
     jobs: list[list[int] | Exception] = field(default_factory=list)  # for each job, the places of its faces
     faces: list[FaceInProgress] = field(default_factory=list)
@@ -92,14 +92,14 @@ class Batch:
 
 
 def load_engine(path: Path, device: str) -> Drawing:
-    """The real engine. Imported late, so that importing this module does not import torch."""
+    """Load the real engine; imported here so that importing this module does not import torch."""
     from rosacea_model.engine import Engine
 
     return Engine.load(path, device=device)
 
 
 class FaceHandler:
-    """Draws the faces of one list of jobs as one batch, and answers each job on its own."""
+    """TorchServe handler that draws a list of jobs as one batch and answers each separately."""
 
     engine: Drawing
 
@@ -109,7 +109,7 @@ class FaceHandler:
         self._told_of_inline = False
 
     def initialize(self, context: Context) -> None:
-        """Load the model that lies beside the handler, and draw with it: refused here, it never gets a job."""
+        """Load the model beside the handler and draw with it. A worker that fails here never gets a job."""
         log_to_stderr()
         try:
             self._start(context.system_properties)
@@ -132,7 +132,7 @@ class FaceHandler:
         self_test(self.engine)
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
-        """One serialized RenderResult for each row. Nothing a caller sends makes this raise."""
+        """Answer each row with one serialized RenderResult. No input makes this raise."""
         return self.postprocess(self.inference(self.preprocess(rows)))
 
     def preprocess(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
@@ -151,7 +151,7 @@ class FaceHandler:
         return batch
 
     def inference(self, batch: Batch) -> Batch:
-        """Draw or map all samples at once; each becomes pixels, latents or an error."""
+        """Draw or map all samples in one batch; each becomes pixels, latents or an error."""
         started = time.perf_counter()
         for pictures in (True, False):
             places = {
@@ -167,7 +167,7 @@ class FaceHandler:
         return batch
 
     def postprocess(self, batch: Batch) -> list[bytes]:
-        """Code the images, put them where each job wants them, and say what became of every item."""
+        """Encode the images, deliver them to their slots, and report the outcome of every item."""
         started = time.perf_counter()
         delivered = list(self._encoders.map(self._deliver, batch.faces))
         seconds = time.perf_counter() - started
@@ -186,7 +186,7 @@ class FaceHandler:
         return [result_of(job, [each.outcome for each in delivered], facts) for job in batch.jobs]
 
     def _draw(self, samples: Sequence[FaceSample], pictures: bool) -> tuple[Sequence[NDArray[Any] | Exception], float]:
-        """What became of each sample, and the seconds of the mapping network, which fail like the rest."""
+        """Draw the samples; returns the outcome of each, and the seconds of the mapping network."""
         if not samples:
             return [], 0.0
         try:
@@ -219,7 +219,7 @@ class FaceHandler:
         return Delivered(outcome, coded - began, time.perf_counter() - coded)
 
     def _put(self, segment: render_pb2.Segment, index: int, image: bytes) -> bool:
-        """Whether the image went into its slot. Where it did not, it travels in the answer."""
+        """Write the image into its shared-memory slot; returns False if it has to travel in the answer."""
         try:
             return self._writer.write(segment.path, index, segment.slot_bytes, image)
         except (OSError, ValueError) as error:
@@ -232,7 +232,7 @@ class FaceHandler:
 def result_of(
     job: list[int] | Exception, outcomes: Sequence[render_pb2.RenderOutcome], facts: render_pb2.RenderResult
 ) -> bytes:
-    """The answer to one job: what became of its faces, and the facts that all jobs of the batch share."""
+    """Build the result of one job: the outcome of each face, and the facts all jobs of the batch share."""
     if isinstance(job, Exception):
         trouble = render_pb2.RenderFailure(reason="MALFORMED_JOB", message=str(job))
         mine = [render_pb2.RenderOutcome(failure=trouble)]
@@ -243,14 +243,14 @@ def result_of(
 
 
 def maker_of(engine: Drawing) -> Maker:
-    """What every face of one engine has in common; the fingerprint is of all that its bytes depend on."""
+    """The provenance that all faces of an engine share; the fingerprint covers all that their bytes depend on."""
     names = f" {json.dumps(engine.classes)}" if engine.classes else ""
     fingerprint = hashlib.sha256(f"{engine.fingerprint} {codecs()}{names}".encode()).hexdigest()
     return Maker(name=engine.name, digest=engine.digest, fingerprint=fingerprint, classes=tuple(engine.classes))
 
 
 def to_bytes(item: render_pb2.RenderItem, made: NDArray[Any], maker: Maker) -> bytes:
-    """Pixels as a marked image in the format asked for, latents as little-endian float32."""
+    """Encode pixels as a marked image in the requested format, or latents as little-endian float32."""
     if item.output == PICTURE:
         return encode(made, item.encoding, item.jpeg_quality, mark_of(item, maker))
     rows = made[:1] if item.output == render_pb2.OUTPUT_W else made
@@ -258,7 +258,7 @@ def to_bytes(item: render_pb2.RenderItem, made: NDArray[Any], maker: Maker) -> b
 
 
 def read_job(row: Mapping[str, Any]) -> render_pb2.RenderJob:
-    """The job in a row of TorchServe's; ValueError, free of the caller's data, if there is none."""
+    """Parse the job in one row of TorchServe's batch; the ValueError of a failure quotes none of the caller's data."""
     data = row.get(INPUT_NAME) if hasattr(row, "get") else None
     if not isinstance(data, bytes | bytearray):
         raise ValueError(f"a request must hold bytes named {INPUT_NAME!r}")
@@ -269,7 +269,7 @@ def read_job(row: Mapping[str, Any]) -> render_pb2.RenderJob:
 
 
 def sample_or_error(item: render_pb2.RenderItem, config: GeneratorConfig) -> FaceSample | Exception:
-    """The sample an item asks for, or what is wrong with the item."""
+    """The engine's sample for an item, or an error if the item is malformed."""
     try:
         return to_sample(item, config)
     except ValueError as error:
@@ -277,7 +277,7 @@ def sample_or_error(item: render_pb2.RenderItem, config: GeneratorConfig) -> Fac
 
 
 def to_sample(item: render_pb2.RenderItem, config: GeneratorConfig) -> FaceSample:
-    """The sample an item asks for. The engine checks shapes and ranges; here only the form is checked."""
+    """The engine's sample for an item. Only the form is checked here; the engine checks shapes and ranges."""
     if item.encoding not in ENCODINGS:
         raise ValueError(f"encoding must be PNG, JPEG or RAW, got {item.encoding}")
     if item.noise not in NOISE_MODES:
@@ -300,14 +300,14 @@ def to_sample(item: render_pb2.RenderItem, config: GeneratorConfig) -> FaceSampl
 
 
 def floats(name: str, data: bytes) -> NDArray[np.float32]:
-    """Little-endian float32 numbers."""
+    """Decode little-endian float32 numbers."""
     if len(data) % 4:
         raise ValueError(f"{name} must hold float32 numbers of 4 bytes each, got {len(data)} bytes")
     return np.frombuffer(data, "<f4").astype(np.float32)
 
 
 def matrix(name: str, data: bytes, width: int) -> NDArray[np.float32]:  # => [rows, width]
-    """The same, as rows of `width` numbers."""
+    """Decode little-endian float32 numbers as rows of `width`."""
     numbers = floats(name, data)
     if len(numbers) % width:
         raise ValueError(f"{name} must hold rows of {width} numbers, got {len(numbers)} numbers")
@@ -315,7 +315,8 @@ def matrix(name: str, data: bytes, width: int) -> NDArray[np.float32]:  # => [ro
 
 
 def failure(error: Exception) -> render_pb2.RenderFailure:
-    """The error as data. Only errors made on purpose keep their text; others could tell of memory or paths."""
+    """Convert an exception to a message. Only errors raised on purpose keep their text; others could reveal memory or
+    paths."""
     if isinstance(error, OutputNotFinite):
         return render_pb2.RenderFailure(reason="OUTPUT_NOT_FINITE", message=str(error))
     if isinstance(error, RenderError):
@@ -326,14 +327,14 @@ def failure(error: Exception) -> render_pb2.RenderFailure:
 
 
 def is_sticky(error: Exception) -> bool:
-    """Whether the error tells of a broken CUDA context; running out of its memory, in whatever library, does not."""
+    """Whether the error means a broken CUDA context; running out of GPU memory does not."""
     if type(error).__name__ == "OutOfMemoryError" or any(mark in str(error) for mark in NO_MEMORY_MARKS):
         return False
     return type(error).__name__ == "AcceleratorError" or any(mark in str(error) for mark in STICKY_CUDA_MARKS)
 
 
 def worker_threads() -> int | None:
-    """Threads this worker may use, from its environment; None leaves the choice to torch."""
+    """The worker's thread limit from its environment; None leaves it to torch."""
     text = os.environ.get(THREADS_VARIABLE, "")
     if not text:
         return None
@@ -351,7 +352,7 @@ def set_torch_threads(threads: int | None) -> None:
 
 
 def log_to_stderr() -> None:
-    """Send the handler's log to stderr: TorchServe prints a worker's stdout at a level that nobody keeps."""
+    """Log to stderr: TorchServe prints a worker's stdout at a level that is discarded."""
     if not log.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(name)s %(levelname)s %(message)s"))

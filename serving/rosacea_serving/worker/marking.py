@@ -1,4 +1,4 @@
-"""What the worker writes into the images it codes: how each was made, from the item that asked for it."""
+"""Builds the mark that the worker writes into coded images: how each was made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_LABEL = 256  # numbers; a longer one is not told
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
-    """What every image of one worker has in common."""
+    """Provenance shared by every image of a worker."""
 
     name: str  # of the model
     digest: str
@@ -31,7 +31,7 @@ class Maker:
 
 
 def mark_of(item: render_pb2.RenderItem, maker: Maker) -> Mark:
-    """The mark of one face. It depends on the item and the maker alone, and never holds a latent."""
+    """The mark of one face. It depends only on the item and the maker, and never contains a latent."""
     latent = item.WhichOneof("latent")
     assert latent, "an item that was drawn has a latent"
     mapped = latent in ("seed", "z")  # w and ws are drawn as they are
@@ -60,7 +60,7 @@ def mixes(item: render_pb2.RenderItem) -> list[dict[str, int]]:
 
 
 def label_fields(label: NDArray[np.float32], names: Sequence[str] = ()) -> dict[str, Any]:
-    """The class where the label is one, with its name; else its numbers, as short as they come back the same."""
+    """The class number and name if the label is one-hot; else its values in shortest exact form."""
     if not label.size:
         return {}
     if np.count_nonzero(label) == 1 and label.max() == 1:

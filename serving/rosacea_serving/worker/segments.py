@@ -1,4 +1,4 @@
-"""Memory for pixels: the gateway owns it, a worker writes into it, and nobody else can find it.
+"""Shared memory for pixels, owned by the gateway, written by one worker, and invisible to others.
 
 A segment is an anonymous file of fixed size, cut into slots. It has no name in any file system: the worker opens it
 as `/proc/GATEWAY/fd/NUMBER`, so when the gateway is gone, however it ended, so is the memory. It is sealed against
@@ -22,7 +22,7 @@ MAX_TOMBSTONES = 64
 
 
 class Segment:
-    """`slots` slots of `slot_bytes`: the gateway's end."""
+    """The gateway's side of a shared-memory segment of `slots` slots of `slot_bytes` each."""
 
     def __init__(self, slots: int, slot_bytes: int) -> None:
         if slots < 1 or slot_bytes < 1:
@@ -40,7 +40,7 @@ class Segment:
 
     @property
     def path(self) -> str:
-        """Where a process of the same user can open it."""
+        """Path under which a process of the same user can open it."""
         return f"/proc/{os.getpid()}/fd/{self.fd}"
 
     def read(self, index: int, length: int) -> bytes:
@@ -54,12 +54,12 @@ class Segment:
         return self._memory[start : start + length]
 
     def close(self) -> None:
-        """Give the memory back; the path leads nowhere from now on."""
+        """Release the memory; the path becomes invalid."""
         self._memory.close()
         os.close(self.fd)
 
     def bury(self) -> None:
-        """Give the memory back but keep the number, so that the path cannot come to mean another segment."""
+        """Release the memory but keep the descriptor number, so that the path cannot come to mean another segment."""
         self._memory.close()
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         os.dup2(nothing, self.fd, inheritable=False)
@@ -67,7 +67,7 @@ class Segment:
 
 
 class SegmentPool:
-    """Segments of one size, lent to one job each.
+    """A pool of equal segments, each lent to one job at a time.
 
     A segment goes back with `release` when its job ended well. After any other end a worker may still write into
     it, so `discard` takes it out of use for good.
@@ -82,20 +82,20 @@ class SegmentPool:
         self._closed = False
 
     def acquire(self) -> Segment:
-        """An idle segment, or a new one: how many are in use is for the caller to bound."""
+        """Return an idle segment or a new one; the caller limits how many are in use."""
         if self._closed:
             raise RuntimeError("the segment pool is closed")
         return self._idle.pop() if self._idle else Segment(self.slots, self.slot_bytes)
 
     def release(self, segment: Segment) -> None:
-        """Take back a segment whose job has ended with an answer."""
+        """Return a segment to the pool after its job was answered."""
         if self._closed or len(self._idle) >= self._keep:
             segment.close()
         else:
             self._idle.append(segment)
 
     def discard(self, segment: Segment) -> None:
-        """Drop a segment whose job failed, timed out or was given up.
+        """Discard a segment whose job failed, timed out or was given up.
 
         A worker that comes to this job late finds the path dead: the number behind it stays taken until many more
         segments have been discarded.
@@ -109,7 +109,7 @@ class SegmentPool:
             os.close(self._tombstones.popleft().fd)
 
     def close(self) -> None:
-        """Give all memory back. Segments still lent are closed as they come back."""
+        """Release all memory; segments still lent are released when they are returned."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
@@ -118,7 +118,7 @@ class SegmentPool:
 
 
 class SegmentWriter:
-    """The worker's end: writes into segments by path. Safe to use from several threads."""
+    """The worker's side: writes into segments by path. Thread-safe."""
 
     def __init__(self, keep: int = 8) -> None:
         self._keep = keep
@@ -126,7 +126,7 @@ class SegmentWriter:
         self._lock = threading.Lock()
 
     def write(self, path: str, index: int, slot_bytes: int, data: bytes | bytearray | memoryview) -> bool:
-        """Put `data` at the start of slot `index`; False when it does not fit a slot.
+        """Write `data` to slot `index`; returns False if it does not fit.
 
         Raises ValueError for a path or slot that no segment has, OSError when the segment is gone.
         """
@@ -158,13 +158,13 @@ class SegmentWriter:
             os.close(fd)
 
     def close(self) -> None:
-        """Forget every segment."""
+        """Close every open segment."""
         with self._lock:
             self._maps.clear()
 
 
 def open_segment(path: str) -> int:
-    """A file descriptor of a segment, and of nothing else that such a path could lead to."""
+    """Open a segment by path; refuses anything else the path could lead to."""
     if not PATH_PATTERN.fullmatch(path):
         raise ValueError(f"a segment's path must match {PATH_PATTERN.pattern}, got {path[:80]!r}")
     # Not opened before it is known to be a plain file: opening a device or a pipe has effects.

@@ -1,4 +1,4 @@
-"""Whether a worker keeps the promise that a latent gives the same bytes whatever stands beside it in the batch.
+"""Self-test of a worker: a latent must give the same bytes whatever else is in the batch.
 
 Run by every worker when it has loaded its model and before it takes a job; it also warms the worker up.
 """
@@ -22,7 +22,7 @@ NEIGHBOUR = 1  # the seed that stands beside it
 
 
 class NotDeterministic(RenderError):
-    """The model, on this device, does not give the same bytes again."""
+    """The model does not give the same bytes twice on this device."""
 
 
 def self_test(engine: Drawing) -> None:

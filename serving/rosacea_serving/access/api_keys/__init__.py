@@ -1,1 +1,1 @@
-"""API keys: their file, their check, and `rosacea keys`."""
+"""API keys: the key file, verification, and the `rosacea keys` command."""

@@ -28,7 +28,7 @@ def create(
     not_before: Annotated[datetime | None, typer.Option("--not-before", help="UTC; from now unless said.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the key to this new file, not here.")] = None,
 ) -> None:
-    """Make a key. It is shown this once: the file holds its hash only."""
+    """Create an API key. It is shown only once; the file stores its hash."""
     begin = not_before.replace(tzinfo=UTC).timestamp() if not_before else time.time()
     with changing(file) as records:
         key, record = make_key(principal, begin, begin + days * DAY_SECONDS, [each.id for each in records])
@@ -41,7 +41,7 @@ def create(
 
 @app.command("list")
 def list_keys(file: File) -> None:
-    """List the keys: id, state, end and principal."""
+    """List the keys with id, state, expiry and principal."""
     for record in read_records(file):
         typer.echo(show(record, time.time()))
 
@@ -50,7 +50,7 @@ def list_keys(file: File) -> None:
 def revoke(
     file: File, key_id: Annotated[str, typer.Argument(metavar="ID", help="As `rosacea keys list` shows it.")]
 ) -> None:
-    """Revoke a key, for good; services refuse it within two seconds."""
+    """Revoke a key permanently; running services refuse it within two seconds."""
     with changing(file) as records:
         places = [place for place, record in enumerate(records) if record.id == key_id]
         if not places:

@@ -1,4 +1,4 @@
-"""The file of API keys on disk: read whole, changed whole, one change at a time."""
+"""Reads and rewrites the API key file, one process at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def read_records(path: Path) -> list[KeyRecord]:
-    """What is in the file; a ValueError names the file and what is wrong with it."""
+    """Read all key records; a ValueError names the file and what is wrong with it."""
     try:
         return from_lines(read_secret(path).decode())
     except UnicodeDecodeError:
@@ -33,7 +33,7 @@ def read_records(path: Path) -> list[KeyRecord]:
 
 @contextmanager
 def changing(path: Path) -> Iterator[list[KeyRecord]]:
-    """The records, to be changed in place; written back at the end unless that is an error. One process at a time."""
+    """Lock the file and yield its records for editing; they are written back unless an exception is raised."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""API keys: `rsk_<id>_<secret>`. The service holds their SHA-256 only.
+"""API keys of the form `rsk_<id>_<secret>`. The service stores only their SHA-256.
 
 A secret is 32 random bytes, so it can be neither guessed nor found from its hash, and nothing slow is needed to protect
 it: a slow hash would be a way to keep the service busy. The id only finds the record.
@@ -32,7 +32,7 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 @dataclass(frozen=True, kw_only=True)
 class KeyRecord:
-    """What the service knows of one key; times in seconds since 1970."""
+    """One key as the service stores it; times in seconds since 1970."""
 
     id: str
     principal: str
@@ -57,7 +57,7 @@ class KeyRecord:
         return (self.not_before <= now) & (now < self.expires) & (not self.revoked)
 
     def state(self, now: float) -> str:
-        """In a word, for people."""
+        """State for people: "valid", "not yet", "expired" or "revoked"."""
         if self.revoked:
             return "revoked"
         return "valid" if self.in_force(now) else "expired" if now >= self.expires else "not yet"
@@ -67,7 +67,7 @@ NOBODY = KeyRecord(id="a" * 8, principal="nobody", sha256="0" * 64, not_before=0
 
 
 def make_key(principal: str, not_before: float, expires: float, taken: Iterable[str] = ()) -> tuple[str, KeyRecord]:
-    """A new key and its record. The key is not kept anywhere."""
+    """Create a new key and its record. The key itself is not stored."""
     key_id = ""
     while not key_id or key_id in set(taken):
         key_id = "".join(secrets.choice(ALPHABET) for _ in range(8))
@@ -77,13 +77,14 @@ def make_key(principal: str, not_before: float, expires: float, taken: Iterable[
 
 
 class Keys:
-    """The keys of a file, by id."""
+    """All keys of a key file, by id."""
 
     def __init__(self, records: Iterable[KeyRecord]) -> None:
         self._records = {record.id: record for record in records}
 
     def check(self, presented: str, now: float) -> Identity:
-        """Whose key this is; Refused where it is nobody's, after the same work whatever is wrong with it."""
+        """Return the principal of a key. Raises Refused for an invalid key, in the same time whatever is wrong with
+        it."""
         form = FORM.fullmatch(presented)
         if form is None:
             raise Refused(Cause.MALFORMED)
@@ -101,7 +102,7 @@ def to_line(record: KeyRecord) -> str:
 
 
 def from_lines(text: str) -> list[KeyRecord]:
-    """The records of a key file. A ValueError names the line and the rule, and nothing that may be a secret."""
+    """Parse a key file. A ValueError names the line and the rule, and quotes nothing that may be a secret."""
     records: dict[str, KeyRecord] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -119,6 +120,6 @@ def from_lines(text: str) -> list[KeyRecord]:
 
 
 def show(record: KeyRecord, now: float) -> str:
-    """One line for people."""
+    """Format the key as one line of `rosacea keys list`."""
     end = datetime.fromtimestamp(record.expires, UTC)
     return f"{record.id}  {record.state(now):8}  until {end:%Y-%m-%d %H:%M} UTC  {record.principal}"

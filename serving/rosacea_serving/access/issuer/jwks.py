@@ -1,4 +1,4 @@
-"""An issuer's public keys (RFC 7517), from a file or from its URL, fetched off the event loop."""
+"""The issuer's public keys (RFC 7517), from a file or fetched from a URL off the event loop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def read_jwks(data: bytes) -> IssuerKeys:
-    """The keys in a set that can sign tokens for us, by their `kid`; ValueError where there is none."""
+    """Parse a key set into the keys that can verify tokens, by `kid`; ValueError if there is none."""
     try:
         entries = json.loads(data)["keys"]
         found = [key for entry in entries if (key := _usable(entry))]
@@ -49,7 +49,7 @@ def read_jwks(data: bytes) -> IssuerKeys:
 
 
 def _usable(entry: dict[str, Any]) -> jwt.PyJWK | None:
-    """The key, where it is a public one for signatures of ours. `alg` is never taken from elsewhere."""
+    """The key if it is a public signing key with a supported algorithm. `alg` always comes from the key set."""
     algorithm = {"RSA": "RS256", "EC": "ES256"}.get(entry.get("kty", ""), "")
     if not algorithm or entry.get("alg", algorithm) != algorithm or entry.get("use", "sig") != "sig" or "d" in entry:
         return None
@@ -67,14 +67,15 @@ def _usable(entry: dict[str, Any]) -> jwt.PyJWK | None:
 
 
 def pick(keys: IssuerKeys, kid: str | None) -> jwt.PyJWK | None:
-    """The key of that name; a token without a name may come from an issuer with a single key."""
+    """The key with this `kid`; a token without `kid` is accepted if the issuer has only one key."""
     if kid is None and len(keys) == 1:
         return next(iter(keys.values()))
     return keys.get(kid)
 
 
 class FetchedKeys:
-    """The keys behind a URL: fetched every hour, kept for a day where that fails, fetched at once for a new name."""
+    """Keys fetched from a URL every hour, kept for a day if fetching fails, and fetched at once for an unknown
+    `kid`."""
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ class FetchedKeys:
         self._fetching = asyncio.Lock()
 
     async def find(self, kid: str | None) -> jwt.PyJWK:
-        """The key of that name. Refused where there is none, though the issuer was asked a minute ago or less."""
+        """The key with this `kid`. Raises Refused if the issuer, asked within the last minute, does not have it."""
         if pick(self._keys, kid) is None:
             await self.refresh(0.0)
         if self._clock() - self._fetched_at > KEEP_SECONDS:
@@ -103,7 +104,8 @@ class FetchedKeys:
         return key
 
     async def refresh(self, older_seconds: float) -> None:
-        """Fetch what is older than that, unless it was tried just now. Who needs what is being fetched waits for it."""
+        """Fetch the keys if they are older than this, unless a fetch has just been tried. Concurrent callers share one
+        fetch."""
         async with self._fetching:
             now = self._clock()
             if now - self._fetched_at < older_seconds or now - self._tried_at < RETRY_SECONDS:
@@ -121,7 +123,7 @@ class FetchedKeys:
                 self._done.inc()
 
     async def watch(self) -> None:
-        """Keep them fresh until cancelled, so that hardly a call has to wait."""
+        """Refresh the keys in the background until cancelled, so that calls rarely wait for a fetch."""
         while True:
             await self.refresh(FRESH_SECONDS / 2)
             await asyncio.sleep(RETRY_SECONDS)
@@ -133,7 +135,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def fetch(url: str) -> bytes:
-    """What is there, up to a mebibyte; OSError or ValueError where that fails. Blocks."""
+    """Download the key set, at most 1 MiB; raises OSError or ValueError. Blocks."""
     if urlsplit(url).scheme not in ("https", "http"):
         raise ValueError(f"must begin with https://, got {url}")
     opener = urllib.request.build_opener(_NoRedirects)

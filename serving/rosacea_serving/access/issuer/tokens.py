@@ -20,7 +20,7 @@ REQUIRED = ["exp", "iss", "aud", "sub"]
 
 
 class IssuerKeySource(Protocol):
-    """Where the issuer's keys come from."""
+    """Source of the issuer's keys."""
 
     async def find(self, kid: str | None) -> jwt.PyJWK: ...
 
@@ -28,7 +28,7 @@ class IssuerKeySource(Protocol):
 
 
 class FiledKeys:
-    """The issuer's keys in a file."""
+    """The issuer's keys, read from a file."""
 
     def __init__(self, files: Watched[IssuerKeys]) -> None:
         self._files = files
@@ -44,7 +44,7 @@ class FiledKeys:
 
 
 class Tokens:
-    """Checks tokens of one issuer for one audience. Who they are of is their `sub`."""
+    """Verifies tokens of one issuer for one audience. The token's `sub` is the principal."""
 
     def __init__(self, issuer: str, audience: str, keys: IssuerKeySource) -> None:
         self._issuer = issuer
@@ -52,7 +52,7 @@ class Tokens:
         self.keys = keys
 
     async def check(self, presented: str) -> Identity:
-        """Whose token this is; Refused where it is nobody's."""
+        """Return the principal of a token; raises Refused if it is not valid."""
         if len(presented) > MAX_CHARACTERS:
             raise Refused(Cause.MALFORMED)
         try:
