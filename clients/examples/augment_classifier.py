@@ -1,4 +1,4 @@
-"""Does it help a classifier to fill its rare classes up with synthetic faces? Tried on faces whose truth is known.
+"""Measures whether synthetic faces in rare classes improve a classifier, on phantoms whose severity is known.
 
     rosacea serve &
     python clients/examples/augment_classifier.py --plot augment.png
@@ -43,7 +43,7 @@ Faces = tuple[torch.Tensor, torch.Tensor]  # images [N, 3, H, W] uint8, severiti
 
 
 def real_faces(series: int, counts: list[int]) -> Faces:
-    """Phantoms of a series, the same number of each severity."""
+    """The same number of phantoms of each severity."""
     images, labels, missing = [], [], Counter(dict(enumerate(counts)))
     for index in range(100 * sum(counts)):
         spec = sample_phantom(series, index, confounders=False)
@@ -58,7 +58,7 @@ def real_faces(series: int, counts: list[int]) -> Faces:
 
 
 def synthetic_faces(address: str, seed: int, counts: list[int]) -> Faces:
-    """Faces of the service: what the real ones lack until every class is as large as the largest."""
+    """Synthetic faces that bring every class up to the size of the largest."""
     plan = Plan(seed=seed, labels=Labels.filling(dict(enumerate(counts))))
     data = FaceDataset(address, count=sum(max(counts) - count for count in counts), plan=plan)
     batches = list(DataLoader(data, batch_size=BATCH))
@@ -66,7 +66,7 @@ def synthetic_faces(address: str, seed: int, counts: list[int]) -> Faces:
 
 
 def network() -> nn.Module:
-    """Three convolutions and a mean over the picture."""
+    """A small classifier: three convolutions and a global mean."""
     layers: list[nn.Module] = []
     for before, after in ((3, 16), (16, 32), (32, 64)):
         layers += [nn.Conv2d(before, after, 5, stride=2, padding=2), nn.BatchNorm2d(after), nn.ReLU()]
@@ -74,7 +74,7 @@ def network() -> nn.Module:
 
 
 def trained(faces: Faces, weights: torch.Tensor, steps: int, seed: int) -> nn.Module:
-    """A network after so many batches, drawn with `weights` and mirrored by chance."""
+    """Train a classifier on batches sampled with `weights` and mirrored at random."""
     torch.manual_seed(seed)
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
@@ -93,20 +93,20 @@ def trained(faces: Faces, weights: torch.Tensor, steps: int, seed: int) -> nn.Mo
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:
-    """Pixels from -1 to 1."""
+    """Scale pixels to -1 to 1."""
     return images.float() / 127.5 - 1
 
 
 @torch.no_grad()
 def recalls(model: nn.Module, faces: Faces) -> list[float]:
-    """For each severity, the share of its faces that the network finds."""
+    """Recall for each severity."""
     images, labels = faces
     found = model(scaled(images)).argmax(1)
     return [float((found[labels == grade] == grade).float().mean()) for grade in range(CLASSES)]
 
 
 def tried(address: str, seed: int, counts: list[int], test: Faces, steps: int) -> dict[str, list[float]]:
-    """The recalls of every way, with real faces of this seed's own."""
+    """Train and test every method on real faces of this seed; returns the recalls."""
     real = real_faces(TRAINING_SERIES + seed, counts)
     synthetic = synthetic_faces(address, seed, counts)
     even = torch.ones(len(real[1]))
@@ -120,7 +120,7 @@ def tried(address: str, seed: int, counts: list[int], test: Faces, steps: int) -
 
 
 def table(found: list[dict[str, list[float]]]) -> str:
-    """Mean recalls of every way, and of each seed the mean over severities (balanced accuracy)."""
+    """Table of mean recalls by method, with balanced accuracy (the mean over severities) of each seed."""
     lines = ["| trained on | none | mild | moderate | severe | balanced accuracy | of each seed |", "|---" * 7 + "|"]
     for way in WAYS:
         each = np.array([one[way] for one in found])  # [seeds, classes]
@@ -131,7 +131,7 @@ def table(found: list[dict[str, list[float]]]) -> str:
 
 
 def plot(found: list[dict[str, list[float]]], file: Path) -> None:
-    """Balanced accuracy of every way, a line for each seed; and the mean recall of each severity."""
+    """Plot balanced accuracy by method, one line per seed, and mean recall by severity."""
     by_seed = {f"seed {seed}": [statistics.mean(one[way]) for way in WAYS] for seed, one in enumerate(found)}
     by_way = {way: list(np.mean([one[way] for one in found], axis=0)) for way in WAYS}
     panels = [

@@ -1,4 +1,4 @@
-"""Call the service as grpcurl does: it tells its own methods, so this needs no package of ours and no stubs.
+"""Calls the service by reflection as grpcurl does, without our packages or generated stubs.
 
     pip install grpcio-reflection
     python reflection.py 127.0.0.1:7433 face.png
@@ -23,7 +23,7 @@ SERVICE = "rosacea.v1.FaceService"
 
 
 class Reflected:
-    """Calls by name, with requests as JSON has them."""
+    """Calls methods by name, with requests as JSON."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         database = ProtoReflectionDescriptorDatabase(channel)

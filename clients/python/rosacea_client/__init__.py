@@ -1,4 +1,4 @@
-"""rosacea's client: synthetic faces from a running service, without torch.
+"""Client of rosacea: synthetic faces from a running service, without torch.
 
     from rosacea_client import FaceClient
 

@@ -1,4 +1,4 @@
-"""Ask a running service for faces, from coroutines.
+"""Asyncio client for a running service.
 
 Example:
 
@@ -45,7 +45,7 @@ FORKED = (
 
 
 class AsyncFaceClient(core.Core):
-    """A `FaceClient` whose calls are awaited: the same arguments, methods and errors.
+    """The asyncio version of `FaceClient`, with the same arguments, methods and errors.
 
     Event loops may share one: each has a connection of its own, `close` closes that of the loop it runs in.
     """

@@ -1,4 +1,4 @@
-"""The one command, `rosacea`: every installed part contributes its own sub-commands.
+"""The `rosacea` command; every installed package contributes sub-commands by entry points.
 
 A sub-command is an entry point of the group "rosacea.commands": a typer.Typer app, or a plain function. It is
 imported when it runs and not before, so `rosacea --help` is quick and works without the optional parts.
@@ -44,12 +44,12 @@ FAILED, INVALID, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 
 
 def main(entry_points: Iterable[EntryPoint] | None = None) -> None:
-    """Run the command line; the installed entry points unless others are given."""
+    """Run the command line, with the installed entry points unless others are given."""
     build(entry_points).main(prog_name="rosacea")
 
 
 def build(entry_points: Iterable[EntryPoint] | None = None) -> Commands:
-    """The command, with a sub-command for every entry point."""
+    """Build the command with a sub-command for every entry point."""
     if entry_points is None:
         entry_points = importlib.metadata.entry_points(group=GROUP)
     app = typer.Typer(cls=Commands, no_args_is_help=True)
@@ -71,7 +71,7 @@ def rosacea(
 
 
 def literal(command: Any) -> Any:
-    """The command with help that is shown as written: typer takes `[x]` for rich's markup and leaves it out."""
+    """Show the command's help as written: typer would take `[x]` for rich markup and drop it."""
     for part in (command, *command.params):
         if text := getattr(part, "help", None):
             part.help = escape(text)
@@ -81,22 +81,22 @@ def literal(command: Any) -> Any:
 
 
 class LazyCommand(TyperCommand):
-    """Stands for a command that is imported when it runs, and only then."""
+    """Placeholder that imports a command only when it runs."""
 
     def __init__(self, entry_point: EntryPoint) -> None:
         super().__init__(name=entry_point.name, help=escape(summary(entry_point)))
         self.entry_point = entry_point
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Hand over to the command itself."""
+        """Delegate to the command itself."""
         return self.load().make_context(info_name, args, parent, **extra)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        """What the command itself completes."""
+        """Completions of the command itself."""
         return self.load().shell_complete(ctx, incomplete)
 
     def load(self) -> Any:
-        """Import the command; parts that are not installed are a ModuleNotFoundError."""
+        """Import the command; ModuleNotFoundError if its package is not installed."""
         loaded = self.entry_point.load()
         if isinstance(loaded, typer.Typer):
             return literal(get_group(loaded))
@@ -106,7 +106,7 @@ class LazyCommand(TyperCommand):
 
 
 class Commands(TyperGroup):
-    """The sub-commands; what they raise on purpose leaves as one line and an exit code."""
+    """The group of sub-commands; turns expected errors into one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -127,7 +127,7 @@ class Commands(TyperGroup):
 
 
 def suggest(error: Any) -> None:
-    """Have typer's error about an option that there is not name those that may have been meant."""
+    """Extend typer's unknown-option error with similar option names."""
     if error.ctx is not None:
         options = [name for param in error.ctx.command.params for name in param.opts]
         known = {name.lstrip("-").replace("-", "_"): name for name in options}
@@ -135,12 +135,12 @@ def suggest(error: Any) -> None:
 
 
 def flagged(text: str) -> str:
-    """An error about fields of a request, in the words of the command line."""
+    """Rephrase an error about request fields with the names of command-line options."""
     return _FIELDS.sub(lambda found: _FLAGS.get(found[1], "--" + found[1].replace("_", "-")), text)
 
 
 def explain(error: Exception, entry_point: EntryPoint | None = None) -> tuple[str, int] | None:
-    """What to tell of an error, and the exit code; None for one that only a bug can cause."""
+    """Message and exit code for an error; None if only a bug can cause it."""
     from rosacea_client.errors import InvalidRequest, Overloaded, Unavailable
 
     if isinstance(error, ModuleNotFoundError):
@@ -170,13 +170,13 @@ def _explain_missing(error: ModuleNotFoundError, entry_point: EntryPoint | None)
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """One red line on stderr, and out."""
+    """Print one red line on stderr and exit."""
     typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
     raise typer.Exit(code)
 
 
 def summary(entry_point: EntryPoint) -> str:
-    """The first line of a command's docstring or `help`, or of its module's, read without importing it."""
+    """First line of a command's docstring or `help`, read without importing the module."""
     source = _source(entry_point.module)
     if source is None:
         part = entry_point.module.partition(".")[0]
@@ -187,7 +187,7 @@ def summary(entry_point: EntryPoint) -> str:
 
 
 def _help_of(node: ast.stmt, name: str) -> str | None:
-    """The help of `name`, if this is its definition: `def name(): ...` or `name = typer.Typer(help=...)`."""
+    """The help text of `name` if this statement defines it: `def name(): ...` or `name = typer.Typer(help=...)`."""
     match node:
         case ast.FunctionDef(name=defined) if defined == name:
             return ast.get_docstring(node)
@@ -197,7 +197,7 @@ def _help_of(node: ast.stmt, name: str) -> str | None:
 
 
 def _source(module: str) -> str | None:
-    """The text of a module; finding a sub-module in the usual way would import its package."""
+    """Source of a module, found without importing its package."""
     package, *rest = module.split(".")
     found = importlib.util.find_spec(package)
     if found is None:

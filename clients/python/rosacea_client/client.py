@@ -1,4 +1,4 @@
-"""Ask a running service for faces.
+"""Synchronous client for a running service.
 
 Example:
 
@@ -94,7 +94,7 @@ class FaceClient(core.Core):
         self.close()
 
     def close(self) -> None:
-        """Hang up; a channel that the caller brought stays open."""
+        """Close the connection; a channel that the caller passed in stays open."""
         for connection in [*self._connections, *self._replaced]:
             connection.closed = True
             if connection.channel is not self._callers_channel:
@@ -103,7 +103,7 @@ class FaceClient(core.Core):
         self._replaced.clear()
 
     def generate(self, seeds: Seeds | None = None, **options: Unpack[FaceOptions]) -> list[Face]:
-        """A few faces in one answer: all of them, or an error. Name seeds, or give z, w or ws.
+        """Generate a few faces in one answer, all or an error. Give seeds, z, w or ws.
 
         Options are the fields of `FaceSpec`: z, w, ws, truncation_psi, truncation_cutoff, noise_mode, noise_seed,
         class_index (a number, or the name of a class), label_vector, style_mixes, format, jpeg_quality, model.
@@ -114,7 +114,8 @@ class FaceClient(core.Core):
     def stream(
         self, seeds: Seeds | None = None, *, start_index: int = 0, **options: Unpack[FaceOptions]
     ) -> Generator[Face]:
-        """Many faces, in order, as they are ready; all of them within `timeout_seconds`. Options as for `generate`.
+        """Generate many faces, yielded in order as they are ready, all within `timeout_seconds`. Options as for
+        `generate`.
 
         Where the connection breaks, it goes on with the next face, of the same revision. `start_index` goes on where
         an earlier stream ended. Closing the generator stops the rendering.
@@ -123,7 +124,7 @@ class FaceClient(core.Core):
         return self._faces(self._pull(face_spec(seeds, options), start_index, counted(options)))
 
     def map_latents(self, seeds: Seeds | None = None, **options: Unpack[LatentOptions]) -> Latents:
-        """Intermediate latents of seeds or z, undrawn: `generate(w=client.map_latents([7]).array)` draws seed 7.
+        """Map seeds or z to intermediate latents: `generate(w=client.map_latents([7]).array)` draws seed 7.
 
         Options are the fields of `LatentSpec`: z, space ("w", or "ws" for a row for each layer), truncation_psi,
         truncation_cutoff, class_index, label_vector, style_mixes, model.
@@ -132,15 +133,15 @@ class FaceClient(core.Core):
         return self._answer(core.mapping(latent_spec(seeds, options)))
 
     def generate_spec(self, spec: FaceSpec) -> list[Face]:
-        """What `generate` does, for a spec that is ready made."""
+        """`generate` for a ready-made spec."""
         return self._answer(core.generation(spec))
 
     def stream_spec(self, spec: FaceSpec, start_index: int = 0) -> Generator[Face]:
-        """What `stream` does, for a spec that is ready made."""
+        """`stream` for a ready-made spec."""
         return self._faces(self._pull(spec, start_index))
 
     def models(self) -> list[ModelInfo]:
-        """The models that the service draws with, by name."""
+        """List the models of the service, by name."""
         found, token = self._answer(core.page(""))
         while token:
             more, token = self._answer(core.page(token))
@@ -148,11 +149,11 @@ class FaceClient(core.Core):
         return found
 
     def model(self, name: str = "") -> ModelInfo:
-        """One model; the default model where `name` is empty."""
+        """Describe one model; the default model if `name` is empty."""
         return self._answer(core.description(name))
 
     def _number_class(self, options: FaceOptions | LatentOptions) -> None:
-        """Put the number of a class in the place of its name, as the model has it now."""
+        """Replace a class name by its number in the current model."""
         if (name := class_name(options)) is not None:
             options["class_index"] = class_number(name, self.model(options.get("model", "")))
 
@@ -226,7 +227,7 @@ class FaceClient(core.Core):
 
 
 def _give_up(call: Any) -> None:
-    """Cancel a stream between two messages, and hear of its end: otherwise the channel keeps what the stream held.
+    """Cancel a stream and wait for its end, so that the channel releases what the stream held.
 
     A stream without a thread (see `connection`) hears only when it is asked, and after `cancel` grpc asks no more.
     """
@@ -248,7 +249,7 @@ _CLIENTS: weakref.WeakSet[FaceClient] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
-    """In a new process: the connections stay the parent's. Closing one here, or losing it, would hang up on it."""
+    """After a fork: leave the connections to the parent. Closing or freeing one here would close the parent's."""
     for client in list(_CLIENTS):
         for connection in [*client._connections, *client._replaced]:
             keep_for_ever(connection)

@@ -1,4 +1,4 @@
-"""From arguments to requests, without a transport."""
+"""Converts client arguments to requests, independent of the transport."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 
 
 class MappingOptions(TypedDict, total=False):
-    """What may be said of faces and latents alike; `rosacea.v1.FaceSpec` tells what each means."""
+    """Options common to faces and latents; documented in `rosacea.v1.FaceSpec`."""
 
     model: str
     z: npt.ArrayLike | None
@@ -33,7 +33,7 @@ class MappingOptions(TypedDict, total=False):
 
 
 class FaceOptions(MappingOptions, total=False):
-    """What may be said of faces."""
+    """Options for faces."""
 
     w: npt.ArrayLike | None
     ws: npt.ArrayLike | None
@@ -44,23 +44,23 @@ class FaceOptions(MappingOptions, total=False):
 
 
 class LatentOptions(MappingOptions, total=False):
-    """What may be said of latents."""
+    """Options for latents."""
 
     space: LatentSpace
 
 
 def face_spec(seeds: Seeds | None, options: FaceOptions) -> FaceSpec:
-    """The faces that a caller's arguments describe."""
+    """Build the FaceSpec from a caller's arguments."""
     return FaceSpec(**seed_source(seeds), **_named(options))
 
 
 def latent_spec(seeds: Seeds | None, options: LatentOptions) -> LatentSpec:
-    """The latents that a caller's arguments describe."""
+    """Build the LatentSpec from a caller's arguments."""
     return LatentSpec(**seed_source(seeds), **_named(options))
 
 
 def _named(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with the model by its full name."""
+    """Replace the model by its full name."""
     return {name: full_name(value) if name == "model" else value for name, value in options.items()}
 
 

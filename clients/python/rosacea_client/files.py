@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one, and reading no more of one than there is room for."""
+"""Atomic writing and bounded reading of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_READ_BYTES = 256 * 2**20  # far beyond any image that a model draws
 
 
 def read_bounded(path: Path, most: int = MAX_READ_BYTES) -> bytes:
-    """The bytes of a file; ValueError where there are more than `most`, whatever its size claims to be."""
+    """Read a file; ValueError if it has more than `most` bytes, whatever size it claims."""
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -22,7 +22,7 @@ def read_bounded(path: Path, most: int = MAX_READ_BYTES) -> bytes:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside, then rename: `path` holds the old bytes or the new ones, never a part."""
+    """Write to a temporary file and rename it: `path` holds either the old or the new content."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Classes by their names: `class_index="severe"` becomes the number that the model has for it."""
+"""Looks up class names: `class_index="severe"` becomes the class's number in the model."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def class_name(options: Mapping[str, Any]) -> str | None:
-    """The class that a call's options name; None where they state a number, or none."""
+    """The class name in a call's options; None for a number or no class."""
     value = options.get("class_index")
     return value if isinstance(value, str) else None
 
 
 def number_or_name(text: str | None) -> int | str | None:
-    """What an option of a command states: a number is the index of a class, anything else its name."""
+    """Parse a class option: a number is an index, anything else a name."""
     return int(text) if text and text.isascii() and text.isdigit() else text
 
 
 def class_number(name: str, model: ModelInfo) -> int:
-    """The index of the class of this name; InvalidSpec, with the names that there are, where there is none."""
+    """Index of a class name; InvalidSpec, listing the names, if there is no such class."""
     for form in (_plain, _folded):
         found = [number for number, each in enumerate(model.class_names) if form(each) == form(name)]
         if len(found) == 1:

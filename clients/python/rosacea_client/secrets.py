@@ -1,4 +1,4 @@
-"""Files with secrets in them: read only where nobody else can."""
+"""Reads and writes files with secrets, with restrictive permissions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_BYTES = 2**20
 
 
 def read_secret(path: Path) -> bytes:
-    """The bytes of a file of ours that only we can read; ValueError names the rule that it breaks, OSError why not.
+    """Read a file that only its owner can read; a ValueError names the violated rule, an OSError the cause.
 
     A file of root's may be readable by a group of ours: so Kubernetes hands secrets to those who are not root.
     """
@@ -22,7 +22,7 @@ def read_secret(path: Path) -> bytes:
 
 
 def read_bounded(path: Path) -> bytes:
-    """The bytes of a file of an operator's that is no secret; ValueError where it is none or too large, or OSError."""
+    """Read an operator's file that is not secret; ValueError if it is no file or too large, or OSError."""
     return _read(path, lambda path, found: None)
 
 
@@ -40,7 +40,7 @@ def _read(path: Path, check: Callable[[Path, os.stat_result], None]) -> bytes:
 
 
 def check_mode(path: Path, found: os.stat_result) -> None:
-    """ValueError where others than its owner can read or write it."""
+    """Raise ValueError if others than the owner can read or write the file."""
     mode = stat.S_IMODE(found.st_mode)
     if found.st_uid not in (os.geteuid(), 0):
         owner = found.st_uid
@@ -51,6 +51,6 @@ def check_mode(path: Path, found: os.stat_result) -> None:
 
 
 def write_secret(path: Path, data: bytes) -> None:
-    """Write a new file that only its owner can read; FileExistsError where there is one."""
+    """Write a new file that only its owner can read; FileExistsError if it exists."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(data)

@@ -1,4 +1,4 @@
-"""Seeds as text, such as `0-15,42`."""
+"""Parses seeds such as `0-15,42`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_SEEDS = 10_000_000
 
 
 def parse_seeds(text: str) -> range | list[int]:
-    """The seeds that a text such as `0-15,42` names, in its order. Raises InvalidSpec."""
+    """Parse seeds such as `0-15,42`, keeping their order. Raises InvalidSpec."""
     ranges = [_parse_range(part.strip(), text) for part in text.split(",")]
     if len(ranges) == 1:
         return ranges[0]

@@ -1,1 +1,1 @@
-"""What a request may hold and what an answer says, in Python: for the client and the service alike, without torch."""
+"""The API contract in Python, shared by client and service and free of torch: field rules, errors, marks."""

@@ -1,4 +1,4 @@
-"""Pydantic models that tell what is wrong in our words, with the paths that fields have in a request."""
+"""Pydantic models whose errors use our wording and the field paths of requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Checked(BaseModel):
-    """A frozen model that raises InvalidSpec with all its violations, in our words."""
+    """A frozen pydantic model that raises InvalidSpec with all its violations."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -33,17 +33,17 @@ class Checked(BaseModel):
 
     @classmethod
     def _relations(cls, data: Mapping[str, Any]) -> Iterator[Violation]:
-        """Violations of rules between fields; `data` is not checked yet."""
+        """Check rules between fields; `data` is unvalidated."""
         yield from ()
 
 
 def in_spec(violations: tuple[Violation, ...]) -> InvalidSpec:
-    """The violations with the paths that they have in a request."""
+    """Prefix violations with their path in a request."""
     return InvalidSpec([replace(violation, field=_request_path(violation.field)) for violation in violations])
 
 
 def _violations(error: ValidationError, names: Sequence[str]) -> Iterator[Violation]:
-    """What pydantic found, in our words; `names` are the fields that there are."""
+    """Translate pydantic's errors; `names` are the existing fields."""
     for problem in error.errors(include_url=False):
         path = _path(problem["loc"])
         cause = problem.get("ctx", {}).get("error")

@@ -1,4 +1,4 @@
-"""Text beside the pixels of a PNG or JPEG file: put in and found without touching the coded pixels.
+"""Reads and writes metadata of PNG and JPEG files without touching the coded pixels.
 
 Written from the formats' own documents: the PNG specification (third edition), JFIF 1.02, Exif 2.32, and part 3 of the
 XMP specification. Reading takes files of anybody's: whatever is not whole is passed over, and so is what goes beyond
@@ -36,7 +36,7 @@ MAX_KEYWORD_BYTES = 79  # as the PNG specification has it
 
 @dataclass(kw_only=True)
 class Metadata:
-    """What a file tells beside its pixels."""
+    """Metadata found in an image file."""
 
     format: str  # png or jpeg
     texts: dict[str, str] = field(default_factory=dict)  # of a PNG, by keyword
@@ -45,7 +45,7 @@ class Metadata:
 
 
 def metadata(image: bytes) -> Metadata:
-    """Read the metadata of a file; ValueError unless it is a PNG or a JPEG."""
+    """Read the metadata of a file; ValueError unless it is PNG or JPEG."""
     if image.startswith(PNG_SIGNATURE):
         return _png_metadata(image)
     if image.startswith(JPEG_START):
@@ -57,7 +57,7 @@ def metadata(image: bytes) -> Metadata:
 
 
 def with_texts(image: bytes, texts: Mapping[str, str]) -> bytes:
-    """A PNG with these texts, by keyword, right behind its header."""
+    """Insert text chunks, by keyword, after a PNG's header."""
     assert image.startswith(PNG_SIGNATURE), image[:8]
     chunks = [_chunk(b"iTXt", _itxt(keyword, text)) for keyword, text in texts.items()]
     return b"".join([image[:PNG_HEADER_END], *chunks, image[PNG_HEADER_END:]])
@@ -135,7 +135,7 @@ _TEXTS = {b"tEXt": _read_text, b"zTXt": _read_packed_text, b"iTXt": _read_intern
 
 
 def with_segments(image: bytes, payloads: Sequence[bytes]) -> bytes:
-    """A JPEG with these APP1 segments right behind its JFIF header, where readers look for them."""
+    """Insert APP1 segments after a JPEG's JFIF header, where readers expect them."""
     assert image.startswith(JPEG_START), image[:2]
     place = len(JPEG_START)
     for marker, _, end in _segments(image):
@@ -146,12 +146,12 @@ def with_segments(image: bytes, payloads: Sequence[bytes]) -> bytes:
 
 
 def xmp_segment(packet: str) -> bytes:
-    """The payload of an APP1 segment with this XMP packet."""
+    """Payload of an APP1 segment for an XMP packet."""
     return XMP_SIGNATURE + packet.encode()
 
 
 def exif_segment(description: str, software: str) -> bytes:
-    """The payload of an APP1 segment with Exif's two ASCII fields for what a picture is and what made it."""
+    """Payload of an APP1 segment with Exif's ImageDescription and Software fields."""
     texts = [(0x010E, description), (0x0131, software)]
     place = 8 + 2 + 12 * len(texts) + 4  # behind the TIFF header and its one directory
     entries, values = b"", b""
@@ -179,7 +179,7 @@ def _jpeg_metadata(image: bytes) -> Metadata:
 
 
 def _segments(image: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Marker, payload and end of each segment in front of the first scan."""
+    """Yield marker, payload and end of each segment before the first scan."""
     place = len(JPEG_START)
     while place + 4 <= len(image) and image[place] == 0xFF:
         marker = image[place + 1]
@@ -200,7 +200,7 @@ def _segments(image: bytes) -> Iterator[tuple[int, bytes, int]]:
 
 
 def without_signature(image: bytes) -> bytes:
-    """A PNG or JPEG without its C2PA manifest: what was signed, byte for byte."""
+    """Remove the C2PA manifest of a PNG or JPEG: the result is what was signed, byte for byte."""
     kept, place = [], 0
     for start, end in _signature_places(image):
         kept.append(image[place:start])
@@ -209,7 +209,7 @@ def without_signature(image: bytes) -> bytes:
 
 
 def _signature_places(image: bytes) -> Iterator[tuple[int, int]]:
-    """Where each chunk or segment of a manifest starts and ends."""
+    """Start and end of each chunk or segment of a C2PA manifest."""
     if image.startswith(PNG_SIGNATURE):
         start = len(PNG_SIGNATURE)
         for kind, data in _chunks(image):

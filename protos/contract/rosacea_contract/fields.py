@@ -1,4 +1,4 @@
-"""What a single field of a request may hold: converters for `spec`, which raise InvalidSpec.
+"""Validation of single request fields; converters raise InvalidSpec.
 
 A converter knows its value but not the name of its field, so the violations it raises begin with the rule
 (`must be ...`); `Violation.within` puts the name in front.
@@ -31,12 +31,12 @@ _FILE = re.compile(r"[./~\\]|[A-Za-z]:\\|.*\.(mar|pkl|pt|pth|safetensors|onnx)$"
 
 
 def refuse(rule: str, reason: Reason = Reason.INVALID_FIELD, **limits: object) -> InvalidSpec:
-    """The error for a value that breaks `rule`; `limits` are the numbers in it, for machines."""
+    """Build the error for a value that breaks `rule`; `limits` are its numbers, for machines."""
     return InvalidSpec([Violation("", reason, rule, {name: str(value) for name, value in limits.items()})])
 
 
 def whole(low: int, high: int, reason: Reason = Reason.INVALID_FIELD) -> Callable[[object], int]:
-    """A converter for whole numbers from `low` to `high`; numpy's integers count, True and 1.0 do not."""
+    """Make a converter for whole numbers from `low` to `high`; accepts numpy integers, refuses True and 1.0."""
 
     def convert(value: object) -> int:
         number = _index(value)
@@ -49,7 +49,7 @@ def whole(low: int, high: int, reason: Reason = Reason.INVALID_FIELD) -> Callabl
 
 
 def one_of(names: Sequence[str], reason: Reason, **aliases: str) -> Callable[[object], str]:
-    """A converter for one of `names`, in capitals too; `aliases` are other names for them."""
+    """Make a converter for one of `names`, in any case; `aliases` are alternative names."""
 
     def convert(value: object) -> str:
         name = value.lower() if isinstance(value, str) else ""
@@ -64,7 +64,7 @@ def one_of(names: Sequence[str], reason: Reason, **aliases: str) -> Callable[[ob
 
 
 def seeds(value: object) -> tuple[int, ...]:
-    """Seeds from any sequence or array of whole numbers."""
+    """Convert any sequence or array of whole numbers to seeds."""
     if getattr(value, "ndim", None) in (0, 1):  # an array of numpy, a tensor of torch
         listed = value.tolist()  # type: ignore[attr-defined]
         value = listed if isinstance(listed, list) else [listed]
@@ -90,7 +90,7 @@ def _seeds(portion: Sequence[Any], start: int) -> list[int]:
 
 
 def floats(value: object) -> Floats:
-    """Finite float32 numbers from any array or sequence, flat; a copy that nobody can change."""
+    """Convert any array or sequence to a flat, read-only float32 array of finite numbers."""
     if hasattr(value, "detach"):  # a tensor of torch, wherever it is
         value = value.detach().cpu()
     try:
@@ -113,7 +113,7 @@ def floats(value: object) -> Floats:
 
 
 def truncation_psi(value: object) -> float:
-    """A finite number from -2 to 2."""
+    """Validate truncation_psi: a finite number from -2 to 2."""
     if getattr(value, "ndim", None) == 0:  # of numpy or torch
         value = value.item()  # type: ignore[attr-defined]
     if not isinstance(value, (float, int, np.floating, np.integer)) or isinstance(value, bool):
@@ -125,7 +125,8 @@ def truncation_psi(value: object) -> float:
 
 
 def model_name(value: object) -> str:
-    """`models/NAME`, `models/NAME/revisions/REVISION`, `models/NAME@REVISION`, or nothing for the default model."""
+    """Validate a model name: `models/NAME`, `models/NAME/revisions/REVISION`, `models/NAME@REVISION`, or empty for the
+    default."""
     if isinstance(value, str) and (value == "" or _MODEL.fullmatch(value)):
         return value
     if isinstance(value, str) and _FILE.match(value):
@@ -141,14 +142,14 @@ def model_name(value: object) -> str:
 
 
 def full_name(name: str) -> str:
-    """`models/NAME` of NAME; anything else is left for the rules to judge."""
+    """Expand NAME to `models/NAME`; anything else is left for validation."""
     if not isinstance(name, str) or _FILE.match(name) or not _SHORT.fullmatch(name):
         return name
     return f"models/{name}"
 
 
 def in_field(field: str, convert: Callable[[object], str], value: object) -> str:
-    """The converted value of a field that stands by itself in its request."""
+    """Convert a field that stands alone in its request."""
     try:
         return convert(value)
     except InvalidSpec as error:
@@ -165,7 +166,7 @@ def _index(value: object) -> int:
 
 
 def _each(values: Iterable[object], convert: Callable[[object], int], start: int) -> list[Violation]:
-    """The violations of the elements, up to the number that an error holds; the first is at place `start`."""
+    """Violations of single elements, up to the maximum of an error; the first element has index `start`."""
     found: list[Violation] = []
     for place, value in enumerate(values, start):
         try:

@@ -1,4 +1,4 @@
-"""What an image says of itself: that it is synthetic, and how to make it again.
+"""Marks in images: that an image is synthetic, and how to generate it again.
 
 A mark is written in the ways that others read: XMP with IPTC's digital source type, a PNG's texts, a JPEG's Exif. The
 whole of it stands as JSON in the PNG's text `rosacea` and in the XMP of both formats. It depends on the face and the
@@ -52,12 +52,12 @@ _MAX_DEPTH = 64
 
 @cache
 def software() -> str:
-    """This package and its version, as files name what made them."""
+    """Name and version of this package, for the metadata of files."""
     return f"rosacea {version('rosacea')}"
 
 
 class MixMark(BaseModel, frozen=True):
-    """Rows that were taken from another seed."""
+    """A style mix in a mark: rows of w from another seed."""
 
     seed: int
     first_row: int
@@ -65,7 +65,7 @@ class MixMark(BaseModel, frozen=True):
 
 
 class Mark(BaseModel):
-    """How one face was made: fields of a request and of its answer. A latent itself is never among them."""
+    """How one face was made, from request and answer. It never contains a latent."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -92,16 +92,16 @@ class Mark(BaseModel):
     jpeg_quality: int | None = None
 
     def told(self) -> dict[str, Any]:
-        """The fields that say something, by name; tuples as lists."""
+        """The non-empty fields by name; tuples as lists."""
         return self.model_dump(mode="json", exclude_none=True)
 
     def to_json(self) -> str:
-        """ASCII, and the same text for the same mark."""
+        """JSON text in ASCII, identical for equal marks."""
         return json.dumps(self.told(), separators=(",", ":"), allow_nan=False)
 
 
 def marked(image: bytes, mark: Mark) -> bytes:
-    """A PNG or JPEG with the mark in it; the coded pixels are untouched.
+    """Insert the mark into a PNG or JPEG; the coded pixels stay untouched.
 
     Raises ValueError for a mark beyond `MAX_MARK_BYTES`.
     """
@@ -117,7 +117,7 @@ def marked(image: bytes, mark: Mark) -> bytes:
 
 
 def xmp(software: str, mark: Mark | None = None) -> str:
-    """An XMP packet that says that an image is synthetic, and how it was made where there is one answer to that."""
+    """Build the XMP packet: the image is synthetic and, if it is reproducible, how it was made."""
     told = mark.told() if mark else {}
     shown = {
         "Iptc4xmpExt:DigitalSourceType": TRAINED,
@@ -138,12 +138,12 @@ def xmp(software: str, mark: Mark | None = None) -> str:
 
 
 def _xml(text: str, quote: bool = True) -> str:
-    """Text that stays text within an element, or within the quotes of an attribute."""
+    """Escape text for XML elements and attributes."""
     return html.escape(_NOT_IN_XML.sub("\ufffd", text), quote=quote)
 
 
 def read_mark(found: Metadata) -> Mark | None:
-    """The mark in a file's metadata; None where there is none, or none that can be understood."""
+    """Read the mark in a file's metadata; None if there is none or it is invalid."""
     told = found.texts.get(KEYWORD) or properties(found.xmp).get(_RECORD)
     if told is None:
         return None
@@ -154,12 +154,12 @@ def read_mark(found: Metadata) -> Mark | None:
 
 
 def source_type(found: Metadata) -> str | None:
-    """IPTC's digital source type, as the metadata of any file has it."""
+    """The IPTC digital source type in a file's metadata."""
     return properties(found.xmp).get(_SOURCE_TYPE)
 
 
 def properties(packet: bytes | None) -> dict[str, str]:
-    """The properties of an XMP packet with plain values, by `NAMESPACE NAME`; none of a packet that is not whole.
+    """Parse an XMP packet's plain properties by `NAMESPACE NAME`; empty if the packet is malformed.
 
     Packets come from strangers: one with a document type is not read, so none has entities of its own to grow by.
     """
@@ -172,7 +172,7 @@ def properties(packet: bytes | None) -> dict[str, str]:
 
 
 class _Properties:
-    """Collects attributes and the texts of elements, whichever way a tool has written its properties."""
+    """XML parser that collects properties written as attributes or as elements."""
 
     def __init__(self) -> None:
         self.found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What somebody meant who used a name that does not exist."""
+"""Suggests existing names for misspelt ones."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MEANT: dict[str, tuple[str, ...]] = {
 
 
 def near(name: str, known: Iterable[str]) -> list[str]:
-    """Which of the known names may have been meant, the likeliest first; at most three."""
+    """Up to three known names similar to the given one, the most similar first."""
     names = list(known)
     plain = name.lower().replace("-", "_").strip("_")
     meant = [each for each in MEANT.get(plain, ()) if each in names]
@@ -56,6 +56,6 @@ def near(name: str, known: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`, did you mean ...?`, to be put behind an error; empty where nothing is near."""
+    """The text `, did you mean ...?` to append to an error; empty if nothing is similar."""
     found = near(name, known)
     return f", did you mean {' or '.join(found)}?" if found else ""

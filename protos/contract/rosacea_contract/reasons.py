@@ -1,4 +1,4 @@
-"""Why a request failed, as data: the `reason` of google.rpc.ErrorInfo, violations of single fields, used up shares."""
+"""Machine-readable causes of errors: the `reason` of google.rpc.ErrorInfo, field violations, exhausted quotas."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Violation:
     limits: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def within(self, parent: str) -> Violation:
-        """The same violation, seen from the message whose field `parent` is."""
+        """The violation with its path prefixed by `parent`."""
         separator = "" if self.field.startswith("[") else "." if self.field else " "
         path = (parent + separator + self.field).rstrip()
         return dataclasses.replace(self, field=path, description=parent + separator + self.description)
@@ -73,14 +73,14 @@ class Violation:
 
 @dataclasses.dataclass(frozen=True)
 class Quota:
-    """A share that its holder has used up. `subject` is the kind of caller that has it, such as `clientip`."""
+    """An exhausted quota. `subject` is the kind of caller that it limits, such as `clientip`."""
 
     subject: str
     description: str
 
 
 def show(value: object) -> str:
-    """A value as it appears in a message: never more than 80 characters."""
+    """Format a value for a message, in at most 80 characters."""
     try:
         text = _SHORT.repr(value)
     except ValueError:  # Python prints no integer of more than 4300 digits

@@ -1,4 +1,4 @@
-"""A request that fits its model, face by face: nothing is expanded before it is asked for."""
+"""A request resolved for its model; faces are created one at a time on demand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelLimits:
-    """What a request must fit: the sizes of a model, and how many faces one request may ask for."""
+    """Sizes of a model and limits on requests."""
 
     name: str
     z_dim: int
@@ -58,7 +58,7 @@ class FaceItem:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedSpec:
-    """The faces of a request: `len(faces)` of them, `faces.item(i)` makes one."""
+    """The resolved faces of a request: `len(faces)` of them; `faces.item(i)` creates one."""
 
     spec: FaceSpec
     limits: ModelLimits
@@ -105,7 +105,7 @@ class ResolvedSpec:
 
 
 def resolve(spec: FaceSpec | LatentSpec, limits: ModelLimits) -> ResolvedSpec:
-    """The faces or latents one by one, after the rules that depend on the model. Raises InvalidSpec."""
+    """Check the rules that depend on the model, and return the faces or latents. Raises InvalidSpec."""
     if isinstance(spec, LatentSpec):
         spec = spec.as_faces()
     size = spec.seed_range.count if spec.seed_range else len(getattr(spec, spec.source))
@@ -117,12 +117,12 @@ def resolve(spec: FaceSpec | LatentSpec, limits: ModelLimits) -> ResolvedSpec:
 
 
 def numbers_per_face(source: str, limits: ModelLimits) -> int:
-    """Seeds or numbers of a source that make one face."""
+    """Number of seeds or values of a source that make one face."""
     return {"z": limits.z_dim, "w": limits.w_dim, "ws": limits.num_ws * limits.w_dim}.get(source, 1)
 
 
 def size_rules(source: str, size: int, limits: ModelLimits) -> Iterator[Violation]:
-    """What is wrong with this number of seeds or numbers in a source."""
+    """Violations by the number of seeds or values in a source."""
     path = f"spec.{source}"
     expected = numbers_per_face(source, limits)
     count, rest = divmod(size, expected)
@@ -163,7 +163,7 @@ def _label_rules(spec: FaceSpec, limits: ModelLimits) -> Iterator[Violation]:
 
 
 def label_required(limits: ModelLimits) -> Violation:
-    """What is wrong with a request that does not say of which class its faces are to be."""
+    """Violation of a request to a conditional model that names no class."""
     shown = ", ".join(f"{number} {name}" for number, name in enumerate(limits.class_names[:MAX_SHOWN]))
     more = ", ..." if len(limits.class_names) > MAX_SHOWN else ""
     classes = f"{shown}{more}" if shown else f"0 to {limits.label_dim - 1}"
@@ -175,7 +175,7 @@ def label_required(limits: ModelLimits) -> Violation:
 
 
 def vector_rules(size: int, limits: ModelLimits) -> Iterator[Violation]:
-    """What is wrong with a label vector of this length."""
+    """Violations by the length of a label vector."""
     if limits.label_dim == 0:
         yield _no_label(limits)
     elif size != limits.label_dim:

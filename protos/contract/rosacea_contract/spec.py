@@ -1,4 +1,4 @@
-"""What is asked for, checked: the one validation that client, command and gateway share.
+"""Validated requests: the one validation that client, command line and service share.
 
 Example:
 
@@ -81,7 +81,7 @@ class StyleMix(Checked):
 
 
 class _Spec(Checked):
-    """What faces and latents are asked for with alike: the source, and what the mapping network does with it."""
+    """Fields common to faces and latents: the source, and the mapping network's options."""
 
     sources: ClassVar[tuple[str, ...]] = ("seeds", "seed_range", "z")
 
@@ -105,19 +105,19 @@ class _Spec(Checked):
 
     @property
     def source(self) -> str:
-        """The name of the field that says where the faces or latents come from."""
+        """Name of the field that holds the source."""
         return next(name for name in self.sources if getattr(self, name) is not None)
 
     @property
     def seed_list(self) -> tuple[int, ...] | range | None:
-        """The seeds, however they were given; None for latents."""
+        """All seeds, from a list or a range; None for latents."""
         if self.seed_range is not None:
             return range(self.seed_range.start, self.seed_range.start + self.seed_range.count)
         return self.seeds
 
     @classmethod
     def _read(cls, message: pb.FaceSpec | pb.LatentSpec, data: dict[str, Any], *optional: str) -> Self:
-        """Read a request, which may hold anything at all, once `data` has what this kind alone has."""
+        """Read and validate a message of any content; `data` holds what only this kind has."""
         data |= {
             "model": message.model,
             # One more than allowed is enough to refuse; a hostile message may hold a million.
@@ -139,7 +139,7 @@ class _Spec(Checked):
         return spec
 
     def _write(self, message: pb.FaceSpec | pb.LatentSpec) -> None:
-        """Put what both kinds have into the request."""
+        """Write the common fields into the message."""
         message.model = self.model
         if self.truncation_psi is not None:
             message.truncation_psi = self.truncation_psi
@@ -235,7 +235,7 @@ class LatentSpec(_Spec):
         return hash(self.to_pb().SerializeToString(deterministic=True))
 
     def as_faces(self) -> FaceSpec:
-        """The faces that have these latents. They are not to be drawn."""
+        """The FaceSpec with the same latents, for shared checks."""
         alike = {name: getattr(self, name) for name in _Spec.model_fields}
         return FaceSpec.model_construct(**alike, format="raw")
 
@@ -258,7 +258,7 @@ class LatentSpec(_Spec):
 
 
 def named_model(message: pb.FaceSpec | pb.LatentSpec) -> str:
-    """The name of the model in a request, checked by itself: what else there is may be long."""
+    """Read and validate only the model name of a request, before its possibly long contents."""
     try:
         return fields.in_field("model", fields.model_name, message.model)
     except InvalidSpec as error:
@@ -266,7 +266,7 @@ def named_model(message: pb.FaceSpec | pb.LatentSpec) -> str:
 
 
 def _rows_are_given(data: Mapping[str, Any], rule: str, *truncations: str) -> Iterator[Violation]:
-    """What works on rows has no place where rows are given, or are all alike."""
+    """Options that act on single rows are invalid if rows are given or all equal."""
     for name in truncations:
         if data.get(name) is not None:
             yield _clash(name, rule, Reason.TRUNCATION_NOT_ALLOWED)
@@ -275,7 +275,7 @@ def _rows_are_given(data: Mapping[str, Any], rule: str, *truncations: str) -> It
 
 
 def _read_source(message: pb.FaceSpec | pb.LatentSpec, data: dict[str, Any]) -> Iterator[Violation]:
-    """Put the source into `data`; yield what cannot be read."""
+    """Read the source into `data`; yields its violations."""
     source = message.WhichOneof("source")
     if source == "seeds":
         data["seeds"] = message.seeds.values
@@ -295,7 +295,7 @@ def _read_source(message: pb.FaceSpec | pb.LatentSpec, data: dict[str, Any]) -> 
 
 
 def _read_label(label: pb.Label, given: bool, data: dict[str, Any]) -> Iterator[Violation]:
-    """Put the label into `data`; yield what cannot be read."""
+    """Read the label into `data`; yields its violations."""
     kind = label.WhichOneof("kind")
     if kind == "class_index":
         data["class_index"] = label.class_index
@@ -318,7 +318,7 @@ def _plain(message: Any, *names: str) -> dict[str, int]:
 
 
 def _some(value: object) -> bool:
-    """Whether a field that may hold anything says something."""
+    """Whether a field is set and not empty."""
     return value is not None and not (isinstance(value, (list, tuple)) and not value)
 
 

@@ -1,4 +1,4 @@
-"""`rosacea bench`: how fast the service answers, and how fast it could.
+"""`rosacea bench`: latency and throughput of a service under load.
 
 A closed loop has so many callers, each of which asks again when it has its answer: it finds the most that the service
 can draw. An open loop asks at times that nobody's answer moves, as the world does: it finds how long people wait at a

@@ -93,7 +93,7 @@ def bench(
 
 
 def write(sweep: Sweep, facts: dict[str, Any], interrupted: bool, as_json: str, picture: Path | None) -> None:
-    """The table on stdout, or on stderr where stdout has the JSON; the files that were asked for."""
+    """Print the table on stdout (on stderr if stdout has the JSON) and write the requested files."""
     told = {"revision": sweep.revision, "warmup_seconds": sweep.window.warmup_seconds}
     asked = {**facts, **told, **asdict(sweep.question)}
     text = json.dumps(to_json(sweep.steps, asked, interrupted=interrupted), indent=2) + "\n"
@@ -112,7 +112,7 @@ def write(sweep: Sweep, facts: dict[str, Any], interrupted: bool, as_json: str, 
 
 @contextlib.contextmanager
 def _progress(total: int) -> Iterator[Callable[[Load], None]]:
-    """Which load is under way, on a terminal; nothing elsewhere."""
+    """Show the current load on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda load: None
         return

@@ -1,4 +1,4 @@
-"""What load a service is put under, and which part of the time counts. Nothing here waits or asks."""
+"""Definitions of loads and of the measured time window, as pure data."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ MAX_RATE = 100_000.0
 
 @dataclass(frozen=True, kw_only=True)
 class MeasurementWindow:
-    """The time that counts: `seconds`, after a warm-up that does not."""
+    """The measured time: `seconds`, after a warm-up that is not counted."""
 
     warmup_seconds: float
     seconds: float
 
     @property
     def end(self) -> float:
-        """When the load ends, in seconds from its beginning."""
+        """End of the load, in seconds from its beginning."""
         return self.warmup_seconds + self.seconds
 
     def holds(self, moment: float) -> bool:
-        """Whether a moment, in seconds from the beginning, counts."""
+        """Whether a time, in seconds from the beginning, is in the measured window."""
         return self.warmup_seconds < moment <= self.end
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """Either a number of callers at a time, or a number of calls a second whether or not they are answered."""
+    """A load: a fixed number of concurrent callers (closed loop), or a fixed rate of calls (open loop)."""
 
     concurrency: int | None = None
     calls_per_second: float | None = None
@@ -48,12 +48,12 @@ class Load:
 
     @property
     def loop(self) -> Literal["closed", "open"]:
-        """Whose pace it goes at: the answers' (closed) or its own (open)."""
+        """ "closed" or "open"."""
         return "open" if self.concurrency is None else "closed"
 
 
 def arrivals(calls_per_second: float, end: float, spacing: Spacing, seed: int = 0) -> Iterator[float]:
-    """When calls begin, in seconds from 0 up to `end`: evenly, or by chance as independent callers would (Poisson)."""
+    """Start times of calls in seconds from 0 to `end`: evenly spaced, or random as of independent callers (Poisson)."""
     if spacing == "fixed":
         yield from itertools.takewhile(lambda moment: moment <= end, (n / calls_per_second for n in itertools.count()))
         return
@@ -65,7 +65,7 @@ def arrivals(calls_per_second: float, end: float, spacing: Spacing, seed: int = 
 
 
 def closed_loads(text: str) -> list[Load]:
-    """The loads that a text such as `1,2,4` names; ValueError for what is no number of callers."""
+    """Parse concurrencies such as `1,2,4`; ValueError if one is not a positive whole number."""
     loads = []
     for part in _parts(text):
         if not (part.isascii() and part.isdigit() and len(part) <= 9 and 1 <= int(part) <= MAX_CONCURRENCY):
@@ -75,7 +75,7 @@ def closed_loads(text: str) -> list[Load]:
 
 
 def open_loads(text: str, spacing: Spacing) -> list[Load]:
-    """The loads that a text such as `10,50.5` names; ValueError for what is no rate."""
+    """Parse rates such as `10,50.5`; ValueError if one is not positive."""
     loads = []
     for part in _parts(text):
         try:

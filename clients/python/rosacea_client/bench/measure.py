@@ -1,4 +1,4 @@
-"""Put a service under a load, and note what came of every call. Goes by the event loop's clock."""
+"""Runs a load against a service and records the outcome of every call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAUSE_SECONDS = 0.1  # of a caller of a closed loop that was refused: it would d
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call brought."""
+    """Size of one answer."""
 
     images: int
     size: int  # bytes of image data
@@ -37,7 +37,7 @@ class Done:
 
 
 async def under(load: Load, ask: Callable[[int], Awaitable[Answer]], window: MeasurementWindow) -> list[Done]:
-    """All calls of a load, those of the warm-up too, once the last of them has ended."""
+    """Run a load and return all its calls, warm-up included, once the last has ended."""
     if load.concurrency is not None:
         return await _closed(ask, load.concurrency, window)
     assert load.calls_per_second is not None, load
@@ -69,7 +69,7 @@ async def _open(ask: Callable[[int], Awaitable[Answer]], starts: Iterable[float]
 
 
 class CallRecorder:
-    """Makes calls, and keeps what came of each."""
+    """Makes calls and records their outcomes."""
 
     def __init__(self, ask: Callable[[int], Awaitable[Answer]]) -> None:
         self.seen: list[Done] = []
@@ -82,7 +82,7 @@ class CallRecorder:
         return self._loop.time() - self._begin
 
     async def call(self, number: int, start: float) -> Done:
-        """Make a call that begins, or was meant to, at `start`."""
+        """Make a call that begins, or in an open loop was due, at `start`."""
         answer, error = None, ""
         try:
             answer = await self._ask(number)

@@ -1,4 +1,4 @@
-"""What was measured: as figures, as JSON, as a table and as a picture."""
+"""Reports measurements as figures, JSON, a Markdown table and a plot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMA = "rosacea.bench/1"  # changes whenever a field changes its meaning or go
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Of the calls that were answered, in milliseconds. Percentiles are times that calls took (nearest rank)."""
+    """Latency of answered calls in milliseconds; percentiles by nearest rank."""
 
     p50_ms: float
     p95_ms: float
@@ -35,7 +35,7 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One load, and what came of it in the time that counts."""
+    """Measured figures of one load."""
 
     loop: str  # closed or open
     concurrency: int | None  # callers, in a closed loop
@@ -50,7 +50,7 @@ class Step:
 
 
 def step(load: Load, window: MeasurementWindow, calls: Sequence[Done]) -> Step:
-    """The figures of a load.
+    """Compute the figures of a load.
 
     Images count when they come within the window. The latency of a closed loop is that of calls which end in the
     window; that of an open loop, of calls which were meant to begin in it, however long they took.
@@ -74,13 +74,13 @@ def step(load: Load, window: MeasurementWindow, calls: Sequence[Done]) -> Step:
 
 
 def latency(waits: Sequence[float]) -> Latency:
-    """Of waits in milliseconds, one at least."""
+    """Latency percentiles of at least one call."""
     p50, p95, p99 = (float(each) for each in np.quantile(waits, [0.5, 0.95, 0.99], method="inverted_cdf"))
     return Latency(p50_ms=p50, p95_ms=p95, p99_ms=p99, max_ms=max(waits))
 
 
 def to_json(steps: Sequence[Step], asked: dict[str, Any], *, interrupted: bool) -> dict[str, Any]:
-    """Everything; `asked` is what all calls have in common."""
+    """The whole report as JSON; `asked` is what all calls have in common."""
     return {
         "schema": SCHEMA,
         "client": {
@@ -97,7 +97,7 @@ COLUMNS = ("load", "answered", "images/s", "MB/s", "p50 ms", "p95 ms", "p99 ms",
 
 
 def markdown(steps: Sequence[Step]) -> str:
-    """A table with a line for each load."""
+    """Format a Markdown table with one row per load."""
     lines = [COLUMNS, ("---", *["---:"] * 6, "---"), *map(_cells, steps)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -115,7 +115,7 @@ def _name(found: Step) -> str:
 
 
 def plot(steps: Sequence[Step], title: str) -> Image.Image:
-    """Throughput and latency by load, the closed loop above the open one."""
+    """Plot throughput and latency by load, closed loop above open loop."""
     from rosacea_client.commands.chart import Panel, chart
 
     panels = []

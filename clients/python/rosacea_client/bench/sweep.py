@@ -1,4 +1,4 @@
-"""One load after the other, with the same question in every call."""
+"""Measures several loads one after another, with the same request in every call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What every call asks for; the seeds are its own."""
+    """The request of every call; each call has its own seeds."""
 
     images_per_call: int = 1
     truncation_psi: float | None = None
@@ -30,7 +30,7 @@ class Question:
     model: str = ""
 
     async def ask(self, client: AsyncFaceClient, number: int) -> Answer:
-        """Make the call of this number."""
+        """Make call number `number`."""
         first = number * self.images_per_call
         faces = await client.generate(
             range(first, first + self.images_per_call), truncation_psi=self.truncation_psi,
@@ -40,7 +40,7 @@ class Question:
 
 
 class Sweep:
-    """Loads to be measured, and in `steps` those that have been: all of them, unless somebody interrupts."""
+    """A series of loads. `steps` holds those measured so far, which is all of them unless interrupted."""
 
     def __init__(self, question: Question, loads: list[Load], window: MeasurementWindow) -> None:
         self.question = question
@@ -50,7 +50,7 @@ class Sweep:
         self.revision = ""  # of the model, once the service has told it
 
     async def run(self, connect: Callable[[], AsyncFaceClient], told: Callable[[Load], None]) -> None:
-        """Measure them; `told` hears of each load before it begins.
+        """Measure all loads; `told` is called before each begins.
 
         Raises FaceError where there is nothing to measure: the service is not there, or the question is none.
         """

@@ -1,1 +1,1 @@
-"""The client's own commands, and what they print."""
+"""The client's commands and their output."""

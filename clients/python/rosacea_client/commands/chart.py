@@ -1,4 +1,4 @@
-"""Line charts on one picture, drawn with pillow."""
+"""Line charts in one picture, drawn with pillow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RULES = 4
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines over steps that stand at equal distances. A value that is None is left out."""
+    """One chart: lines over equally spaced steps. A value of None is left out."""
 
     title: str
     x_label: str
@@ -30,7 +30,7 @@ class Panel:
 
 
 def chart(title: str, panels: Sequence[Panel]) -> Image.Image:
-    """The panels under one title, in two columns; every vertical axis begins at 0."""
+    """Draw panels under one title in two columns; every vertical axis begins at 0."""
     if not panels:
         raise ValueError("a chart needs at least one panel, got none")
     columns, head = min(2, len(panels)), 36
@@ -72,6 +72,6 @@ def _draw(pen: ImageDraw.ImageDraw, left: int, top: int, panel: Panel) -> None:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 2.5, 5 and 10 times a power of ten."""
+    """Round up to 1, 2, 2.5, 5 or 10 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
     return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value * (1 - 1e-9))

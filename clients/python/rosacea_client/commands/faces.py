@@ -46,7 +46,7 @@ MAX_NAMES_CHARS = 60  # of the names of a model's classes, in a row of `rosacea 
 
 
 def connect(to: ConnectionOptions, timeout: float) -> FaceClient:
-    """The client that the options of a command describe."""
+    """Open the client that a command's options describe."""
     return FaceClient(to.address, timeout_seconds=timeout, tls=to.tls, api_key=to.api_key_file)
 
 
@@ -94,13 +94,13 @@ def generate(
 
 
 def check_folder(out: Path) -> None:
-    """Raise ValueError where a file seems to be meant, or is there."""
+    """Raise ValueError if the output folder looks like a file or is one."""
     if out.suffix.lower() in (".png", ".jpg", ".jpeg") or out.is_file():
         raise ValueError(f"--out must be a folder, got {out}: every face becomes a file in it")
 
 
 def source(seeds: str | None, latents: Path | None, model: Callable[[], ModelInfo]) -> tuple[dict[str, Any], int]:
-    """Where the faces come from, as arguments of a client, and how many there are."""
+    """The source of the faces as client arguments, and their number."""
     if (seeds is None) == (latents is None):
         raise ValueError(f"give either --seeds, such as 0-15, or --latents, got {'both' if seeds else 'neither'}")
     if seeds is not None:
@@ -111,7 +111,7 @@ def source(seeds: str | None, latents: Path | None, model: Callable[[], ModelInf
 
 
 def latents_of(path: Path, model: ModelInfo) -> tuple[dict[str, Any], int]:
-    """The latents in a file under the name that their shape has with this model, and how many there are."""
+    """Load latents from a file; returns the argument name for their shape, the array and their number."""
     try:
         array = np.load(io.BytesIO(read_bounded(path)), allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -166,7 +166,7 @@ def models(
     *,
     connection: ConnectionOptions,
 ) -> None:
-    """List the models that the service draws with."""
+    """List the models of the service."""
     with connect(connection, timeout) as client:
         found = client.models()
     if as_json:
@@ -184,7 +184,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Everything that was found, as JSON.")] = False,
     trust: Annotated[Path | None, typer.Option("--trust", help="Certificates (PEM) of signers to trust.")] = None,
 ) -> None:
-    """Tell what an image says of itself: whether it is synthetic, how it was made, whether a signature holds.
+    """Read an image's marks: whether it is synthetic, how it was made, whether a signature is valid.
 
     Exit code 1 where it does not say that it is synthetic, or where its signature does not hold.
     """
@@ -207,7 +207,7 @@ def replay(
     *,
     connection: ConnectionOptions,
 ) -> None:
-    """Ask the service again for the face in a file, by the mark in it, and compare byte for byte.
+    """Generate the face in a file again by its mark, and compare byte for byte.
 
     Exit code 0 where it is the same, 1 where it differs, 2 where that cannot be told: an image without a mark, or of a
     latent, which is never in the file.
@@ -232,7 +232,7 @@ def _verdict(found: Replay) -> str:
 
 
 def replayed(file: Path, client: FaceClient) -> Replay:
-    """What came of it; whatever keeps the question from being answered is 2, unless the service is not there now."""
+    """Run the comparison; exit code 2 if the file cannot be compared, unless the service is unavailable."""
     try:
         return replay_image(read_bounded(file), client)
     except (Unavailable, Overloaded):
@@ -242,7 +242,8 @@ def replayed(file: Path, client: FaceClient) -> Replay:
 
 
 def _told(found: Inspection) -> Iterator[str]:
-    """What was found, a line for each fact; as JSON, so that no file can write on the terminal what it likes."""
+    """Print the findings, one per line and JSON-encoded so that a file cannot write control characters to the
+    terminal."""
     facts = found.mark.told() if found.mark else {"rosacea": "no mark of how it was made"}
     told = {"synthetic": found.synthetic, "source_type": found.source_type, **facts}
     if found.signature is None:
@@ -259,12 +260,12 @@ def _told(found: Inspection) -> Iterator[str]:
 
 
 def name_of(face: Face) -> str:
-    """The file for a face: by its seed, or by its place where it comes from a latent."""
+    """File name of a face: its seed, or its index for latents."""
     return f"latent_{face.index:06d}{face.suffix}" if face.seed is None else f"face_{face.seed:06d}{face.suffix}"
 
 
 def save_faces(faces: Iterator[Face], folder: Path, total: int, keep: bool) -> list[Face]:
-    """Save the faces as they come, and return them if they are to be kept; Ctrl-C leaves what is complete."""
+    """Save the faces as they arrive and return them if they are to be kept; Ctrl-C keeps complete files."""
     folder.mkdir(parents=True, exist_ok=True)
     kept: list[Face] = []
     done = 0
@@ -303,7 +304,7 @@ def _row(model: ModelInfo) -> tuple[str, str, str, str, str]:
 
 
 def _classes(model: ModelInfo) -> str:
-    """How many there are, and their names as far as there is room."""
+    """The number of classes, with their names as far as there is room."""
     if not model.label_dim:
         return "-"
     names = _shown(", ".join(model.class_names))

@@ -1,4 +1,4 @@
-"""A contact sheet: many faces on one picture, each with a caption."""
+"""Contact sheets: many faces in one picture, each with a caption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_SIDE_PIXELS = 4096  # sheets of many faces show them smaller rather than out
 
 
 def seed_caption(face: Face) -> str:
-    """The seed of a face, or its place where it has none."""
+    """Caption of a face: its seed, or its index if it has none."""
     return f"#{face.index}" if face.seed is None else str(face.seed)
 
 
@@ -33,7 +33,7 @@ def contact_sheet(
     background: str = "white",
     tile: int | None = None,
 ) -> Image.Image:
-    """All the faces, row by row, with equal margins; about as wide as high if `columns` is not given.
+    """Lay out faces row by row with equal margins; about square if `columns` is not given.
 
     `tile` is the side of each face on the sheet in pixels; unset = that of the first face.
     """
@@ -77,7 +77,7 @@ def _tile(face: Face, side: int) -> Image.Image:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """As much of a caption as fits under its face."""
+    """Shorten a caption to fit under its face."""
     while text and font.getlength(text) > width:
         text = text[:-1]
     return text

@@ -1,4 +1,4 @@
-"""`rosacea health`: whether the service would draw now, as an exit code; containers and scripts ask it."""
+"""`rosacea health`: readiness of the service as an exit code, for containers and scripts."""
 
 from typing import Annotated, Any
 
@@ -36,7 +36,7 @@ def health(
 
 
 def ask(address: str, service: str, timeout_seconds: float, tls: Tls | None = None) -> str:
-    """SERVING, NOT_SERVING or SERVICE_UNKNOWN, or the gRPC code of an answer that did not come."""
+    """The health status, or the gRPC code of a failed call."""
     with ConnectionSettings(target=address, tls=tls).open() as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:

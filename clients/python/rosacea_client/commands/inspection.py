@@ -1,4 +1,4 @@
-"""Read what an image file says of itself, and whether a signature vouches for it.
+"""Reads the marks of an image file and verifies its signature.
 
     found = inspect_image(Path("face.png").read_bytes())
     found.synthetic, found.mark.seed, found.signature      # None where nobody signed it
@@ -26,7 +26,7 @@ OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """A C2PA signature, as the C2PA library judges it."""
+    """Result of verifying a C2PA signature."""
 
     state: str  # trusted, valid (by somebody not on the trust list), invalid, unchecked
     signer: str = ""  # as the certificate has it
@@ -34,13 +34,13 @@ class Signature:
 
     @property
     def holds(self) -> bool:
-        """Whether the file is as its signer left it."""
+        """Whether the signature is valid."""
         return self.state in ("trusted", "valid")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What a file says of itself."""
+    """Marks and signature of a file."""
 
     format: str  # png or jpeg
     source_type: str | None  # IPTC's word for where the image comes from
@@ -49,11 +49,11 @@ class Inspection:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the file says that a trained model made it."""
+        """Whether the file is marked as made by a trained model."""
         return self.mark is not None or self.source_type == TRAINED.removeprefix(SOURCE_TYPES)
 
     def told(self) -> dict[str, Any]:
-        """All of it as JSON has it."""
+        """The result as JSON data."""
         signature = self.signature and {**vars(self.signature), "problems": list(self.signature.problems)}
         return {
             "format": self.format,
@@ -80,7 +80,7 @@ def inspect_image(image: bytes, trust: str = "") -> Inspection:
 
 
 def signature(image: bytes, image_format: str, trust: str) -> Signature:
-    """What the C2PA library says of a signed file."""
+    """Verify a file's C2PA signature."""
     try:
         import c2pa
     except ModuleNotFoundError:

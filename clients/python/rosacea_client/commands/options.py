@@ -1,4 +1,4 @@
-"""Options that several commands have: what is asked for, where the service is, and how it is spoken to.
+"""Command-line options shared by several commands.
 
 What is asked for has the names of the API's fields, and short ones beside them.
 """
@@ -21,7 +21,7 @@ from rosacea_contract.spec import NoiseMode
 
 
 def image_format(text: str) -> str:
-    """`png`, `jpeg` or `raw`, however it is written; typer tells what is wrong with anything else."""
+    """Parse an image format in any spelling: png, jpeg or raw."""
     try:
         return spec.image_format(text)
     except InvalidSpec as error:
@@ -29,7 +29,7 @@ def image_format(text: str) -> str:
 
 
 def numbers(text: str | None) -> list[float] | None:
-    """The numbers of a text such as `0,0.5,0.5`; None stays None."""
+    """Parse numbers such as `0,0.5,0.5`; None stays None."""
     try:
         return None if text is None else [float(part) for part in text.split(",")]
     except ValueError:
@@ -38,7 +38,7 @@ def numbers(text: str | None) -> list[float] | None:
 
 
 def style_mixes(texts: list[str] | None) -> list[dict[str, int]]:
-    """The style mixes of texts such as `7:0-4`: rows 0 to 3 of seed 7."""
+    """Parse style mixes such as `7:0-4`: rows 0 to 3 of seed 7."""
     return [_style_mix(text) for text in texts or ()]
 
 
@@ -52,7 +52,7 @@ def _style_mix(text: str) -> dict[str, int]:
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """The options that are stated."""
+    """The options that have a value."""
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -101,7 +101,7 @@ CONNECTION = {
 
 @dataclass(frozen=True)
 class ConnectionOptions:
-    """Where the service is and how to reach it, as the options of a command say."""
+    """Connection options of a command: address, TLS, API key."""
 
     address: str
     tls: Tls | None  # None for plain text
@@ -109,7 +109,7 @@ class ConnectionOptions:
 
 
 def with_connection(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, whose last parameter is `connection`, the options for one instead; they stand before its last."""
+    """Decorator that replaces a command's last parameter, `connection`, by the connection options."""
     *own, last, _ = inspect.signature(command).parameters.values()
     added = [
         inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
@@ -133,5 +133,5 @@ def _connection(
 
 
 def wanted_tls(tls: bool, ca_file: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
-    """What those options ask for; None for plain text."""
+    """TLS settings from the options; None for plain text."""
     return Tls(ca_file=ca_file, certificate_file=cert, key_file=key) if tls or ca_file or cert or key else None

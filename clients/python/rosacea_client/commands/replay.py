@@ -1,4 +1,4 @@
-"""Ask the service for a face again, by what its file says of itself, and compare.
+"""Generates the face of a file again from its mark, and compares.
 
 Example:
 
@@ -37,14 +37,14 @@ _SETTINGS = (
 
 
 class CannotReplay(FaceError):
-    """The file does not say enough to ask for it again, or the service has no answer."""
+    """The file's mark is insufficient, or the service does not answer."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as the file has it."""
+    """One difference between the file and the new face."""
 
     part: str  # model, seed scheme, fingerprint, settings, software or image
     file: str  # what the file has
@@ -53,7 +53,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """What came of asking again."""
+    """Result of a replay."""
 
     same: bool  # byte for byte, but for a signature, which never comes twice
     signed: bool  # there is one, in the file or in the answer
@@ -61,12 +61,12 @@ class Replay:
     face: Face | None  # as the service draws it now; None where it does not have the model
 
     def told(self) -> dict[str, Any]:
-        """All of it as JSON has it, but for the face."""
+        """The result as JSON data, without the face."""
         return {"same": self.same, "signed": self.signed, "differences": [vars(each) for each in self.differences]}
 
 
 def replay_image(image: bytes, client: FaceClient) -> Replay:
-    """Ask again for the face in a file.
+    """Generate the face of a file again and compare.
 
     Raises ValueError for what is no PNG or JPEG, CannotReplay where the file does not say how to, and other FaceErrors
     where the service gives no answer.
@@ -85,7 +85,7 @@ def replay_image(image: bytes, client: FaceClient) -> Replay:
 
 
 def spec_of(mark: Mark) -> FaceSpec:
-    """The request that a mark describes; CannotReplay where it leaves something out, or is none."""
+    """Build the request that a mark describes; CannotReplay if the mark is missing or incomplete."""
     if mark.latent != "seed" or mark.seed is None:
         raise CannotReplay(f"it was drawn from a given latent ({mark.latent}), which is not in the file")
     if mark.label_left_out:
@@ -101,7 +101,7 @@ def spec_of(mark: Mark) -> FaceSpec:
 
 
 def _another_model(mark: Mark, client: FaceClient) -> Replay:
-    """The service does not have the revision; it may have another one of that name."""
+    """Difference for a revision that the service lacks, with the revision it has under that name."""
     try:
         served = client.model(mark.model).revision
     except NotFound:
@@ -111,7 +111,7 @@ def _another_model(mark: Mark, client: FaceClient) -> Replay:
 
 
 def _compared(image: bytes, mark: Mark, face: Face) -> Replay:
-    """Two files that are not equal: what tells them apart."""
+    """Find what differs between two unequal files."""
     answer = inspect_image(face.image)
     signed = without_signature(image) != image or without_signature(face.image) != face.image
     if signed and without_signature(image) == without_signature(face.image):

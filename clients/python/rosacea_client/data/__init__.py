@@ -1,4 +1,4 @@
-"""Faces for training pipelines: which sample is which face, and ways to get at them. Only `data.torch` needs torch.
+"""Data sets of synthetic faces for training. Only `data.torch` needs torch.
 
 Example:
 

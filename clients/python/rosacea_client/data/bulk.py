@@ -1,4 +1,4 @@
-"""Data sets on the disk, shard by shard: `rosacea dataset`.
+"""Writes data sets to disk shard by shard, for `rosacea dataset`.
 
     OUT/dataset.json              what is asked for, the model's digest included; written first, never changed
     OUT/shard-000003.tar          the images
@@ -46,15 +46,15 @@ MENDING = "remove it and run the command again with the arguments that made it: 
 
 
 class DatasetError(FaceError):
-    """The data set cannot be written on; what is complete stays so, and the same command goes on from there."""
+    """Writing the data set failed; finished shards stay, and the same command resumes."""
 
 
 class DiskFull(DatasetError):
-    """There is no more room on the disk."""
+    """The disk is full."""
 
 
 class DatasetFolder:
-    """A data set on the disk. ValueError where the folder holds another one."""
+    """A data set folder. ValueError if the folder holds a different data set."""
 
     def __init__(self, folder: Path, spec: DatasetSpec, class_names: Sequence[str] = ()) -> None:
         self.folder = folder
@@ -68,7 +68,7 @@ class DatasetFolder:
             self._begin(place)
 
     def _begin(self, place: Path) -> None:
-        """Write dataset.json, or find that another command was quicker: the two must lock one and the same file."""
+        """Write dataset.json, or read it if another command was first: both must lock the same file."""
         partial = place.with_name(f".{place.name}.{os.getpid()}.part")
         write_atomically(partial, (json.dumps(self.spec.to_json(), indent=2) + "\n").encode())
         try:
@@ -81,15 +81,15 @@ class DatasetFolder:
             partial.unlink(missing_ok=True)
 
     def shard_path(self, shard: int) -> Path:
-        """Where the images of a shard are."""
+        """Path of a shard's images."""
         return self.folder / f"shard-{shard:06d}{SUFFIXES[self.spec.form]}"
 
     def list_path(self, shard: int) -> Path:
-        """Where the requests of a shard are."""
+        """Path of a shard's list of requests."""
         return self.folder / f"shard-{shard:06d}.jsonl"
 
     def told(self, shard: int) -> dict[str, Any] | None:
-        """What the first line of a shard's list says, if it is of this data set. It may still not be true."""
+        """The first line of a shard's list if it belongs to this data set; its claims are not verified."""
         try:
             with self.list_path(shard).open("rb") as file:
                 told: dict[str, Any] = json.loads(file.readline(MAX_HEAD_BYTES))
@@ -98,7 +98,7 @@ class DatasetFolder:
         return told if is_head(told) and (told["dataset"], told["shard"]) == (self.spec.digest, shard) else None
 
     def is_complete(self, shard: int) -> bool:
-        """Whether the shard is there to the last byte, and so is its list."""
+        """Whether the shard and its list are complete to the last byte."""
         told = self.told(shard)
         if told is None or digest_of(self.shard_path(shard)) != told["sha256"]:
             return False
@@ -110,7 +110,7 @@ class DatasetFolder:
             return bool(hashlib.file_digest(file, "sha256").hexdigest() == told["list_sha256"])
 
     def write(self, shard: int, drawn: Iterator[Drawn], advance: Callable[[], None]) -> None:
-        """Write a shard anew. Whatever goes wrong, nothing is left that looks like one."""
+        """Write a shard. A failure leaves nothing that looks like one."""
         path = self.shard_path(shard)
         partial = self.folder / f".{path.name}.{os.getpid()}.part"
         self._clear(shard)
@@ -135,14 +135,14 @@ class DatasetFolder:
             remove(partial)
 
     def _clear(self, shard: int) -> None:
-        """Remove what an earlier run left of a shard that is not complete; its list first."""
+        """Remove the remains of an incomplete shard, its list first."""
         remove(self.list_path(shard))
         path = self.shard_path(shard)
         for left in [path, *self.folder.glob(f".{path.name}.*.part")]:
             remove(left)
 
     def _fill(self, partial: Path, drawn: Iterator[Drawn], advance: Callable[[], None]) -> Iterator[str]:
-        """Write the images, and give a line for each."""
+        """Write the images and yield one list line for each."""
         writer = open_writer(self.spec.form, partial, self.spec.classes)
         try:
             yield from self._add(writer, drawn, advance)
@@ -163,7 +163,7 @@ class DatasetFolder:
             })  # fmt: skip
 
     def finish(self) -> int:
-        """Write manifest.json and README.md of what is there now; how many shards that is."""
+        """Write manifest.json and README.md for the finished shards; returns their number."""
         told = [found for shard in range(self.spec.shards) if (found := self.told(shard)) is not None]
         manifest = {"dataset": self.spec.digest, "shards": self.spec.shards, "complete": told}
         write_atomically(self.folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
@@ -174,7 +174,7 @@ class DatasetFolder:
 def make(
     feed: Feed, place: DatasetFolder, shards: Sequence[int], advance: Callable[[int], None] = lambda images: None
 ) -> int:
-    """Write those shards that are not complete, and tell how many images were drawn.
+    """Write the incomplete shards; returns the number of images drawn.
 
     Raises DatasetError where another command writes some of them, DiskFull, or the service's error once the feed's
     patience is at an end; complete shards stay.
@@ -208,12 +208,12 @@ def make(
 
 
 def is_head(told: object) -> bool:
-    """Whether this may be the first line of a list."""
+    """Whether this could be the first line of a shard's list."""
     return isinstance(told, dict) and all(type(told.get(name)) is kind for name, kind in HEAD.items())
 
 
 def read_spec(place: Path) -> dict[str, Any]:
-    """What dataset.json says; ValueError, with a way out, where it says nothing."""
+    """Read dataset.json; ValueError, with a way out, if it is invalid."""
     try:
         told = json.loads(read_bounded(place, MAX_SPEC_BYTES))
     except (ValueError, RecursionError, IsADirectoryError) as error:
@@ -225,7 +225,7 @@ def read_spec(place: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def reserved(folder: Path, shards: Sequence[int]) -> Iterator[None]:
-    """Keep other commands away from these shards; DatasetError where another one writes some of them.
+    """Lock these shards; DatasetError if another command is writing one of them.
 
     Each shard is a byte of dataset.json that is locked: hosts that share out a data set do not exclude one another.
     """
@@ -247,7 +247,7 @@ def reserved(folder: Path, shards: Sequence[int]) -> Iterator[None]:
 
 
 def refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """ValueError where the folder's data set is not the one that is asked for, with the first thing that differs."""
+    """Raise ValueError, naming the first difference, if the folder holds a different data set."""
     for name, value in wanted.items():
         if found.get(name) != value:
             there, here = (json.dumps(each)[:MAX_SHOWN] for each in (found.get(name), value))
@@ -258,7 +258,7 @@ def refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, A
 
 
 def _sync(path: Path) -> None:
-    """Let the disk have it, before anything says that it is there."""
+    """fsync before another file refers to it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

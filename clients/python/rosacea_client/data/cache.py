@@ -1,4 +1,4 @@
-"""Faces on the disk, by what was asked for: the second epoch costs no request.
+"""Disk cache of faces by request: a second epoch needs no calls.
 
 An entry is a file: SHA-256 of the rest, a line of JSON, the image. It is written beside and renamed, so several
 processes may share a folder; one that does not match its hash is thrown away and asked for again. The key does not
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class FaceCache:
-    """A folder of faces of at most about `max_bytes`; those unused for longest go first.
+    """Cache folder of about `max_bytes` at most; evicts the least recently used faces.
 
     It is looked through whenever a process has added a tenth of its bound, so it may grow beyond by that much for
     each process. A disk that is full costs a warning, not the training.
@@ -48,7 +48,7 @@ class FaceCache:
         self._writes = True
 
     def get(self, key: str) -> Face | None:
-        """The face under the key; None where there is none, or a damaged one, which is removed."""
+        """The cached face, or None if it is missing or damaged; damaged entries are removed."""
         path = self._path(key)
         try:
             face = read_entry(read_bounded(path))
@@ -63,7 +63,7 @@ class FaceCache:
         return face
 
     def put(self, key: str, face: Face) -> None:
-        """Keep the face."""
+        """Store a face."""
         if not self._writes:
             return
         told = asdict(replace(face, image=b""))
@@ -104,7 +104,7 @@ class FaceCache:
 
 
 def read_entry(data: bytes) -> Face:
-    """The face in the bytes of an entry; ValueError or TypeError where there is none."""
+    """Decode a cache entry; ValueError or TypeError if it is invalid."""
     digest, rest = data[:HASH_BYTES], data[HASH_BYTES:]
     if digest != hashlib.sha256(rest).digest():
         raise ValueError("the entry does not match its hash")

@@ -1,4 +1,4 @@
-"""The data card of a data set on the disk, in the form that Hugging Face reads."""
+"""Data card (README.md) of a data set, in Hugging Face's format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "1
 
 
 def data_card(spec: DatasetSpec, complete: Sequence[dict[str, Any]], class_names: Sequence[str] = ()) -> str:
-    """README.md: what the images are, how they were made, what they must not be used for."""
+    """The data card's text: contents, origin, intended and excluded uses."""
     images, size = sum(told["count"] for told in complete), sum(told["bytes"] for told in complete)
     settings = {name: value for name, value in asdict(spec.look).items() if value is not None}
     category = next((name for most, name in SIZES if spec.count < most), "n>10M")

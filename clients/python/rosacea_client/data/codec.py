@@ -1,4 +1,4 @@
-"""The same coding for real and synthetic images.
+"""Gives real images the same compression as synthetic ones.
 
 A classifier learns whatever tells classes apart. If one class is mostly synthetic, and synthetic images alone went
 through JPEG (or were resized, or were not), it may learn the traces of that instead of the skin: it then does well in
@@ -25,7 +25,7 @@ DEFAULT_QUALITY = 95  # what the service takes where none is stated
 
 
 def match_codec(pixels: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
-    """A real image [height, width, 1 or 3] as it would come out of the coding that `look` asks for.
+    """Recode a real image [height, width, 1 or 3] with the format and quality of `look`.
 
     JPEG has the quantisation tables of the service's and no chroma subsampling either; another build of the codec may
     still round single pixels in another way. Lossless formats leave the image as it is.

@@ -1,4 +1,4 @@
-"""`rosacea dataset`: faces as a data set on the disk, in shards that can be resumed and shared out among hosts."""
+"""`rosacea dataset`: writes faces to disk in shards that can be resumed and split among machines."""
 
 import contextlib
 import importlib.util
@@ -89,14 +89,14 @@ def dataset(
 
 
 def named_class(labels: str) -> str | None:
-    """The name in `fixed:NAME`; None for labels that name no class."""
+    """The class name in `fixed:NAME`; None for labels without a name."""
     kind, _, rest = labels.partition(":")
     name = number_or_name(rest)
     return name if kind == "fixed" and isinstance(name, str) and name else None
 
 
 def chosen_faces(count: int | None, seeds: str) -> tuple[int | None, int]:
-    """The seed of the first face, None where seeds are to be drawn, and how many faces there are."""
+    """The first seed, None if seeds are random, and the number of faces."""
     if (count is None) == (not seeds):
         raise ValueError(f"give either --count, or --seeds such as 0-999, got {'both' if seeds else 'neither'}")
     if count is not None:
@@ -108,7 +108,7 @@ def chosen_faces(count: int | None, seeds: str) -> tuple[int | None, int]:
 
 
 def parse_shards(text: str, shards: int) -> range:
-    """The shards that a text such as `0-99` or `7` names; all of them where it is empty."""
+    """Parse shards such as `0-99` or `7`; all shards if empty."""
     if not text:
         return range(shards)
     first, _, last = text.partition("-")
@@ -118,7 +118,7 @@ def parse_shards(text: str, shards: int) -> range:
 
 
 def check_form(form: Form) -> None:
-    """ValueError where the form needs what is not installed, before anything is drawn."""
+    """Raise ValueError before anything is drawn if the output format needs a package that is not installed."""
     assert form in get_args(Form), form
     if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ValueError(missing("--format parquet", "pyarrow", "parquet"))

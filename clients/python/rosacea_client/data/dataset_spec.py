@@ -1,4 +1,4 @@
-"""What a data set on the disk is made of, as data: its `dataset.json`."""
+"""The definition of a data set on disk: its `dataset.json`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """Everything that the images of a data set depend on, and how they are laid out."""
+    """All that the images and layout of a data set depend on."""
 
     revision: str  # models/NAME/revisions/DIGEST
     count: int
@@ -42,11 +42,11 @@ class DatasetSpec:
 
     @property
     def shards(self) -> int:
-        """How many there are; the last one may be smaller."""
+        """Number of shards; the last may be smaller."""
         return -(-self.count // self.shard_size)
 
     def indices(self, shard: int) -> range:
-        """The samples of a shard."""
+        """Sample indices of a shard."""
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.count))
 
     def to_json(self) -> dict[str, Any]:
@@ -63,5 +63,5 @@ class DatasetSpec:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all of it."""
+        """SHA-256 of the definition."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()

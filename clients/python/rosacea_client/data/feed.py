@@ -1,4 +1,4 @@
-"""The faces of samples, in their order: bounded look-ahead, and no face lost or doubled when the service goes away.
+"""Fetches the faces of samples in order with bounded prefetch; interruptions of the service lose and repeat nothing.
 
 Look-ahead is a few requests of equal size on threads of their own. The client's streams are checked, and go on where
 they were cut off; where a client gives up, this asks again with more patience, from the first face that is missing.
@@ -39,11 +39,11 @@ log = logging.getLogger("rosacea_client")
 
 
 class WrongModel(FaceError, ValueError):
-    """The service draws with another model than the saved state of a data set was made with."""
+    """The service's model differs from the one a saved state was made with."""
 
 
 class Feed:
-    """Faces of one revision from a service, with a cache in front where one is given.
+    """Fetches faces of one model revision from a service, through a cache if there is one.
 
     `look_ahead` is the most faces that are asked for beyond the one that was taken. For `patience_seconds` without a
     single face an absent or busy service is asked again; then its error is raised.
@@ -62,7 +62,7 @@ class Feed:
         self.patience_seconds = patience_seconds
 
     def model(self, name: str = "") -> ModelInfo:
-        """What the service has under this name. Asked by a helper process: this one may be about to fork."""
+        """Ask the service for a model's description, in a helper process, because this process may be about to fork."""
         patience = Patience(self.patience_seconds, Event())
         with self.service.connect(in_helper=True) as client:
             while True:
@@ -72,7 +72,7 @@ class Feed:
                     patience.wait(error)
 
     def faces(self, revision: str, samples: Iterable[Sample]) -> Generator[Drawn, None, None]:
-        """The samples with their faces, in order. `revision` is `models/NAME/revisions/DIGEST` in full."""
+        """Yield the samples with their faces, in order. `revision` is the full `models/NAME/revisions/DIGEST`."""
         waiting = iter(samples)
         stopped = Event()
         pending: deque[Future[list[Drawn]]] = deque()
@@ -91,7 +91,7 @@ class Feed:
                     future.cancel()
 
     def fetch(self, revision: str, samples: list[Sample]) -> list[Drawn]:
-        """The samples with their faces, all of them, in order."""
+        """Fetch all samples with their faces, in order."""
         return self._fetch(self.service.client(), revision, samples, Event())
 
     def _fetch(self, client: FaceClient, revision: str, samples: list[Sample], stopped: Event) -> list[Drawn]:
@@ -111,7 +111,7 @@ class Feed:
     def _draw(
         self, client: FaceClient, revision: str, samples: list[Sample], stopped: Event
     ) -> Generator[Face, None, None]:
-        """The faces of samples of one class, all of them, in order."""
+        """Fetch faces of one class, all of them, in order."""
         spec = self.look.spec(revision, samples)
         patience = Patience(self.patience_seconds, stopped)
         done = 0
@@ -129,7 +129,7 @@ class Feed:
 
 
 class Patience:
-    """How long a service may be away. Whatever comes from it in between renews the patience; `stopped` ends it."""
+    """Time limit for an absent service, reset by every answer and ended by `stopped`."""
 
     def __init__(self, seconds: float, stopped: Event) -> None:
         self._seconds = seconds
@@ -137,12 +137,12 @@ class Patience:
         self.renew()
 
     def renew(self) -> None:
-        """The service is there."""
+        """Note that the service has answered."""
         self._stop_if_asked()
         self._since, self._wait_seconds, self._said = time.monotonic(), FIRST_WAIT_SECONDS, False
 
     def wait(self, error: FaceError) -> None:
-        """Wait before asking again, longer each time; raises the error where the patience is at an end."""
+        """Wait before the next attempt, longer each time; raises the error once the time limit is reached."""
         pause = max(self._wait_seconds, error.retry_after_seconds or 0)
         if time.monotonic() - self._since + pause > self._seconds:
             raise error
@@ -152,7 +152,7 @@ class Patience:
         self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
 
     def _say(self, error: FaceError) -> None:
-        """Log the first error of an absence, and for how long it may last."""
+        """Log the first error of an outage and how long it may last."""
         if not self._said:
             log.warning("%s; asking again for up to %g s", error, self._seconds)
             self._said = True
@@ -163,7 +163,7 @@ class Patience:
 
 
 def by_class(samples: list[Sample]) -> list[list[Sample]]:
-    """The samples of each class together: a request has one class."""
+    """Group samples by class, since a request has one class."""
     groups: dict[int | None, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.class_index, []).append(sample)

@@ -1,4 +1,4 @@
-"""Faces of a model file, drawn in the process that asks: what a `Feed` is for a service. Needs `rosacea[model]`."""
+"""Draws faces from a model file in this process; replaces `Feed`. Needs `rosacea[model]`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DRAWING = "rosacea_model.inprocess"  # by name: this package knows the API alone
 
 @dataclass(frozen=True, kw_only=True)
 class LocalInfo:
-    """What a data set must know of a model."""
+    """The facts about a model that a data set needs."""
 
     revision: str
     label_dim: int
 
 
 class LocalFeed:
-    """Faces of one model file. A forked worker draws with a model of its own."""
+    """Draws faces from one model file. Each forked worker loads its own model."""
 
     def __init__(self, path: str, look: Look) -> None:
         if look.format == "jpeg":
@@ -38,17 +38,17 @@ class LocalFeed:
         self._model: Any = importlib.import_module(DRAWING).InProcess(path)
 
     def model(self, name: str = "") -> LocalInfo:
-        """What the file holds."""
+        """Describe the model file."""
         file = self._model.file
         return LocalInfo(revision=f"models/{file.name}/revisions/{file.digest}", label_dim=file.config.c_dim)
 
     def faces(self, revision: str, samples: Iterable[Sample]) -> Generator[Drawn, None, None]:
-        """The samples with their faces, in order."""
+        """Yield the samples with their faces, in order."""
         for sample in samples:
             yield sample, self._face(revision, sample)
 
     def fetch(self, revision: str, samples: list[Sample]) -> list[Drawn]:
-        """All of them at once."""
+        """Draw all samples at once."""
         return list(self.faces(revision, samples))
 
     def _face(self, revision: str, sample: Sample) -> Face:
@@ -79,5 +79,5 @@ class LocalFeed:
 
 
 def is_local(model: str) -> bool:
-    """Whether a model is one on the disk, and not the name of one that a service has."""
+    """Whether the model is a path on disk rather than a name on the service."""
     return bool(model) and Path(model).exists()

@@ -1,4 +1,4 @@
-"""Real and synthetic samples in an exact ratio, in every window.
+"""Mixes real and synthetic samples in an exact ratio in every window.
 
 Slot n is synthetic where floor((n + 1) r) exceeds floor(n r): Bresenham's line. So any window of k slots, wherever it
 begins, holds floor(k r) or ceil(k r) synthetic samples. Which ratio is best differs from task to task: try several.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Indexed(Protocol):
-    """A map-style data set."""
+    """Interface of a map-style data set."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Any: ...
@@ -31,7 +31,7 @@ def mix(real: Indexed, synthetic: Indexed, ratio: float | Fraction | str, *, shu
 
 
 class Mixed:
-    """What `mix` gives: a map-style data set, read in order by a DataLoader without shuffling.
+    """The result of `mix`: a map-style data set, to be read in order without shuffling.
 
     Samples are those of the two data sets as they are, so let both give the same kind (`transform`).
     """
@@ -56,13 +56,13 @@ class Mixed:
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin another epoch, in the synthetic data set too. Call it before the DataLoader is iterated."""
+        """Start another epoch, also in the synthetic data set. Call it before iterating the DataLoader."""
         self.epoch = epoch
         if hasattr(self.synthetic, "set_epoch"):
             self.synthetic.set_epoch(epoch)
 
     def where(self, slot: int) -> tuple[bool, int]:
-        """Whether the slot is synthetic, and the index in its data set."""
+        """Whether the slot is synthetic, and the index in the real or synthetic data set."""
         if not 0 <= slot < self._length:
             raise IndexError(f"index must be from 0 to {self._length - 1}, got {slot}")
         before = slot * self.ratio.numerator // self.ratio.denominator
@@ -74,7 +74,7 @@ class Mixed:
         return self.synthetic[index] if synthetic else self.real[index]
 
     def __getitems__(self, wanted: Sequence[int]) -> list[Any]:
-        """A batch; its synthetic samples are asked for together. torch's DataLoader calls this."""
+        """Fetch a batch, its synthetic samples in one request. Called by torch's DataLoader."""
         places = [self.where(slot) for slot in wanted]
         asked = [index for synthetic, index in places if synthetic]
         many = getattr(self.synthetic, "__getitems__", lambda indices: [self.synthetic[index] for index in indices])
@@ -92,7 +92,7 @@ class Mixed:
 
 
 def slots(real: int, ratio: Fraction) -> int:
-    """The most slots that hold `real` real samples: n - floor(n r) = real, ratio below 1."""
+    """Maximum number of slots that contain `real` real samples: n - floor(n r) = real, for a ratio below 1."""
     # n (1 - r) rounds up to n - floor(n r); the largest n with ceil(n (1 - r)) = real.
     share = 1 - ratio
     return real * share.denominator // share.numerator

@@ -1,4 +1,4 @@
-"""Which face sample i of epoch e is: a pure function of (dataset seed, epoch, i) and of nothing else.
+"""Defines which face is sample i of epoch e: a pure function of (data set seed, epoch, i).
 
 The derivation, version 1, stands in protos/DATASETS.md, so that any language can repeat it.
 It knows no rank, worker, batch or length: those decide who asks for a sample and when, never what it is.
@@ -31,7 +31,7 @@ MAX_WEIGHTS_SUM = 2**32
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What is asked for as one sample."""
+    """Seed and class of one sample."""
 
     index: int  # its place in the epoch
     epoch: int
@@ -41,7 +41,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Labels:
-    """How samples get their classes. `shares` are whole numbers, one for each class.
+    """Rule that assigns classes to samples. `shares` are whole numbers, one for each class.
 
     Labels.none()                        # an unconditional model, or the zero label
     Labels.fixed(2)
@@ -70,29 +70,29 @@ class Labels:
 
     @classmethod
     def fixed(cls, class_index: int) -> Labels:
-        """Every sample of this class."""
+        """All samples have this class."""
         return cls("fixed", (class_index,))
 
     @classmethod
     def drawn(cls, weights: Sequence[float | str]) -> Labels:
-        """Each sample by itself; a weight counts as the decimal number that it is written as."""
+        """Draw the class of each sample independently with these weights, read as exact decimals."""
         exact = [Fraction(str(weight)) for weight in weights]
         scale = lcm(*(weight.denominator for weight in exact))
         return cls("drawn", _reduced([int(weight * scale) for weight in exact]))
 
     @classmethod
     def quota(cls, counts: Sequence[int]) -> Labels:
-        """Exactly so many of each class in every aligned block of as many samples as they add up to."""
+        """Exactly these numbers of each class in every aligned block of as many samples as they add up to."""
         return cls("quota", _reduced(counts))
 
     @classmethod
     def balanced(cls, classes: int) -> Labels:
-        """Each class once in every aligned block of `classes` samples."""
+        """Every class once in each aligned block of `classes` samples."""
         return cls.quota([1] * classes)
 
     @classmethod
     def filling(cls, counts: Mapping[int, int]) -> Labels:
-        """What is missing beside a real data set with `counts` images of each class until all are as many."""
+        """Fill up the rarer classes of a real data set with `counts` images of each class."""
         most = max(counts.values())
         missing = [most - counts.get(label, 0) for label in range(max(counts) + 1)]
         if not any(missing):
@@ -104,7 +104,7 @@ class Labels:
 
     @classmethod
     def parse(cls, text: str) -> Labels:
-        """From `none`, `fixed:2`, `drawn:0.7,0.3`, `balanced:4` or `quota:3,1`."""
+        """Parse `none`, `fixed:2`, `drawn:0.7,0.3`, `balanced:4` or `quota:3,1`."""
         kind, _, rest = text.partition(":")
         try:
             match kind:
@@ -143,7 +143,7 @@ class Labels:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The samples of a data set, of any length.
+    """Definition of the samples of a data set of any length.
 
     With `fresh` every epoch has faces of its own; without, every epoch has those of epoch 0, so that a cache can
     answer from the second one on. Within an epoch no seed comes twice; between epochs one may.
@@ -161,7 +161,7 @@ class Plan:
             raise ValueError(f"the seed of a data set must be from 0 to 2**64 - 1, got {self.seed}")
 
     def settled(self, classes: int) -> Plan:
-        """The plan for a model of `classes` classes, 0 for an unconditional one. ValueError where labels do not fit."""
+        """The plan adapted to a model of `classes` classes, 0 if unconditional. ValueError if the labels do not fit."""
         if self.labels is None:
             return replace(self, labels=Labels.balanced(classes) if classes else Labels.none())
         if classes and self.labels == Labels.none():
@@ -184,7 +184,7 @@ class Plan:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data, the scheme included."""
+        """Plain data with the scheme's name."""
         first = {} if self.first_face is None else {"first_face": self.first_face}
         return {"scheme": SCHEME, "seed": self.seed, "labels": str(self.labels or "none"), "fresh": self.fresh, **first}
 
@@ -209,7 +209,7 @@ class Plan:
 
 
 def face_seed(dataset_seed: int, epoch: int, index: int) -> int:
-    """The seed of a face: place `index` of a permutation of all 2**32 seeds (Luby and Rackoff 1988)."""
+    """Face seed at position `index` of a pseudorandom permutation of all 2**32 seeds (Luby and Rackoff 1988)."""
     left, right = index >> 16, index & 0xFFFF
     for turn in range(ROUNDS):
         left, right = right, left ^ int.from_bytes(_hash("seed", dataset_seed, epoch, turn, right)[:2], "big")
@@ -217,7 +217,7 @@ def face_seed(dataset_seed: int, epoch: int, index: int) -> int:
 
 
 def blocks_of(slot: int, slots: int, start: int, count: int, block: int) -> Iterator[range]:
-    """The indices that one of `slots` readers hands out: every `slots`th block, beginning with the `slot`th.
+    """Indices that reader `slot` of `slots` yields: every `slots`th block.
 
     Read in turn, the slots give start, start + 1, ..., count - 1 in this order, however many there are.
     """
@@ -232,7 +232,7 @@ def _hash(purpose: str, *numbers: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def _shuffled(shares: tuple[int, ...], dataset_seed: int, epoch: int, block: int) -> tuple[int, ...]:
-    """The classes of one block, in an order of its own."""
+    """The classes of one block, shuffled by the block's number."""
     classes = [label for label, share in enumerate(shares) for _ in range(share)]
     order = sorted(range(len(classes)), key=lambda place: _hash("quota", dataset_seed, epoch, block, place))
     return tuple(classes[place] for place in order)

@@ -1,4 +1,4 @@
-"""How the faces of a data set look beside their seeds and classes, and the exact request for one of them."""
+"""Rendering options of a data set's faces, and the request for each face."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What all faces of a data set have in common; `rosacea.v1.FaceSpec` tells what each field means.
+    """Rendering options common to all faces of a data set; documented in `rosacea.v1.FaceSpec`.
 
     `raw` is lossless and costs no decoding; `jpeg` is some ten times smaller on the wire. Give real images the same
     coding, see `match_codec`.
@@ -39,16 +39,16 @@ class Look:
         object.__setattr__(self, "noise_mode", found.noise_mode)
 
     def spec(self, model: str, samples: Sequence[Sample]) -> FaceSpec:
-        """The request for samples that are all of one class."""
+        """Build the request for samples of one class."""
         (class_index,) = {sample.class_index for sample in samples}
         seeds = [sample.seed for sample in samples]
         return FaceSpec(model=model, seeds=seeds, class_index=class_index, **asdict(self))
 
     def request(self, model: str, sample: Sample) -> dict[str, Any]:
-        """The request for one sample alone, as the JSON of `rosacea.v1.FaceSpec`."""
+        """The request for one sample, as JSON of `rosacea.v1.FaceSpec`."""
         return MessageToDict(self.spec(model, [sample]).to_pb())
 
     def key(self, digest: str, sample: Sample) -> str:
-        """Names the face for a cache: 64 hex digits of everything that was asked, and of the model's weights."""
+        """Cache key: 64 hex digits of the whole request and of the model's weights."""
         asked = {"digest": digest, "seed": sample.seed, "class_index": sample.class_index, **asdict(self)}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode("ascii")).hexdigest()

@@ -1,4 +1,4 @@
-"""A service that can be sent to other processes: each makes a connection of its own when it first asks."""
+"""Picklable reference to a service: each process opens its own connection on first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Service:
-    """Where faces come from. `options` are those of `FaceClient`, such as tls and api_key."""
+    """A service address with `FaceClient` options such as tls and api_key."""
 
     address: str = DEFAULT_ADDRESS
     timeout_seconds: float = 60.0
@@ -22,17 +22,17 @@ class Service:
     _client: FaceClient | None = field(default=None, repr=False, compare=False)
 
     def client(self) -> FaceClient:
-        """This process's connection; a forked child makes one of its own."""
+        """This process's connection, opened on first use; forked children open their own."""
         if self._client is None:
             self._client = self.connect()
         return self._client
 
     def connect(self, in_helper: bool = False) -> FaceClient:
-        """A connection of the caller's own, who closes it; with `in_helper` gRPC stays out of this process."""
+        """Open a connection that the caller closes; with `in_helper`, gRPC is kept out of this process."""
         return FaceClient(self.address, self.timeout_seconds, in_helper=in_helper, **self.options)
 
     def close(self) -> None:
-        """Hang up; the next use connects again."""
+        """Close the connection; the next use opens a new one."""
         if self._client is not None:
             self._client.close()
 

@@ -1,4 +1,4 @@
-"""One shard of a data set on the disk, in each of the forms: written beside, checked, renamed.
+"""Writes and checks one shard in each output format; a shard gets its name only when complete.
 
     webdataset     shard-000003.tar: KEY.png, KEY.json (the request), KEY.cls (the class)
     imagefolder    shard-000003/: images in a folder for each class, as torchvision's ImageFolder reads them, and
@@ -36,7 +36,7 @@ ROWS_IN_MEMORY = 64  # of a parquet file, and so in a group of its rows
 
 @dataclass(frozen=True, kw_only=True)
 class ShardEntry:
-    """A sample, its face, and the exact request for it."""
+    """A sample with its face and the exact request for it."""
 
     sample: Sample
     face: Face
@@ -44,23 +44,23 @@ class ShardEntry:
 
     @property
     def key(self) -> str:
-        """Its name without an ending."""
+        """File name without its suffix."""
         return f"{self.sample.index:09d}"
 
 
 class Writer(Protocol):
-    """Writes the entries of one shard, in order, into a file or folder that is not there yet."""
+    """Interface of a writer of one shard, into a new file or folder."""
 
     def add(self, entry: ShardEntry) -> None: ...
 
     def finish(self) -> None: ...
 
     def discard(self) -> None:
-        """Let go of the file after a failure; what is in it is of no use."""
+        """Close the file after a failure, without finishing it."""
 
 
 class TarWriter:
-    """A shard of WebDataset, with tar headers that depend on nothing but names and sizes."""
+    """Writes a WebDataset shard, with tar headers that depend only on names and sizes."""
 
     def __init__(self, path: Path) -> None:
         self._tar = tarfile.open(path, "x", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  # finish() closes
@@ -85,7 +85,7 @@ class TarWriter:
 
 
 class FolderWriter:
-    """Images and metadata.jsonl in a folder; those of a class in a folder of theirs, in the order of their numbers."""
+    """Writes a folder of images with metadata.jsonl, and a sub-folder for each class, in numeric order."""
 
     def __init__(self, path: Path, classes: int) -> None:
         path.mkdir()
@@ -112,7 +112,7 @@ class FolderWriter:
 
 
 class ZipWriter:
-    """The zip of StyleGAN tools. Images are numbered within the shard, as those tools expect."""
+    """Writes the zip that StyleGAN tools read, with images numbered within the shard."""
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path, "x")
@@ -141,7 +141,7 @@ class ZipWriter:
 
 
 class ParquetWriter:
-    """Rows as Hugging Face's `datasets` knows them: an image is {bytes, path}, and the schema tells the features."""
+    """Writes parquet for Hugging Face's `datasets`: images as {bytes, path}, features in the schema."""
 
     def __init__(self, path: Path, classes: int) -> None:
         import pyarrow
@@ -183,7 +183,7 @@ class ParquetWriter:
 
 
 def features(classes: int) -> dict[str, Any]:
-    """The features of a parquet file, in the words of Hugging Face's `datasets`."""
+    """Features of a parquet file in the form of Hugging Face's `datasets`."""
     number = {"dtype": "int64", "_type": "Value"}
     label = {"names": [str(each) for each in range(classes)], "_type": "ClassLabel"} if classes else number
     return {"image": {"_type": "Image"}, "label": label, "seed": number, "index": number,
@@ -191,7 +191,7 @@ def features(classes: int) -> dict[str, Any]:
 
 
 def open_writer(form: Form, path: Path, classes: int) -> Writer:
-    """The writer of one shard."""
+    """Open the writer of one shard."""
     if form == "parquet":
         return ParquetWriter(path, classes)
     writers: dict[str, Callable[[Path], Writer]] = {
@@ -201,7 +201,7 @@ def open_writer(form: Form, path: Path, classes: int) -> Writer:
 
 
 def digest_of(path: Path) -> str | None:
-    """SHA-256 of a shard; of a folder, that of its files' names and digests. None where nothing is there."""
+    """SHA-256 of a shard, or of a folder's file names and digests; None if it does not exist."""
     if path.is_dir():
         lines = [f"{digest_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files_of(path)]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -218,7 +218,7 @@ def files_of(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a shard, or what there is of one."""
+    """Remove a shard, complete or not."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -1,4 +1,4 @@
-"""The service as torch data sets: `FaceDataset` by index, `FaceStream` in order, and `FaceLoader`, which can resume.
+"""torch data sets: `FaceDataset` by index, `FaceStream` in order, and the resumable `FaceLoader`.
 
     data = FaceDataset("127.0.0.1:7433", count=10_000)              # map-style: any sampler, any DataLoader
     data = FaceDataset(model="models/mine", count=10_000)           # the same without a service: a folder or a run
@@ -38,7 +38,7 @@ STATE_VERSION = 1
 
 
 class Options(TypedDict, total=False):
-    """What both kinds of data set take beside the service and the count."""
+    """Options of both data sets besides the service and the count."""
 
     plan: Plan
     look: Look
@@ -51,7 +51,7 @@ class Options(TypedDict, total=False):
 
 
 class _Faces:
-    """Samples of one revision, numbered from 0 to count - 1, in the epoch that all processes share."""
+    """Base class: samples 0 to count - 1 of one model revision, in an epoch that all processes share."""
 
     def __init__(
         self,
@@ -88,16 +88,16 @@ class _Faces:
 
     @property
     def digest(self) -> str:
-        """Of the weights that draw all of it."""
+        """SHA-256 of the model's weights."""
         return self.revision.rpartition("/")[2]
 
     @property
     def epoch(self) -> int:
-        """The epoch that is read, counted from 0."""
+        """The current epoch, counted from 0."""
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Read another epoch; before a DataLoader is iterated, as with torch's DistributedSampler."""
+        """Set the epoch before iterating a DataLoader, as with torch's DistributedSampler."""
         if epoch < 0:
             raise ValueError(f"an epoch must be at least 0, got {epoch}")
         self._epoch.fill_(epoch)
@@ -112,7 +112,7 @@ class _Faces:
         }
 
     def _made_with(self) -> dict[str, Any]:
-        """What a saved state must agree with, or else it is of other images."""
+        """What a saved state must match to be of the same images."""
         look = {name: getattr(self.look, name) for name in Look.__dataclass_fields__}
         return {"digest": self.digest, "plan": self.plan.to_json(), "look": look, "count": self.count}
 
@@ -130,13 +130,13 @@ class _Faces:
 
 
 class FaceDataset(_Faces, Dataset[dict[str, Any]]):
-    """Faces by index; a batch is asked for at once. Arguments as in `Options`."""
+    """Map-style data set of faces; a batch is one request. Arguments as in `Options`."""
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """A batch; torch's DataLoader calls this."""
+        """Fetch a batch. Called by torch's DataLoader."""
         for index in indices:
             if not 0 <= index < self.count:
                 raise IndexError(f"index must be from 0 to {self.count - 1}, got {index}")
@@ -144,17 +144,17 @@ class FaceDataset(_Faces, Dataset[dict[str, Any]]):
         return [self._sample(*drawn) for drawn in self.feed.fetch(self.revision, samples)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Which epoch of which data set; the place in it is the sampler's."""
+        """State: the data set and epoch; the position belongs to the sampler."""
         return {"version": STATE_VERSION, "epoch": self.epoch, **self._made_with()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on in that epoch. Raises WrongModel or ValueError where the state is of other images."""
+        """Resume in that epoch. Raises WrongModel or ValueError if the state is of other images."""
         self._check(state)
         self.set_epoch(state["epoch"])
 
 
 class FaceStream(_Faces, IterableDataset[dict[str, Any]]):
-    """Faces in order, shared out among `ranks` and their workers. Arguments as in `Options`.
+    """Iterable data set of faces in order, split among `ranks` and their workers. Arguments as in `Options`.
 
     `block` is how many samples a reader takes in turn: the batch size, which `FaceLoader` sets by itself.
     """
@@ -180,12 +180,12 @@ class FaceStream(_Faces, IterableDataset[dict[str, Any]]):
         self._skip = 0  # of them, those that were handed out before this process began
 
     def set_epoch(self, epoch: int) -> None:
-        """Read another epoch, from its beginning."""
+        """Set the epoch and start from its beginning."""
         super().set_epoch(epoch)
         self._start.zero_()
 
     def __len__(self) -> int:
-        """The samples of this rank that are still to come, as torch's DataLoader wants it."""
+        """Remaining samples of this rank, as torch's DataLoader expects."""
         blocks = blocks_of(self.rank, self.ranks, int(self._start), self.count, self.block)
         return sum(map(len, blocks))
 
@@ -200,13 +200,13 @@ class FaceStream(_Faces, IterableDataset[dict[str, Any]]):
             yield self._sample(sample, face)
 
     def _slot(self) -> tuple[int, int]:
-        """Which of how many readers this process is. Worker w of rank r is reader w * ranks + r."""
+        """This process's reader number and the number of readers. Worker w of rank r is reader w * ranks + r."""
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         return number * self.ranks + self.rank, self.ranks * workers
 
     def state_dict(self, samples: int | None = None) -> dict[str, Any]:
-        """Where it stands. `samples` is how many this rank has received from its DataLoader in this pass.
+        """State: the position. `samples` is how many this rank has received from its DataLoader in this pass.
 
         With it, the state fits any number of ranks, workers and batch size; all ranks must have received as many.
         Without, it tells of this process alone, which is what torchdata's StatefulDataLoader asks in each worker.
@@ -222,7 +222,7 @@ class FaceStream(_Faces, IterableDataset[dict[str, Any]]):
         return state | {"start": min(int(self._start) + samples * self.ranks, self.count), "taken": 0}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises WrongModel or ValueError where the state is of other images, or of one worker."""
+        """Resume from a state. Raises WrongModel or ValueError if it is of other images or of one worker."""
         self._check(state)
         if state["taken"] and state["reader"] != [*self._slot(), self.block]:
             raise ValueError(
@@ -236,7 +236,7 @@ class FaceStream(_Faces, IterableDataset[dict[str, Any]]):
 
 
 class FaceLoader(DataLoader[Any]):
-    """A DataLoader over a `FaceStream` that counts what it hands out, so that a run goes on where it was cut off.
+    """DataLoader over a `FaceStream` that counts delivered batches, so that an interrupted run can resume exactly.
 
     Each pass is the next epoch. A state fits any number of workers and ranks and any batch size. Options are those of
     torch's DataLoader.
@@ -262,10 +262,10 @@ class FaceLoader(DataLoader[Any]):
         self._given = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands; the same in every rank that has received as many batches."""
+        """State: the position, the same in every rank that has received as many batches."""
         return self.stream.state_dict(samples=self._given)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there in the next pass."""
+        """Resume from a state in the next pass."""
         self.stream.load_state_dict(state)
         self._given = 0

@@ -1,4 +1,4 @@
-"""Calls of processes that were forked, made by a helper process: gRPC does not survive a fork.
+"""Makes the calls of forked processes in a helper process, because gRPC does not survive a fork.
 
 A forked child has its parent's gRPC as it stood at that moment: locks that are held, and none of the threads that would
 release them. Whether a call in such a process hangs is a matter of chance, and of no setting of gRPC. So a forked

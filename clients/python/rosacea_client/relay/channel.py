@@ -1,4 +1,4 @@
-"""A channel whose calls are made by the helper process, with the part of `grpc.Channel` that our stubs use."""
+"""A channel whose calls run in the helper process, with the part of `grpc.Channel` that our stubs use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENDED = "the helper process that makes the calls of this process has ended"
 
 
 class RelayChannel:
-    """A channel to `target`; `tls` is roots, private key and certificate chain as PEM, or None each."""
+    """Channel to `target`; `tls` holds root certificates, private key and certificate chain as PEM, or None each."""
 
     def __init__(
         self, target: str, options: list[tuple[str, Any]], tls: tuple[bytes | None, bytes | None, bytes | None] | None
@@ -50,7 +50,7 @@ class RelayChannel:
         self.close()
 
     def close(self) -> None:
-        """Hang up: calls under way end CANCELLED."""
+        """Close the channel: its calls end with CANCELLED."""
         for call in list(self._calls):
             call.cancel()
         with contextlib.suppress(OSError), HELPER.link() as link:
@@ -58,7 +58,7 @@ class RelayChannel:
         HELPER.release(self._number)
 
     def begin(self, method: str, request: bytes, timeout: float | None, metadata: Any) -> RelayedCall:
-        """Hand a call to the helper."""
+        """Start a call in the helper."""
         ask = {"channel": self._number, "way": self._way, "method": method, "timeout": timeout,
                "metadata": list(metadata or ())}  # fmt: skip
         try:
@@ -87,14 +87,14 @@ class _Method:
 
 
 class StreamMethod(_Method):
-    """A method with many answers."""
+    """A server-streaming method."""
 
     def __call__(self, request: Any, timeout: float | None = None, metadata: Any = None, **more: Any) -> RelayedCall:
         return self._begin(request, timeout, metadata, more)
 
 
 class UnaryMethod(_Method):
-    """A method with one answer."""
+    """A unary method."""
 
     def __call__(self, request: Any, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
         return self.with_call(request, timeout, metadata, **more)[0]
@@ -102,7 +102,7 @@ class UnaryMethod(_Method):
     def with_call(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **more: Any
     ) -> tuple[Any, RelayedCall]:
-        """The answer, and the call that brought it."""
+        """Return the answer and its call."""
         call = self._begin(request, timeout, metadata, more)
         try:
             answers = list(call)
@@ -114,7 +114,7 @@ class UnaryMethod(_Method):
 
 
 class RelayedCall:
-    """A call that the helper makes: an iterator over its messages, with the methods of a `grpc.Call`."""
+    """A call made by the helper: an iterator over its messages with the methods of `grpc.Call`."""
 
     deserialize: Callable[..., Any]
 
@@ -172,7 +172,7 @@ class RelayedCall:
         self._close()
 
     def cancel(self) -> bool:
-        """Hang up; nothing where the call has ended."""
+        """Cancel the call, if it has not ended."""
         if self._status is not None:
             return False
         self._cancelled = True
@@ -181,7 +181,7 @@ class RelayedCall:
         return True
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        """Have `callback` called with this call when it has ended."""
+        """Call `callback` with this call once it has ended."""
         with self._lock:
             if self._status is None:
                 self._callbacks.append(callback)
@@ -189,12 +189,12 @@ class RelayedCall:
         callback(self)
 
     def code(self) -> grpc.StatusCode:
-        """The status; that of a call which is under way is UNKNOWN."""
+        """The status code; UNKNOWN while the call is in progress."""
         return self._status.code() if self._status else grpc.StatusCode.UNKNOWN
 
 
 class RelayedError(grpc.RpcError):
-    """How a call ended, with the methods of the errors that gRPC raises."""
+    """The error of a failed call, with the methods of gRPC's errors."""
 
     def __init__(
         self, code: grpc.StatusCode, details: str, initial_metadata: Any = (), trailing_metadata: Any = ()
@@ -205,7 +205,7 @@ class RelayedError(grpc.RpcError):
 
     @classmethod
     def read(cls, payload: bytes) -> RelayedError:
-        """What the helper says of the end of a call."""
+        """Parse the helper's report of a call's end."""
         told = wire.from_json(payload)
         pairs = (told[name] for name in ("initial_metadata", "trailing_metadata"))
         return cls(grpc.StatusCode[told["code"]], told["details"], *pairs)
@@ -215,21 +215,21 @@ class RelayedError(grpc.RpcError):
         return self._code
 
     def details(self) -> str:
-        """What the service says of it."""
+        """The status message."""
         return self._details
 
     def initial_metadata(self) -> Any:
-        """What came before the first message, as pairs of key and value."""
+        """Metadata received before the first message, as (key, value) pairs."""
         return self._initial_metadata
 
     def trailing_metadata(self) -> Any:
-        """What came with the status, as pairs of key and value."""
+        """Metadata received with the status, as (key, value) pairs."""
         return self._trailing_metadata
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        """Call it at once: the call has ended."""
+        """Call `callback` immediately, since the call has ended."""
         callback(self)
 
     def result(self) -> NoReturn:
-        """Raise it."""
+        """Raise this error."""
         raise self

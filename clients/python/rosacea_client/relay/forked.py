@@ -1,4 +1,4 @@
-"""Whether this process was forked, or may fork, and what it must then leave alone."""
+"""Detects forked processes, in which gRPC must not be used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of the Linux kernel, among the flag
 
 
 class _Past:
-    """What has happened to this process and its ancestors."""
+    """What is known of forks and gRPC use in this process and its ancestors."""
 
     forked = False  # since this module was imported
     entered_grpc = False  # by our doing, here or in an ancestor
@@ -23,17 +23,17 @@ class _Past:
 
 
 def is_forked() -> bool:
-    """Whether this process is a fork that began no other program, as DataLoader workers are by default."""
+    """Whether this process was forked without starting another program, as DataLoader workers are."""
     return _Past.forked or _kernel_says_forked()
 
 
 def may_enter_grpc() -> bool:
-    """Whether this process can use gRPC itself, and fork afterwards without harm."""
+    """Whether this process can use gRPC and still fork safely afterwards."""
     return _Past.fork_support_off and not is_forked()
 
 
 def switch_fork_support_off() -> None:
-    """Have gRPC leave forks alone; for before gRPC is imported, which is when it reads this.
+    """Disable gRPC's fork handlers; must run before gRPC is imported.
 
     By default gRPC begins its threads again in each forked child. They read from the connections that the child has
     inherited, and what they read is lost to the parent. Where gRPC was imported before, or the environment wants its
@@ -45,22 +45,23 @@ def switch_fork_support_off() -> None:
 
 
 def note_channel() -> None:
-    """Remember that gRPC is in use here."""
+    """Note that this process uses gRPC."""
     _Past.entered_grpc = True
 
 
 def inherited_grpc() -> bool:
-    """Whether an ancestor is known to have used gRPC before it forked this process."""
+    """Whether an ancestor used gRPC before it forked this process."""
     return _Past.forked and _Past.entered_grpc
 
 
 def keep_for_ever(thing: Any) -> None:
-    """Never free an object of the parent's gRPC here, not even when the interpreter ends: freeing it enters gRPC."""
+    """Keep a parent's gRPC object alive for ever, even at exit, because freeing it would enter gRPC."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _kernel_says_forked() -> bool:
-    """What Linux says, which knows also of forks before this module was imported; False elsewhere."""
+    """Whether Linux reports this process as forked, which covers forks before this module was imported; False
+    elsewhere."""
     try:
         stat = Path("/proc/self/stat").read_text()
     except OSError:

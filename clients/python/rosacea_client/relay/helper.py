@@ -1,4 +1,4 @@
-"""The helper process of this process: started when a channel needs it, ended with the last one."""
+"""Starts the helper process when a channel needs it, and ends it with the last channel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import weakref
 
 
 class Helper:
-    """A process that makes calls for this one; started anew where it has ended."""
+    """The helper process, restarted if it has ended."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
@@ -28,21 +28,21 @@ class Helper:
         self._control: socket.socket | None = None
 
     def register(self) -> int:
-        """The number of a new channel, for as long as which the helper stays."""
+        """Register a channel and return its number; the helper runs while there are channels."""
         number = next(self._numbers)
         with self._lock:
             self._channels.add(number)
         return number
 
     def release(self, number: int) -> None:
-        """The channel is closed."""
+        """Unregister a closed channel."""
         with self._lock:
             self._channels.discard(number)
             if not self._channels:
                 self._end()
 
     def link(self) -> socket.socket:
-        """A socket for one call, whose other end the helper has; OSError where there is no helper to be had."""
+        """Open a socket to the helper for one call; OSError if no helper can be started."""
         ours, theirs = socket.socketpair()
         try:
             with theirs, self._lock:
@@ -54,7 +54,7 @@ class Helper:
         return ours
 
     def end(self) -> None:
-        """End the helper; the next call starts another."""
+        """Stop the helper; the next call starts another."""
         with self._lock:
             self._end()
 
@@ -86,7 +86,7 @@ class Helper:
         atexit.unregister(self.end)
 
     def leave_to_parent(self) -> None:
-        """In a new process: the helper is the parent's, and must not wait for this process to end as well."""
+        """After a fork: leave the helper to the parent."""
         with contextlib.suppress(OSError):
             for inherited in [self._control, *self._links]:
                 if inherited is not None:

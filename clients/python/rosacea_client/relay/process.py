@@ -1,4 +1,4 @@
-"""The helper: makes calls for a process that must not enter gRPC. Started by `rosacea_client.relay.helper`.
+"""The helper program: makes calls for a process that must not use gRPC. Started by `rosacea_client.relay.helper`.
 
 `python -m rosacea_client.relay.process FD`, where FD is a unix socket over which it is handed the socket of each call.
 It ends when the process that started it hangs up, or is gone.
@@ -20,21 +20,21 @@ from rosacea_client.relay import wire
 
 
 class Channels:
-    """The channels of the other process, by its numbers for them."""
+    """Channels opened for the other process, by its numbers."""
 
     def __init__(self) -> None:
         self._open: dict[int, grpc.Channel] = {}
         self._lock = threading.Lock()
 
     def get(self, number: int, way: dict[str, Any]) -> grpc.Channel:
-        """The channel of this number, which is opened at its first call."""
+        """The channel with this number, opened at its first call."""
         with self._lock:
             if number not in self._open:
                 self._open[number] = opened(way)
             return self._open[number]
 
     def close(self, number: int) -> None:
-        """Hang up, which ends the channel's calls."""
+        """Close a channel and its calls."""
         with self._lock:
             channel = self._open.pop(number, None)
         if channel is not None:
@@ -42,7 +42,7 @@ class Channels:
 
 
 def opened(way: dict[str, Any]) -> grpc.Channel:
-    """A channel to where the other process wants to go."""
+    """Open a channel to the requested target."""
     options = [(name, value) for name, value in way["options"]]
     if way["tls"] is None:
         return grpc.insecure_channel(way["target"], options=options)
@@ -50,7 +50,7 @@ def opened(way: dict[str, Any]) -> grpc.Channel:
 
 
 def serve(control: socket.socket) -> None:
-    """Take calls until the other process is gone."""
+    """Serve calls until the other process ends."""
     channels = Channels()
     while True:
         more, handed, _, _ = socket.recv_fds(control, 1, 1)
@@ -61,7 +61,7 @@ def serve(control: socket.socket) -> None:
 
 
 def relay(link: socket.socket, channels: Channels) -> None:
-    """One call, from its request to its status; or the end of a channel."""
+    """Handle one socket: a call from request to status, or the closing of a channel."""
     with link, link.makefile("rb") as incoming:
         try:
             ask = wire.from_json(wire.receive(incoming)[1])
@@ -74,7 +74,7 @@ def relay(link: socket.socket, channels: Channels) -> None:
 
 
 def make_call(link: socket.socket, ask: dict[str, Any], request: bytes, channel: grpc.Channel) -> None:
-    """Make a call and send what comes of it; cancelled as soon as the caller hangs up."""
+    """Make a call and send back its messages and status; cancel it when the caller disconnects."""
     method: Any = channel.unary_stream(ask["method"], None, None)  # on the wire, one answer is a stream of one message
     metadata = tuple((name, value) for name, value in ask["metadata"])
     call: Any = method(request, timeout=ask["timeout"], metadata=metadata)
@@ -93,14 +93,14 @@ def make_call(link: socket.socket, ask: dict[str, Any], request: bytes, channel:
 
 
 def cancel_when_gone(link: socket.socket, call: Any) -> None:
-    """The caller sends nothing more: whatever is heard is its end."""
+    """Cancel the call when the caller's socket closes."""
     with contextlib.suppress(OSError):
         link.recv(1)
     call.cancel()
 
 
 def status_of(call: Any) -> bytes:
-    """How the call ended."""
+    """The status of a call, as data to send back."""
     told = {
         "code": call.code().name,
         "details": call.details() or "",
@@ -111,7 +111,7 @@ def status_of(call: Any) -> bytes:
 
 
 def main() -> None:
-    """Serve the process at the other end of the socket that this one was started with."""
+    """Serve the process that started this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to both; the other process decides
     with socket.socket(fileno=int(sys.argv[1])) as control:
         serve(control)

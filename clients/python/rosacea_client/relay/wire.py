@@ -1,4 +1,4 @@
-"""What goes over the socket of one call: frames of bytes, and JSON where there is something to say.
+"""Framing between a process and its helper: length-prefixed bytes and JSON.
 
 The caller sends the call (JSON) and its request. The helper answers with messages and, at the end, the status (JSON).
 The caller hangs up to cancel.
@@ -21,13 +21,13 @@ Metadata = list[tuple[str, str | bytes]]
 
 
 def send(link: socket.socket, kind: bytes, payload: bytes) -> None:
-    """Send a frame; OSError where nobody is there."""
+    """Send a frame; OSError if the other side has gone."""
     link.sendall(_HEAD.pack(kind, len(payload)))
     link.sendall(payload)
 
 
 def receive(stream: BinaryIO) -> tuple[bytes, bytes]:
-    """The next frame; ConnectionError where the other side is gone."""
+    """Receive a frame; ConnectionError if the other side has gone."""
     kind, length = _HEAD.unpack(_exactly(stream, _HEAD.size))
     return kind, _exactly(stream, length)
 
@@ -40,12 +40,12 @@ def _exactly(stream: BinaryIO, size: int) -> bytes:
 
 
 def to_json(value: Any) -> bytes:
-    """A value of dicts, lists, text, numbers and bytes."""
+    """Encode dicts, lists, text, numbers and bytes as JSON."""
     return json.dumps(value, default=lambda data: {"base64": base64.b64encode(data).decode("ascii")}).encode()
 
 
 def from_json(data: bytes) -> Any:
-    """What `to_json` was given; tuples come back as lists."""
+    """Decode what `to_json` encoded; tuples become lists."""
 
     def revived(found: dict[str, Any]) -> Any:
         return base64.b64decode(found["base64"]) if found.keys() == {"base64"} else found

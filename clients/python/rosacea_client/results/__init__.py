@@ -1,1 +1,1 @@
-"""What the service answers with: faces, latents, models, and whether an answer is to the question."""
+"""Answers of the service as Python objects, and their verification."""

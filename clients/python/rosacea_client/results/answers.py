@@ -1,4 +1,4 @@
-"""Whether an answer answers what was asked. Nothing that fails here reaches a caller as data."""
+"""Verifies that an answer matches its request; data that fails never reaches the caller."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ASKED = re.compile(r"(?P<name>models/[^/@]+)(?:(?:/revisions/|@)(?P<revision>.+
 
 
 class Expected:
-    """The faces that a request asks for, in order; what comes is checked against what is next.
+    """The expected faces of a request, in order; received faces are checked against them.
 
     `count` is how many there are, None where only the service knows: that of latents given as flat numbers.
     """
@@ -34,20 +34,20 @@ class Expected:
 
     @property
     def begun(self) -> bool:
-        """Whether any have come."""
+        """Whether any face has been received."""
         return self.index > self.start_index
 
     @property
     def complete(self) -> bool:
-        """Whether all of them have come, as far as can be known before the service says so."""
+        """Whether all expected faces have been received, as far as the count is known."""
         return self.index == self._count
 
     def counts(self, count: int) -> None:
-        """Set how many faces there are, once that is known."""
+        """Set the number of expected faces."""
         self._count = count
 
     def take(self, answer: pb.GenerateFacesResponse | pb.StreamFacesResponse) -> list[Face]:
-        """The next faces; IntegrityError unless they are just those."""
+        """Accept the next faces; IntegrityError unless they are the expected ones."""
         faces = [Face.from_pb(each, answer.provenance, answer.timings) for each in answer.faces]
         if faces:
             self._check_source(faces[0])
@@ -57,7 +57,7 @@ class Expected:
         return faces
 
     def finish(self) -> None:
-        """The service says that these were all: IntegrityError where some are missing."""
+        """The stream has ended: raise IntegrityError if faces are missing."""
         if self._count is not None and self.index != self._count:
             wanted = f"faces {self.start_index} to {self._count - 1}"
             raise IntegrityError(f"the service should have sent {wanted}, it stopped before face {self.index}")
@@ -85,7 +85,7 @@ class Expected:
 
 
 def all_faces(answer: pb.GenerateFacesResponse, spec: FaceSpec, count: int | None = None) -> list[Face]:
-    """The faces of an answer that should hold all of them."""
+    """Decode an answer that must hold all expected faces."""
     expected = Expected(spec, count=count)
     faces = expected.take(answer)
     expected.finish()
@@ -93,7 +93,7 @@ def all_faces(answer: pb.GenerateFacesResponse, spec: FaceSpec, count: int | Non
 
 
 def all_latents(answer: pb.MapLatentsResponse, spec: LatentSpec) -> Latents:
-    """The latents of an answer, once they are seen to be the ones that `spec` asks for."""
+    """Decode latents after checking that they are those `spec` asks for."""
     latents = Latents.from_pb(answer)
     wanted = spec.seed_list
     if wanted is not None and len(latents.array) != len(wanted):
@@ -105,7 +105,7 @@ def all_latents(answer: pb.MapLatentsResponse, spec: LatentSpec) -> Latents:
 
 
 def check_revision(made: Provenance, asked: str) -> None:
-    """IntegrityError unless the answer names one revision, and the one that was asked for."""
+    """Raise IntegrityError unless the answer names exactly the requested revision."""
     found = _REVISION.fullmatch(made.model)
     if found is None or found[2] != made.digest:
         raise IntegrityError(f"an answer should name its revision and its digest, got {made.model!r}, {made.digest!r}")

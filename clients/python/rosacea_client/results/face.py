@@ -1,4 +1,4 @@
-"""Faces, as the service answers with them."""
+"""Faces received from the service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FINISH_REASONS = {1: "complete"}
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Face(Provenance):
-    """One synthetic face, and what made it. A notebook shows it as a picture, `np.asarray` takes its pixels."""
+    """One synthetic face with its provenance. Notebooks show it as a picture; `np.asarray` gives its pixels."""
 
     index: int  # its place in the request
     seed: int | None  # None where it was drawn from a latent
@@ -39,7 +39,7 @@ class Face(Provenance):
 
     @classmethod
     def from_pb(cls, face: pb.Face, provenance: pb.Provenance, timings: pb.Timings | None = None) -> Face:
-        """Read one face of an answer."""
+        """Decode one face of an answer."""
         if face.format not in FORMATS or face.format == pb.IMAGE_FORMAT_UNSPECIFIED:
             raise IntegrityError(f"face {face.index} is in an unknown format, number {face.format}")
         return cls(
@@ -57,7 +57,7 @@ class Face(Provenance):
 
     @property
     def suffix(self) -> str:
-        """The usual ending of a file with this image, such as `.png`."""
+        """Usual file suffix for this image, such as `.png`."""
         return SUFFIXES[self.format][0]
 
     def array(self) -> npt.NDArray[np.uint8]:
@@ -72,7 +72,7 @@ class Face(Provenance):
         return np.asarray(self.array(), dtype)
 
     def pil(self) -> Image.Image:
-        """The picture for Pillow."""
+        """The image as a Pillow image."""
         from PIL import Image
 
         pixels = self.array()
@@ -91,7 +91,7 @@ class Face(Provenance):
         return f"Face({source}, {self.width}x{self.height} {self.format}, {name}@{digest[:12]})"
 
     def save(self, path: str | Path) -> Path:
-        """Write the image as it came, replacing `path` in one step. The ending must be that of the format."""
+        """Write the received image bytes, replacing `path` atomically. The suffix must match the format."""
         path = Path(path)
         allowed = SUFFIXES[self.format]
         if path.suffix.lower() not in allowed:

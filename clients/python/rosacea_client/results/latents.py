@@ -1,4 +1,4 @@
-"""Intermediate latents, as the service answers with them."""
+"""Intermediate latents received from the service."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rosacea_contract.spec import LATENT_SPACES
 
 @dataclass(frozen=True, kw_only=True)
 class Latents(Provenance):
-    """Intermediate latents, and what made them."""
+    """Intermediate latents with their provenance."""
 
     array: npt.NDArray[np.float32] = field(repr=False, compare=False)  # [N, w_dim], or [N, num_ws, w_dim] for ws
     space: str  # w or ws: the argument of `generate` that takes the array
@@ -25,7 +25,7 @@ class Latents(Provenance):
 
     @classmethod
     def from_pb(cls, answer: pb.MapLatentsResponse) -> Latents:
-        """Read an answer."""
+        """Decode an answer."""
         shape, data = tuple(answer.shape), answer.latents.data
         if len(data) != 4 * math.prod(shape) or len(shape) != (3 if answer.space == pb.LATENT_SPACE_WS else 2):
             raise IntegrityError(f"latents of shape {list(shape)} should have come, got {len(data)} bytes")

@@ -1,4 +1,4 @@
-"""Descriptions of models: their sizes, and what requests for them must keep to."""
+"""Descriptions of models: their sizes and request limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What requests for a model must keep to; `rosacea.v1.Limits` tells what each is."""
+    """Limits on requests for a model; documented in `rosacea.v1.Limits`."""
 
     max_images_per_request: int
     max_images_per_stream: int
@@ -43,7 +43,7 @@ class Limits:
 
     @classmethod
     def from_pb(cls, limits: pb.Limits) -> Limits:
-        """Read the limits of a model."""
+        """Decode a model's limits."""
         values = {name: getattr(limits, name) for name in cls.__dataclass_fields__}
         values["formats"] = tuple(named(FORMATS, each) for each in limits.formats)
         values["noise_modes"] = tuple(named(NOISE_MODES, each) for each in limits.noise_modes)
@@ -52,7 +52,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """A generator that the service can draw with."""
+    """Description of a model of the service."""
 
     name: str  # models/NAME
     revision: str  # models/NAME/revisions/DIGEST
@@ -70,6 +70,6 @@ class ModelInfo:
 
     @classmethod
     def from_pb(cls, model: pb.Model) -> ModelInfo:
-        """Read the description of a model."""
+        """Decode a model's description."""
         values = {name: getattr(model, name) for name in cls.__dataclass_fields__}
         return cls(**values | {"limits": Limits.from_pb(model.limits), "class_names": tuple(model.class_names)})

@@ -1,4 +1,4 @@
-"""What every answer tells about itself: what made it, and where the time went."""
+"""Provenance and timings of answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEED_SCHEMES = {1: "numpy-randomstate"}
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """Where the time of an answer went."""
+    """Timing breakdown of an answer."""
 
     queue_seconds: float
     render_seconds: float
@@ -23,13 +23,13 @@ class Timings:
 
     @classmethod
     def from_pb(cls, timings: pb.Timings) -> Timings:
-        """Read the timings of an answer."""
+        """Decode an answer's timings."""
         return cls(**{name: getattr(timings, name) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What made the faces or latents of an answer."""
+    """Provenance of faces or latents: model, digest, fingerprint, versions."""
 
     model: str  # models/NAME/revisions/DIGEST
     digest: str  # SHA-256 of the model's weights
@@ -38,7 +38,7 @@ class Provenance:
 
 
 def made_by(provenance: pb.Provenance) -> dict[str, str]:
-    """The fields of Provenance, for a class that adds its own."""
+    """Decode the fields of Provenance, for classes that extend it."""
     return {
         "model": provenance.model,
         "digest": provenance.digest,
@@ -48,5 +48,5 @@ def made_by(provenance: pb.Provenance) -> dict[str, str]:
 
 
 def named(names: Mapping[int, str], number: int) -> str:
-    """The name of an enum's value; a newer service may send some that have none here."""
+    """Name of an enum value; newer services may send unknown ones."""
     return names.get(number, f"unknown-{number}")

@@ -1,1 +1,1 @@
-"""How a call reaches the service and comes back: addresses, connections, retries, deadlines, errors."""
+"""Transport of calls: addresses, connections, retries, deadlines, errors."""

@@ -1,4 +1,4 @@
-"""Where the service listens by default, and which addresses are on this machine."""
+"""The default address, and parsing of service addresses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SCHEMES = ("dns:///", "ipv4:", "ipv6:", "passthrough:///")
 
 
 def check_target(target: str) -> None:
-    """Raise ValueError, with the address that was meant, unless a target of grpc is HOST:PORT, several, or a socket."""
+    """Raise ValueError, suggesting the likely address, unless the target is HOST:PORT, a list of them, or a socket."""
     if target.startswith(("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "passthrough:", "xds:")):
         return
     for each in target.split(","):
@@ -27,7 +27,7 @@ def check_target(target: str) -> None:
 
 
 def _split(address: str) -> tuple[str, str]:
-    """Host and port; the default port where there is none."""
+    """Split into host and port, with the default port if there is none."""
     if parsed_ip(address.strip("[]")) is not None and (address.endswith("]") or ":" in address.strip("[]")):
         return f"[{address.strip('[]')}]", str(DEFAULT_PORT)  # of IPv6, without a port
     host, colon, port = address.rpartition(":")
@@ -35,7 +35,7 @@ def _split(address: str) -> tuple[str, str]:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether other machines cannot reach HOST:PORT, HOST or a Unix socket. Of names, only localhost counts."""
+    """Whether HOST:PORT, HOST or a UNIX socket is reachable only from this machine. Of names, only localhost is."""
     if address.startswith(SOCKETS):
         return True
     host = host_of(address)
@@ -46,7 +46,7 @@ def is_loopback(address: str) -> bool:
 
 
 def stays_here(target: str) -> bool:
-    """Whether a target of grpc is on this machine."""
+    """Whether a gRPC target is on this machine."""
     return target.startswith(SOCKETS) or all(is_loopback(each) for each in hosts_and_ports(target))
 
 
@@ -64,7 +64,7 @@ def host_of(address: str) -> str:
 
 
 def parsed_ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The IP address that a host is, None for a name. An IPv4 address inside IPv6 counts as IPv4."""
+    """The IP address of a host, None for a name. IPv4-mapped IPv6 addresses become IPv4."""
     try:
         ip = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

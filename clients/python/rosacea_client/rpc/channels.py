@@ -1,4 +1,4 @@
-"""The options of every channel that this project opens: proxies, keepalive, reconnecting."""
+"""Channel arguments used by every channel of this project: proxies, keepalive, reconnecting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Options = list[tuple[str, Any]]
 
 
 def channel_options(target: str, *, max_message_bytes: int | None = None, keepalive: bool = True) -> Options:
-    """The options of a channel to `target`. `keepalive` is off for servers that answer pings by hanging up."""
+    """Channel arguments for `target`. Disable `keepalive` for servers that disconnect clients for pings."""
     options: Options = [
         # A service that was away is found again within a second or so; by default it may take two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),

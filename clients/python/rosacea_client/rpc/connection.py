@@ -1,4 +1,4 @@
-"""How a client reaches the service: in plain text or over TLS, and with what to say who it is."""
+"""Connection settings of a client: TLS and credentials."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NO_THREADS = (ChannelOptions.SingleThreadedUnaryStream, 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """TLS, with roots of your own and, where the service wants one, a certificate. All files are PEM.
+    """TLS settings with root certificates and, for mutual TLS, a client certificate. All files are PEM.
 
     Example:
 
@@ -47,7 +47,8 @@ class Tls:
             raise ValueError("certificate_file and key_file go together, got only one of them")
 
     def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
-        """Roots, private key and certificate chain; a ValueError or OSError names the file that cannot be used."""
+        """Read root certificates, private key and certificate chain; a ValueError or OSError names the unusable
+        file."""
         ca, chain, key = self.ca_file, self.certificate_file, self.key_file
         return (
             Path(ca).read_bytes() if ca is not None else None,
@@ -56,12 +57,12 @@ class Tls:
         )
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """For a channel of gRPC; raises as `read`."""
+        """gRPC channel credentials; raises as `read` does."""
         return grpc.ssl_channel_credentials(*self.read())
 
 
 class ApiKey:
-    """An API key, or a token of an issuer that the service trusts. Its text shows nowhere.
+    """An API key, or a token of an issuer that the service trusts. Its text is never shown.
 
     One from a file is read again when the file changes, so that keys can be exchanged while a client runs.
     """
@@ -76,7 +77,7 @@ class ApiKey:
         return f"ApiKey({str(self._path) if self._path else '...'!r})"
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What a call says."""
+        """Metadata of a call."""
         if self._path is not None:
             found = self._path.stat()
             if (found.st_ino, found.st_mtime_ns) != self._stamp:
@@ -87,7 +88,7 @@ class ApiKey:
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionSettings:
-    """Where a client calls, over what, and as whom: what it takes to open a channel, in any process or loop.
+    """Target, TLS and credentials of a client: what is needed to open a channel in any process or event loop.
 
     Raises ValueError for what cannot go together, for instance a key that would travel in plain text to another
     machine, unless that is wanted.
@@ -108,9 +109,8 @@ class ConnectionSettings:
             raise ValueError(f"{rule}: give tls, or no key, got {self.target!r}")
 
     def open(self, *, in_helper: bool = False) -> grpc.Channel | RelayChannel:
-        """A new channel. A helper process makes its calls where asked, and where gRPC and forks would not go together
-        in this process, see `relay.forked.may_enter_grpc`.
-        """
+        """Open a channel. Its calls run in a helper process if requested, or if gRPC cannot be used safely in this
+        process (`relay.forked.may_enter_grpc`)."""
         target, options = self._destination()
         if in_helper or not may_enter_grpc():
             return RelayChannel(target, options, self.tls.read() if self.tls else None)
@@ -121,7 +121,7 @@ class ConnectionSettings:
         return grpc.insecure_channel(target, options=options)
 
     def open_here(self, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> grpc.aio.Channel:
-        """A new channel that belongs to the running event loop; `interceptors` see its calls."""
+        """Open a channel for the running event loop; `interceptors` see its calls."""
         target, options = self._destination()
         note_channel()
         if self.tls is not None:
@@ -134,12 +134,12 @@ class ConnectionSettings:
         return grpc_target(self.target), options
 
     def __str__(self) -> str:
-        """The target, and the proxy that lies before it, as errors name them."""
+        """The target, and the proxy in front of it, for error messages."""
         proxy = proxy_of(self.target)
         return f"{self.target} through {proxy}" if proxy else self.target
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What every call says of its caller."""
+        """Credentials metadata of every call."""
         return self.api_key.metadata() if self.api_key else ()
 
 

@@ -1,4 +1,4 @@
-"""What every client has in common, whichever way it waits: requests, answers, errors, deadlines, retries.
+"""Logic shared by the synchronous and asyncio clients: requests, answers, errors, deadlines, retries.
 
 Nothing here waits or sends. A client of `client` or `async_client` takes a `Call` or a `Pull` from here, sends what it
 says, and comes back with what came of it.
@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Call(Generic[Result]):
-    """One question with one answer."""
+    """A unary call with its retries."""
 
     method: str
     request: Any
@@ -49,7 +49,7 @@ class Call(Generic[Result]):
 
 
 class Pull:
-    """One stream of faces, over as many calls as it takes: each goes on where the one before was cut off."""
+    """A stream of faces over one or more calls; each resumes where the previous one broke off."""
 
     method = "StreamFaces"
 
@@ -64,21 +64,21 @@ class Pull:
 
     @property
     def is_large(self) -> bool:
-        """Whether it is to be held against its model's limits before anything is sent."""
+        """Whether to check the request against the model's limits before sending."""
         return is_large(self._request)
 
     def fit(self, info: ModelInfo) -> None:
-        """Go in parts that fit into requests; InvalidRequest where the limits of the model rule that out."""
+        """Split the stream into parts that fit into requests; InvalidRequest if the model's limits rule it out."""
         self._parts = Parts.of(self._request, info)
         self._expected.counts(self._parts.count)
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing more to ask for."""
+        """Whether all faces have been received."""
         return self._over or (self._expected.begun and self._expected.complete)
 
     def request(self) -> pb.StreamFacesRequest:
-        """What to ask for now: the faces that have not come, of the revision that the others came from."""
+        """The next request: the missing faces, of the same revision as the others."""
         self._asked = self._expected.index
         if self._parts is not None:
             request = self._parts.request(self._expected.index)
@@ -91,7 +91,7 @@ class Pull:
         return request
 
     def take(self, answer: pb.StreamFacesResponse) -> list[Face]:
-        """The faces of a message that has come; IntegrityError unless they are the next."""
+        """Decode a message's faces; IntegrityError unless they are the next ones."""
         if self._parts is not None:
             start = self._parts.start(self._expected.index)
             for each in answer.faces:
@@ -102,14 +102,14 @@ class Pull:
         return faces
 
     def finish(self) -> None:
-        """The service says that these were all; IntegrityError where they are not."""
+        """The stream has ended: IntegrityError if faces are missing."""
         if self._parts is not None and self._expected.index in self._parts.ends and self._expected.index > self._asked:
             return
         self._expected.finish()
         self._over = True
 
     def pause_seconds(self, error: FaceError) -> float:
-        """How long to wait before going on; raises the error where that will not help."""
+        """Seconds to wait before resuming; raises the error if a retry cannot help."""
         if self._expected.begun and isinstance(error, InvalidRequest) and _begins_behind(error):
             self._over = True  # cut off behind the last face of latents that only the service can count
             return 0.0
@@ -121,13 +121,13 @@ def _begins_behind(error: InvalidRequest) -> bool:
 
 
 def generation(spec: FaceSpec, count: int | None = None) -> Call[list[Face]]:
-    """A few faces in one answer."""
+    """The GenerateFaces call."""
     request = pb.GenerateFacesRequest(spec=spec.to_pb())
     return Call("GenerateFaces", request, lambda answer: all_faces(answer, spec, count), _checking(request))
 
 
 def mapping(spec: LatentSpec) -> Call[Latents]:
-    """Intermediate latents."""
+    """The MapLatents call."""
     request = pb.MapLatentsRequest(spec=spec.to_pb())
     return Call("MapLatents", request, lambda answer: all_latents(answer, spec), _checking(request))
 
@@ -137,13 +137,13 @@ def _checking(request: pb.GenerateFacesRequest | pb.MapLatentsRequest) -> Callab
 
 
 def description(name: str) -> Call[ModelInfo]:
-    """One model; InvalidSpec for what is no name of one."""
+    """The GetModel call; InvalidSpec for an invalid name."""
     request = pb.GetModelRequest(name=in_field("name", model_name, full_name(name)))
     return Call("GetModel", request, lambda answer: ModelInfo.from_pb(answer.model))
 
 
 def page(token: str) -> Call[tuple[list[ModelInfo], str]]:
-    """Some models, and the token of the next page."""
+    """One ListModels call: models and the next page token."""
     return Call(
         "ListModels",
         pb.ListModelsRequest(page_token=token),
@@ -152,7 +152,7 @@ def page(token: str) -> Call[tuple[list[ModelInfo], str]]:
 
 
 class Core:
-    """A client without its calls."""
+    """The parts of a client that do not depend on how it waits."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class Core:
     def _pause_seconds(
         self, error: grpc.RpcError, connection: Connection, attempts: Attempts | Pull, request: Message
     ) -> float:
-        """How long to wait before the next attempt; raises an error of ours where there is to be none."""
+        """Seconds before the next attempt; raises our error if there is to be none."""
         found = from_rpc(error, self._whence(), request.ByteSize())
         self._watch_life(found, connection)
         if connection.closed and isinstance(found, Unavailable):
@@ -220,20 +220,21 @@ class Core:
         return attempts.pause_seconds(found)
 
     def _watch_life(self, error: FaceError, connection: Connection) -> None:
-        """Note what an error says of the connection's path, and replace a connection that is dead."""
+        """Update the connection's health from an error, and replace a dead connection."""
         if error.reason:
             connection.heard()
         elif isinstance(error, DeadlineExceeded) and connection.is_silent(self.timeout_seconds / 2):
             self._replace(connection)
 
     def _replace(self, connection: Connection) -> None:
-        """Give the next call a new connection; calls over this one go on. A caller's own channel stays."""
+        """Use a new connection from the next call on; calls in progress keep theirs, and a caller's own channel
+        stays."""
         raise NotImplementedError
 
     def _hung_up(self, connection: Connection) -> bool:
-        """Whether `close` was called meanwhile, or may have been: a caller's own channel is not ours to know about."""
+        """Whether the client may have been closed; unknown for a caller's own channel."""
         return self._callers_channel is not None or connection.closed
 
     def _whence(self) -> str:
-        """Where answers come from, as errors name it."""
+        """The service's address for error messages."""
         return self.target if self._callers_channel is not None else str(self._access)

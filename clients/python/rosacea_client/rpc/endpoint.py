@@ -1,4 +1,4 @@
-"""Where the service is: one address or several, and how calls are spread over them."""
+"""Service addresses, and balancing calls over several."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEALTH: dict[str, Any] = {"healthCheckConfig": {"serviceName": ""}}
 
 
 def service_options(target: str, server_name: str | None = None) -> Options:
-    """The options of a channel to `target`; `server_name` is whom its certificates must name, if not the host.
+    """Channel arguments for `target`; `server_name` is the name to verify in certificates, if not the host.
 
     The host of a socket is localhost.
     """
@@ -35,12 +35,12 @@ def service_options(target: str, server_name: str | None = None) -> Options:
 
 
 def several(target: str) -> bool:
-    """Whether there may be more than one machine behind a target."""
+    """Whether a target may have several machines."""
     return "," in target or target.startswith("dns:")
 
 
 def grpc_target(target: str) -> str:
-    """The target as grpc has it: of several HOST:PORT, their IP addresses, looked up now.
+    """The gRPC target; for several HOST:PORT, their IP addresses, resolved now.
 
     Names that change what they stand for are better left to gRPC: dns:///NAME:PORT is looked up again and again.
     Raises ValueError for what is no HOST:PORT, OSError for a name that cannot be found.

@@ -1,4 +1,4 @@
-"""What the environment says of where the service is and how it is spoken to: the variables of the command line.
+"""Connection settings from environment variables, as the command line uses them.
 
 Variables:
 
@@ -28,7 +28,7 @@ NO, YES = ("", "0", "false", "no", "off"), ("1", "true", "yes", "on")
 
 
 class Stated(TypedDict):
-    """Arguments of a client that the environment may state."""
+    """Client arguments that the environment may set."""
 
     target: str
     tls: Tls | bool
@@ -36,7 +36,7 @@ class Stated(TypedDict):
 
 
 def stated(environment: Mapping[str, str]) -> Stated:
-    """Read them; ValueError for what cannot be. An empty variable is one that is not there."""
+    """Read the variables; ValueError for invalid ones. An empty variable counts as unset."""
     given = {name.removeprefix(PREFIX): value for name, value in environment.items() if name.startswith(PREFIX)}
     switch = given.get("TLS", "").lower()
     if switch not in NO + YES:

@@ -1,4 +1,4 @@
-"""One connection of a client, and whether there is still life on its path.
+"""One connection of a client, and detection of a dead network path.
 
 A NAT, firewall or load balancer that forgot a connection passes nothing on and closes nothing. gRPC's keepalive notices
 within 20 s while a call is under way. A call with a shorter deadline expires first: if nothing at all was heard while
@@ -29,18 +29,18 @@ class Connection:
         self._heard: float | None = None  # when something came last; None while nothing has
 
     def heard(self) -> None:
-        """Something came from the service."""
+        """Note that data was received from the service."""
         self._heard = self._clock()
 
     def is_silent(self, seconds: float) -> bool:
-        """Whether it worked once, and nothing has come for so long.
+        """Whether a connection that worked has received nothing for too long.
 
         A connection that never worked is not silent: it may still be in the making, and a new one would not be faster.
         """
         return self._heard is not None and self._clock() - self._heard >= seconds
 
     def close_when_unused(self) -> None:
-        """Close a channel of grpc once the last call over it has ended: every call holds its connection.
+        """Close a channel once its last call has ended: every call holds its connection.
 
         One of grpc.aio closes by itself then. A forked child leaves it to the parent.
         """

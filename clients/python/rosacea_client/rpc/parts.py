@@ -1,4 +1,4 @@
-"""Requests that are large: held against the limits of their model before they are sent, and streams sent in parts.
+"""Checks large requests against the model's limits before sending, and splits large streams.
 
 Small requests go out as they are, for the service says as well what is wrong with them.
 """
@@ -27,12 +27,12 @@ Spec = pb.FaceSpec | pb.LatentSpec
 
 
 def is_large(request: Message) -> bool:
-    """Whether a request is so large that its model's limits are asked for first."""
+    """Whether a request is large enough to fetch the model's limits first."""
     return request.ByteSize() > LARGE_BYTES
 
 
 def check_request(request: pb.GenerateFacesRequest | pb.MapLatentsRequest, info: ModelInfo) -> None:
-    """Raise InvalidRequest where the model's limits rule a request out."""
+    """Raise InvalidRequest if the model's limits rule the request out."""
     limits = info.limits
     latents = isinstance(request, pb.MapLatentsRequest)
     count_faces(request.spec, info, limits.max_latents_per_request if latents else limits.max_images_per_request)
@@ -43,7 +43,7 @@ def check_request(request: pb.GenerateFacesRequest | pb.MapLatentsRequest, info:
 
 
 def count_faces(spec: Spec, info: ModelInfo, most: int) -> int:
-    """The faces or latents that a source stands for; InvalidSpec where it does not fit the model."""
+    """Number of faces or latents of a source; InvalidSpec if it does not fit the model."""
     limits = ModelLimits(
         name=info.name, z_dim=info.z_dim, w_dim=info.w_dim, num_ws=info.num_ws, label_dim=info.label_dim,
         max_images=most or UNLIMITED,
@@ -57,7 +57,7 @@ def count_faces(spec: Spec, info: ModelInfo, most: int) -> int:
 
 @dataclass(frozen=True)
 class Parts:
-    """A stream's faces in parts of `length`, each of which fits into one request."""
+    """A stream split into parts of `length` faces, each of which fits into one request."""
 
     whole: pb.StreamFacesRequest
     settings: pb.FaceSpec  # the same without its source
@@ -66,7 +66,7 @@ class Parts:
 
     @classmethod
     def of(cls, request: pb.StreamFacesRequest, info: ModelInfo) -> Parts:
-        """The parts of a request; InvalidRequest where the model's limits rule it out."""
+        """Split a request; InvalidRequest if the model's limits rule it out."""
         count = count_faces(request.spec, info, info.limits.max_images_per_stream)
         if request.start_index >= count:
             rule = f"start_index must be below the number of faces, {count}, got {request.start_index}"
@@ -83,16 +83,16 @@ class Parts:
         return cls(request, settings, count, min(count, room // face_bytes))
 
     def start(self, index: int) -> int:
-        """Where the part begins that a face is in."""
+        """Start of the part that contains a face."""
         return index - index % self.length
 
     @property
     def ends(self) -> range:
-        """Where parts end, but for the last."""
+        """Ends of all parts but the last."""
         return range(self.length, self.count, self.length)
 
     def request(self, index: int) -> pb.StreamFacesRequest:
-        """The faces from `index` to the end of its part."""
+        """The request for the faces from `index` to the end of its part."""
         start = self.start(index)
         request = pb.StreamFacesRequest(start_index=index - start)
         request.spec.CopyFrom(self.settings)
@@ -109,7 +109,7 @@ class Parts:
 
 
 def _size(spec: Spec, source: str) -> int:
-    """Seeds or numbers in a source."""
+    """Number of seeds or values in a source."""
     if source == "seeds":
         return len(spec.seeds.values)
     if source == "seed_range":
@@ -118,6 +118,6 @@ def _size(spec: Spec, source: str) -> int:
 
 
 def _source_bytes(spec: Spec) -> int:
-    """The most bytes that a source takes."""
+    """Upper bound in bytes of a source."""
     source = spec.WhichOneof("source") or ""
     return _size(spec, source) * (SEED_BYTES if source == "seeds" else FLOAT_BYTES)

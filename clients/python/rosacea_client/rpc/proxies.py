@@ -1,4 +1,4 @@
-"""HTTP proxies: which variables of the environment gRPC follows, and which targets never go through one."""
+"""HTTP proxies: the environment variables that gRPC follows, and targets that bypass them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
 
 
 class Proxy(NamedTuple):
-    """A proxy, and the variable that names it."""
+    """A proxy and the variable that sets it."""
 
     variable: str
     address: str  # HOST:PORT, without the credentials that its URL may hold
@@ -28,7 +28,7 @@ class Proxy(NamedTuple):
 
 
 def goes_direct(target: str) -> bool:
-    """Whether a target never goes through a proxy.
+    """Whether a target bypasses proxies.
 
     This machine does not, under any of its usual names; a list of addresses does not, for gRPC would ask the proxy for
     the whole list as if it were one host.
@@ -60,7 +60,7 @@ def _is_excepted(target: str, environment: Mapping[str, str]) -> bool:
 
 
 def _covers(entry: str, host: str) -> bool:
-    """Whether an entry of no_proxy covers a host: the end of its name, or a network that holds its address."""
+    """Whether a no_proxy entry matches a host: a domain suffix, or a network containing its address."""
     ip = parsed_ip(host)
     if ip is None or "/" not in entry:
         return host.endswith(entry)

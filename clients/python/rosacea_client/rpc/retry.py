@@ -1,4 +1,4 @@
-"""When a call that failed is made again, and when the error stands.
+"""Retry policy: which failed calls are repeated, when, and when the error is final.
 
 One policy for every kind of call, here and not in gRPC's service config: that one cannot read a RetryInfo, and two
 layers that both ask again would multiply. As AIP-194 has it, calls are made again after UNAVAILABLE; after
@@ -24,7 +24,7 @@ FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.05, 1.0
 
 @dataclass
 class Budget:
-    """What all calls of a client may spend on being made again (gRFC A6, with its usual numbers).
+    """Retry budget shared by all calls of a client (gRFC A6 with its usual numbers).
 
     A failure costs a token, a success earns a tenth of one, and with half of them gone nothing is asked twice. So a
     service that refuses everything soon sees each call once, and retries never add more than about a tenth.
@@ -36,21 +36,21 @@ class Budget:
     tokens: float = 10.0
 
     def succeeded(self) -> None:
-        """A call was answered."""
+        """Count a successful call."""
         self.tokens = min(self.max_tokens, self.tokens + self.earned)
 
     def failed(self) -> None:
-        """A call failed in a way that asking again could mend."""
+        """Count a failure that a retry could fix."""
         self.tokens = max(0.0, self.tokens - 1)
 
     @property
     def allows(self) -> bool:
-        """Whether a call may be made again."""
+        """Whether the budget allows a retry."""
         return self.tokens > self.max_tokens / 2
 
 
 class Attempts:
-    """The attempts of one call, which together have `timeout_seconds`."""
+    """The attempts of one call, within one deadline of `timeout_seconds`."""
 
     def __init__(self, timeout_seconds: float, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout_seconds = timeout_seconds
@@ -61,14 +61,14 @@ class Attempts:
         self._begun = False
 
     def remaining_seconds(self) -> float:
-        """The deadline of the next attempt; DeadlineExceeded where none is left."""
+        """Seconds left for the next attempt; DeadlineExceeded if none."""
         left = self._deadline - self._clock()
         if left <= 0:
             raise DeadlineExceeded(f"the answer did not come within {self._timeout_seconds:g} seconds")
         return left
 
     def answered(self) -> None:
-        """The call, or a part of its stream, was answered.
+        """Note that the call, or part of its stream, was answered.
 
         From then on a stream that is cut off is taken up again for as long as it has time: that costs the service no
         more than the stream did, and giving up would waste what it has drawn.
@@ -78,7 +78,7 @@ class Attempts:
         self._budget.succeeded()
 
     def pause_seconds(self, error: FaceError) -> float:
-        """How long to wait before the next attempt; raises `error` where there is to be none."""
+        """Seconds before the next attempt; raises `error` if there is to be none."""
         if not may_pass(error):
             raise error from None
         self._failed += 1
@@ -93,5 +93,5 @@ class Attempts:
 
 
 def may_pass(error: FaceError) -> bool:
-    """Whether the same call may succeed in a moment."""
+    """Whether the same call may succeed if repeated soon."""
     return isinstance(error, Unavailable) or (isinstance(error, Overloaded) and error.retry_after_seconds is not None)

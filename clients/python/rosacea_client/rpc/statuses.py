@@ -1,4 +1,4 @@
-"""From the status that a call ended with to an error of ours."""
+"""Translates gRPC statuses to our errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def from_rpc(error: grpc.RpcError, target: str = "the service", request_bytes: int | None = None) -> FaceError:
-    """The error of our own that a failed call stands for, with the details that the service sent along.
+    """Our error for a failed call, with the details that the service sent.
 
     `request_bytes` is the length of the request, where it is known.
     """
@@ -43,7 +43,7 @@ def from_rpc(error: grpc.RpcError, target: str = "the service", request_bytes: i
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Details:
-    """The google.rpc details of a failed call; what did not come is empty."""
+    """google.rpc details of a failed call; missing ones are empty."""
 
     info: error_details_pb2.ErrorInfo = dataclasses.field(default_factory=error_details_pb2.ErrorInfo)
     bad_request: error_details_pb2.BadRequest = dataclasses.field(default_factory=error_details_pb2.BadRequest)

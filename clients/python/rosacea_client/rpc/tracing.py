@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of calls, whose context goes along to the service. Needs `rosacea[otel]`.
+"""OpenTelemetry spans of calls, with context propagated to the service. Needs `rosacea[otel]`.
 
     with FaceClient(tracing=Tracing()) as client:       # with the provider that the program has set up
         client.generate([7], class_index=2)
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Tracing(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Makes a span of every call, from its start to its last message."""
+    """Traces every call from its start to its last message."""
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("rosacea_client", tracer_provider=provider)
@@ -32,7 +32,7 @@ class Tracing(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
         self._ending: set[asyncio.Task[None]] = set()
 
     def awaited(self) -> list[grpc.aio.ClientInterceptor]:
-        """The same for a channel of grpc.aio, which wants an interceptor for each kind of call."""
+        """Interceptors for a grpc.aio channel, one for each kind of call."""
         return [AwaitedAnswers(self), AwaitedStreams(self)]
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
@@ -49,7 +49,7 @@ class Tracing(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
         return call
 
     async def traced(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
-        """The call of grpc.aio that `continuation` begins."""
+        """The grpc.aio call that `continuation` starts, traced."""
         span, context = self._begin(details.method.decode() if isinstance(details.method, bytes) else details.method)
         metadata = grpc.aio.Metadata(*(details.metadata or ()), *context.items())
         call = await continuation(details._replace(metadata=metadata), request)
@@ -59,7 +59,7 @@ class Tracing(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
         return call
 
     def _begin(self, path: str) -> tuple[Span, dict[str, str]]:
-        """A span, and the metadata that makes it the parent of what the service does."""
+        """Start a span; returns it with the metadata that makes it the parent of the service's spans."""
         method = path.removeprefix("/")
         attributes = {"rpc.system": "grpc", "rpc.method": method}
         span = self._tracer.start_span(method, kind=SpanKind.CLIENT, attributes=attributes)
@@ -69,7 +69,7 @@ class Tracing(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
 
 
 class AwaitedAnswers(grpc.aio.UnaryUnaryClientInterceptor):
-    """Spans of calls with one answer."""
+    """Traces asyncio unary calls."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
@@ -79,7 +79,7 @@ class AwaitedAnswers(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 class AwaitedStreams(grpc.aio.UnaryStreamClientInterceptor):
-    """Spans of streams."""
+    """Traces asyncio streams."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
@@ -89,7 +89,7 @@ class AwaitedStreams(grpc.aio.UnaryStreamClientInterceptor):
 
 
 class Details(NamedTuple):
-    """What a call is sent with."""
+    """Call details with replaced metadata."""
 
     method: str
     timeout: float | None
@@ -100,7 +100,7 @@ class Details(NamedTuple):
 
     @classmethod
     def of(cls, details: Any, metadata: Any) -> Details:
-        """The same with other metadata."""
+        """These details with other metadata."""
         return cls(
             details.method, details.timeout, metadata, details.credentials, details.wait_for_ready, details.compression
         )

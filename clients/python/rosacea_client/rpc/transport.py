@@ -1,4 +1,4 @@
-"""Errors of the transport: those of gRPC itself, or of a proxy on the way.
+"""Recognises transport errors: those of gRPC itself or of a proxy.
 
 Errors of the service carry an ErrorInfo of its own; what comes without one did not come from the service. A connection
 that broke, or a proxy that failed, may not break again: that is Unavailable, whatever status gRPC makes of it.
@@ -24,7 +24,7 @@ _NO_STATUS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)  # what gRPC ha
 
 
 def transport_error(code: grpc.StatusCode, message: str, target: str, request_bytes: int | None) -> FaceError | None:
-    """The error for a call that ended without an ErrorInfo; None where nothing speaks against the status.
+    """The error for a call that ended without our ErrorInfo; None if its status is credible.
 
     `request_bytes` is the length of what was sent: it tells a request that is too large from such an answer.
     """
