@@ -1,4 +1,4 @@
-"""The model behind a path: itself, the best snapshot of a training run, or a foreign checkpoint. Needs no torch."""
+"""Resolves a path to a model: a model, the best snapshot of a training run, or a foreign checkpoint. Needs no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ SNAPSHOTS = "snapshots"
 
 @contextmanager
 def model_behind(path: Path) -> Iterator[tuple[Path, str]]:
-    """The model for a path, and what was taken for it ("" for a model); an imported one lasts as long as this."""
+    """Context manager that yields the model for a path and a note of what was used ("" for a model); an imported
+    checkpoint is deleted at the end."""
     if is_run(path) or not _is_foreign(path):
         yield take_model(path, path)  # nothing is imported
         return
@@ -30,7 +31,7 @@ def model_behind(path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def take_model(path: Path, scratch: Path) -> tuple[Path, str]:
-    """The model for a path, and what was taken for it ("" for a model). A checkpoint is imported into `scratch`."""
+    """The model for a path and a note of what was used ("" for a model). A checkpoint is imported into `scratch`."""
     if is_run(path):
         return best_snapshot(path)
     if _is_foreign(path):
@@ -39,18 +40,18 @@ def take_model(path: Path, scratch: Path) -> tuple[Path, str]:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether a file is for the reader of checkpoints, which also says what it is if it is none."""
+    """Whether to pass the file to the checkpoint reader, which also recognises files that are none."""
     ours = path.name == WEIGHTS_NAME or path.with_name(MANIFEST_NAME).exists() or is_archive(path)
     return is_checkpoint(path) or (path.is_file() and not ours)
 
 
 def is_run(path: Path) -> bool:
-    """Whether a path is the folder of a training run."""
+    """Whether a path is a training run's directory."""
     return path.is_dir() and not (path / WEIGHTS_NAME).exists() and (path / SNAPSHOTS).is_dir()
 
 
 def best_snapshot(run: Path) -> tuple[Path, str]:
-    """The snapshot of a run that is nearest to the real images, else its newest, and a sentence that says which."""
+    """The run's snapshot closest to the real images, else the newest, and a sentence that names it."""
     whole = sorted(path.parent for path in (run / SNAPSHOTS).glob(f"kimg-*/{MANIFEST_NAME}"))
     if not whole:
         raise ModelRejected(f"{run}: this run has no snapshot yet; training writes them as it goes")
@@ -69,5 +70,5 @@ def _imported(path: Path, scratch: Path) -> tuple[Path, str]:
 
 
 def model_name(text: str) -> str:
-    """A model's name from the end of any text: what it may not hold becomes a dash."""
+    """Make a valid model name from any text; characters that are not allowed become dashes."""
     return re.sub(r"[^a-z0-9._-]", "-", text.lower()).lstrip("._-")[-63:].lstrip("._-") or "model"

@@ -1,4 +1,4 @@
-"""Names of a model's classes: a list in its manifest, by the numbers that labels have. Needs no torch.
+"""Class names of a model: a list in its manifest, in label order. Needs no torch.
 
 The manifest is beside the weights, so that a model whose classes get names keeps its digest.
 """
@@ -23,12 +23,12 @@ MAX_NAMES_BYTES = 2**16  # of them all: they travel with every description of th
 
 
 def classes_fact(names: Sequence[str]) -> dict[str, str]:
-    """The manifest's entry for these names; none where there are no names."""
+    """The manifest entry for class names; empty if there are none."""
     return {FACT: json.dumps(list(names), ensure_ascii=False)} if names else {}
 
 
 def read_classes(text: str, width: int) -> tuple[str, ...]:
-    """The names in a manifest's entry for a label of `width` numbers; ValueError for what are no such names."""
+    """Read the class names of a manifest for labels of `width` values; ValueError if they are invalid."""
     if not text:
         return ()
     names = json.loads(text)
@@ -38,7 +38,7 @@ def read_classes(text: str, width: int) -> tuple[str, ...]:
 
 
 def check_classes(names: Sequence[str], width: int) -> tuple[str, ...]:
-    """The names, if they can be those of `width` classes; ValueError says why not."""
+    """Check names for `width` classes; ValueError says what is wrong."""
     if len(names) != width:
         raise ValueError(f"there must be a name for each of the {width} classes, got {len(names)}")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -52,7 +52,7 @@ def check_classes(names: Sequence[str], width: int) -> tuple[str, ...]:
 
 
 def class_number(name: str, names: Sequence[str]) -> int:
-    """The number of the class of this name, whatever its Unicode form; ValueError, with the names, where it is none."""
+    """Index of a class name in any Unicode form; ValueError, listing the names, if there is no such class."""
     forms = [unicodedata.normalize("NFC", each) for each in names]
     if (form := unicodedata.normalize("NFC", name)) in forms:
         return forms.index(form)
@@ -62,7 +62,7 @@ def class_number(name: str, names: Sequence[str]) -> int:
 
 
 def usable_classes(names: Sequence[str], width: int) -> tuple[str, ...]:
-    """Names of folders as names of `width` classes: shortened where they are long, numbers where there is no name.
+    """Make class names from folder names: long ones are shortened, missing ones become numbers.
 
     None at all where they cannot be told apart then, or are of more classes.
     """
@@ -76,7 +76,7 @@ def usable_classes(names: Sequence[str], width: int) -> tuple[str, ...]:
 
 
 def classes_of(manifest_entry: str, width: int, where: object) -> tuple[str, ...]:
-    """`read_classes`, with ModelRejected for a manifest that cannot be believed."""
+    """`read_classes` that raises ModelRejected for an invalid manifest."""
     try:
         return read_classes(manifest_entry, width)
     except (ValueError, RecursionError) as error:

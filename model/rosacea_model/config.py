@@ -1,4 +1,4 @@
-"""What a generator is made of: sizes and choices, as data. Needs no torch, so the gateway reads it too."""
+"""Generator configuration as data. Needs no torch, so that the gateway can read it."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class GeneratorConfig:
         return min(self.channel_base // resolution, self.channel_max)
 
     def runs_in_fp16(self, resolution: int) -> bool:
-        """Whether the block at `resolution` is one that runs in float16 on CUDA; never the 4x4 block."""
+        """Whether this block runs in float16 on CUDA; never the 4x4 block."""
         lowest = max(2 * self.img_resolution >> self.num_fp16_res, 8)
         return self.num_fp16_res > 0 and resolution >= lowest
 
     def to_json(self) -> str:
-        """The config as one line of JSON with sorted keys: equal configs give equal text."""
+        """One line of JSON with sorted keys; equal configs give equal text."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""From samples to pixels, so that the same sample gives the same bytes whatever stands beside it in the batch.
+"""The engine: draws samples so that the bytes of one do not depend on the rest of the batch.
 
 Libraries choose other kernels for other batch sizes, and other kernels round differently. So the engine always runs
 the networks at one fixed batch size, the micro-batch, and fills the last one up: 1 on a CPU, where larger batches
@@ -52,7 +52,7 @@ class Engine:
 
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> Engine:
-        """Verify and load a model folder. On a GPU, this process allocates everything on that one from now on."""
+        """Verify and load a model folder. On a GPU, this process allocates only there from now on."""
         if torch.device(device).type == "cuda":
             torch.cuda.set_device(torch.device(device))
         return cls(load(path, device=device))
@@ -75,11 +75,11 @@ class Engine:
 
     @property
     def mapping_seconds(self) -> float:
-        """What the mapping network took of the last drawing or mapping."""
+        """Seconds the mapping network took in the last call."""
         return self._mapping.seconds
 
     def render(self, samples: Sequence[FaceSample]) -> NDArray[np.uint8]:  # => [N, H, W, C]
-        """Draw every sample, or raise what is wrong with the first bad one (ValueError or RenderError)."""
+        """Draw every sample; raises the error of the first bad one (ValueError or RenderError)."""
         outcomes = self.render_each(samples)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
@@ -89,12 +89,12 @@ class Engine:
 
     @torch.inference_mode()
     def render_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.uint8] | ValueError | RenderError]:
-        """Draw each sample, [H, W, C] uint8, or say what is wrong with it; a bad one does not harm its neighbours."""
+        """Draw each sample as [H, W, C] uint8, or return its error; one bad sample does not affect others."""
         return self._each(samples, self._draw)
 
     @torch.inference_mode()
     def ws_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.float32] | ValueError | RenderError]:
-        """Intermediate latents of each sample, [num_ws, w_dim] float32, or what is wrong with it."""
+        """Intermediate latents of each sample, [num_ws, w_dim] float32, or its error."""
         return self._each(samples, lambda chosen, ws: list(map(to_numbers, ws)))
 
     def _each(
@@ -114,7 +114,7 @@ class Engine:
         return outcomes  # type: ignore[return-value]
 
     def ws(self, samples: Sequence[FaceSample]) -> Tensor:  # => [N, num_ws, w_dim]
-        """Intermediate latents of the samples, truncated and mixed as they ask."""
+        """Intermediate latents of samples, with their truncation and style mixing."""
         for sample in samples:
             sample.check(self.config)
         with torch.inference_mode():
@@ -186,7 +186,7 @@ class Engine:
 
 
 class Stopwatch:
-    """Times work on a device without making the device wait: on CUDA, read `seconds` once the results are there."""
+    """Measures time on a device without synchronising: on CUDA, read `seconds` once the results are there."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -213,7 +213,7 @@ class Stopwatch:
 
 
 def to_numbers(ws: Tensor) -> NDArray[np.float32] | RenderError:
-    """The latents of one sample [num_ws, w_dim] as they are."""
+    """Latents of one sample [num_ws, w_dim] as a numpy array."""
     if not bool(torch.isfinite(ws).all()):
         return OutputNotFinite("the latent holds NaN or infinity")
     return ws.cpu().numpy()
@@ -228,7 +228,7 @@ def to_pixels(image: Tensor) -> NDArray[np.uint8] | RenderError:
 
 
 def cpu_name() -> str:
-    """The processor's model: libraries choose kernels by it, within one instruction set too."""
+    """CPU model name, since libraries choose kernels by it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -237,7 +237,7 @@ def cpu_name() -> str:
 
 
 def fingerprint(model: Model, micro_batch: int) -> str:
-    """SHA-256 of everything beside the request that decides the exact bytes."""
+    """SHA-256 of everything besides the request that determines the exact bytes."""
     if model.device.type == "cuda":
         hardware = f"{torch.cuda.get_device_name(model.device)} cudnn {torch.backends.cudnn.version()}"
     else:

@@ -1,4 +1,4 @@
-"""Errors a user of the models can act on.
+"""Errors of models that a user can act on.
 
 ModelError
   ModelRejected        the file is not a model this version can trust or read
@@ -11,15 +11,15 @@ from __future__ import annotations
 
 
 class ModelError(Exception):
-    """Base of everything this package raises on purpose, beside ValueError for arguments."""
+    """Base class of this package's errors, except ValueError for arguments."""
 
 
 class ModelRejected(ModelError):
-    """A model file was refused: damaged, unverifiable, or of an unknown form."""
+    """A model file was rejected: damaged, unverifiable, or of an unknown format."""
 
 
 class CheckpointRejected(ModelRejected):
-    """A foreign checkpoint was refused. `offender` names the global, opcode or rule that it broke."""
+    """A foreign checkpoint was rejected. `offender` names the global, opcode or rule it violates."""
 
     def __init__(self, message: str, offender: str | None = None) -> None:
         super().__init__(message)
@@ -31,4 +31,4 @@ class RenderError(ModelError):
 
 
 class OutputNotFinite(RenderError):
-    """The network's answer for one latent holds NaN or infinity."""
+    """The network's output for one latent contains NaN or infinity."""

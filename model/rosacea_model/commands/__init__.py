@@ -1,1 +1,1 @@
-"""`rosacea model`, `data`, `train` and their kind. Only what computes loads torch."""
+"""The commands `rosacea model`, `data`, `train` and `report`. torch is imported only to compute."""

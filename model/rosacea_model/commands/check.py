@@ -1,4 +1,4 @@
-"""`rosacea model check-phantoms`: figures and sheets of a model that was trained on phantoms."""
+"""`rosacea model check-phantoms`: measures a model trained on phantoms and draws sheets of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_phantoms(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for figures, page and sheets.")],
     samples: Annotated[int, typer.Option(min=16, help="Faces to measure, a multiple of four.")] = 500,
 ) -> None:
-    """Measure whether a model draws the severity that its label asks, and whether it copies its training set."""
+    """Measure whether a model draws the severity of its label, and whether it copies its training set."""
     with Console(stderr=True).status("drawing and measuring"):
         from ..engine import Engine
         from ..phantom.check.check import check, figures
@@ -53,7 +53,7 @@ def check_phantoms(
 
 
 def phantom_command(series: Series) -> str:
-    """The command that draws a series, without where it goes."""
+    """The command line that draws a series again, without its output path."""
     confounders = "" if series.confounders else " --no-confounders"
     return (
         f"rosacea data phantom --count {series.count} --resolution {series.resolution} --seed {series.seed} "
@@ -62,7 +62,7 @@ def phantom_command(series: Series) -> str:
 
 
 def rounded(figures: Any) -> Any:
-    """The same, with floats that can be read."""
+    """Round all floats for reading."""
     if isinstance(figures, dict):
         return {name: rounded(value) for name, value in figures.items()}
     if isinstance(figures, (list, tuple)):

@@ -1,4 +1,4 @@
-"""`rosacea data`: photographs made ready for training, and a look at what came out. Needs no torch."""
+"""`rosacea data`: prepares photographs for training and shows data sets. Needs no torch."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def prepare(
     hash_names: Annotated[bool, typer.Option("--hash-names", help="No file names in the report, only hashes.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; unset = one per core.")] = None,
 ) -> None:
-    """Make photographs into the zip that StyleGAN tools train on, and report what is wrong with them.
+    """Turn photographs into the zip that StyleGAN tools train on, and report problems with them.
 
     Unusable pictures are left out, listed and counted, and the exit code stays 0. Findings (near duplicates, bars
     over eyes, enlarged pictures) are reported, and left out only if `--exclude` names them.
@@ -133,7 +133,7 @@ def show(
     ] = None,
     tiles: Annotated[int, typer.Option(min=1, max=32, help="Pictures along each side of the sheet.")] = 8,
 ) -> None:
-    """Draw what a data set holds, and count it: classes, sizes, colours."""
+    """Show a data set: a picture sheet, classes, sizes, colours."""
     named = data.resolve()  # `.` has no name
     target = out or named.with_name(f"{named.stem}-sheet.png")
     if not target.parent.is_dir():
@@ -146,7 +146,7 @@ def show(
 
 
 def _tell(console: Console, result: Result, out: Path, has_sheet: bool) -> None:
-    """The outcome in a few lines; the report has the rest."""
+    """Print a summary; the report has the details."""
     if result.unusable:
         for picture, problem in result.unusable[:LISTED]:
             name = named(picture, problem.sha256, hashed=result.options.hash_names)
@@ -174,7 +174,7 @@ def _tell(console: Console, result: Result, out: Path, has_sheet: bool) -> None:
 
 
 def _told_labels(result: Result) -> Iterator[str]:
-    """Which number each class has got, and what was not taken literally."""
+    """Print the number of each class, and labels that were interpreted."""
     names = class_names(result)
     per_class = Counter(kept.picture.label for kept in result.kept)
     if names:
@@ -187,7 +187,7 @@ def _told_labels(result: Result) -> Iterator[str]:
 
 
 def _pixel_limits(max_pixels: int | None) -> dict[str, Any]:
-    """Who states a limit means it: then a small file may have as many pixels, too."""
+    """A stated pixel limit also applies to small files."""
     return {} if max_pixels is None else {"max_pixels": max_pixels, "max_ratio": None}
 
 

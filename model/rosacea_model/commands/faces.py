@@ -1,4 +1,4 @@
-"""`rosacea data faces`: who is in the pictures, so that one person stays on one side of a hold-out."""
+"""`rosacea data faces`: groups pictures by person, so that one person stays on one side of a hold-out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LISTED = 10
 
 @dataclass(kw_only=True)
 class FaceSurvey:
-    """What was seen in the pictures of a source."""
+    """Faces found in the pictures of a source."""
 
     faces: dict[str, DetectedFace] = field(default_factory=dict)  # the face of each picture that has just one
     none: list[str] = field(default_factory=list)
@@ -74,7 +74,7 @@ def faces(
 def look(
     source: Path, finder: FaceFinder, progress: Callable[[int, int], None], *, align: Path | None, resolution: int
 ) -> FaceSurvey:
-    """The faces of a source and who looks alike. Pictures are read as `data prepare` reads them."""
+    """Find the faces of a source and group similar ones. Pictures are read as in `data prepare`."""
     listed, reader, found = open_source(source, labels=False), Reader(source), FaceSurvey()
     for done, picture in enumerate(listed.pictures, 1):
         try:
@@ -109,7 +109,7 @@ def _read(reader: Reader, picture: Picture) -> Image.Image:
 
 
 def subjects_csv(found: FaceSurvey) -> bytes:
-    """A row for each picture of a group: its name and its person."""
+    """CSV with one row for each grouped picture: file and person."""
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
     rows.writerow(["file", "subject"])
@@ -119,7 +119,7 @@ def subjects_csv(found: FaceSurvey) -> bytes:
 
 
 def report(found: FaceSurvey) -> bytes:
-    """What was found, for programs. It names files, so it stays with the owner of the pictures."""
+    """The findings as JSON. They name files, so they stay with the owner of the pictures."""
     entries = {
         "format": FORMAT,
         "people": found.groups,
@@ -139,7 +139,7 @@ def report(found: FaceSurvey) -> bytes:
 
 
 def _sheet(found: FaceSurvey) -> Image.Image:
-    """A row for each person, the largest groups first."""
+    """Picture sheet with one row per person, largest groups first."""
     groups = sorted(found.groups, key=len, reverse=True)[:MAX_ROWS]
     columns = min(max(map(len, groups)), MAX_COLUMNS)
     sheet = Image.new("RGB", (columns * TILE, len(groups) * TILE), (250, 250, 250))

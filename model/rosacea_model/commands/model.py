@@ -31,7 +31,7 @@ app = typer.Typer(help="Import, export, inspect and make models.", no_args_is_he
 
 
 class Format(StrEnum):
-    """What `export` writes."""
+    """Output formats of `export`."""
 
     archive = "archive"
     store = "store"
@@ -39,14 +39,14 @@ class Format(StrEnum):
 
 
 class Noise(StrEnum):
-    """Where an ONNX file has its noise from."""
+    """Noise modes of an ONNX file."""
 
     const = "const"
     input = "input"
 
 
 class ModelPreset(StrEnum):
-    """What `new` makes."""
+    """Presets of `new`."""
 
     demo = "demo"
     full = "full"
@@ -70,7 +70,7 @@ def import_snapshot(
     classes: Classes = "",
     force: Annotated[bool, typer.Option("--force", help="Replace the model that DIR holds.")] = False,
 ) -> None:
-    """Turn a StyleGAN2 checkpoint into a model folder, without running anything that is in it."""
+    """Convert a StyleGAN2 checkpoint to a model folder, without running any code in it."""
     from ..importers.importer import import_checkpoint
 
     with _working(f"reading {snapshot}"):
@@ -100,7 +100,7 @@ def show_info(
     model: ModelPath,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object, not a table.")] = False,
 ) -> None:
-    """Verify a model and tell what it is."""
+    """Verify a model and describe it."""
     with model_behind(model) as (folder, taken):
         facts = {**model_facts(verify(folder)), **({"taken": taken} if taken else {})}
     if as_json:
@@ -114,7 +114,7 @@ def show_classes(
     model: ModelPath,
     names: Annotated[str, typer.Argument(metavar="[NAMES]", help="none,mild,severe; or a data set.")] = "",
 ) -> None:
-    """Tell the names of a model's classes, or give them names; its digest stays, a signature has to be made anew."""
+    """Show or set a model's class names; the digest stays, a signature has to be renewed."""
     file = name_classes(model, class_names(names)) if names else verify(model)
     for number, name in enumerate(file.classes):
         typer.echo(f"{number} {name}")
@@ -125,7 +125,7 @@ def sign_model(
     model: ModelPath,
     key: Annotated[Path, typer.Option("--key", metavar="FILE", help="Your private elliptic key, PEM, mode 0400.")],
 ) -> None:
-    """Sign a model with your own key: `rosacea serve --model-public-key` then serves no other."""
+    """Sign a model with your own key; `rosacea serve --model-public-key` then refuses others."""
     from ..files.signing import sign
 
     typer.echo(sign(model, key))
@@ -151,7 +151,7 @@ def new_model(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the weights.")] = 0,
     name: Name = None,
 ) -> None:
-    """Make an untrained model: it draws coloured blobs, and serves to try everything else out."""
+    """Create an untrained model, which draws coloured blobs, to try the system with."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} must be empty or absent")
     with _working("drawing weights"):
@@ -165,7 +165,7 @@ app.command("check-phantoms")(check_phantoms)
 
 
 def class_names(text: str) -> tuple[str, ...]:
-    """The names that an option states: itself, or those that a data set has for its classes."""
+    """Class names from an option's text, or those of a data set."""
     if not text or not Path(text).exists():
         return tuple(name.strip() for name in text.split(",") if name.strip())
     from ..data.source import open_source
@@ -176,7 +176,7 @@ def class_names(text: str) -> tuple[str, ...]:
 
 
 def infer_format(out: Path) -> Format:
-    """What a path asks for: *.mar an archive, *.onnx ONNX, and a folder or no suffix a model store."""
+    """Export format by path: *.mar an archive, *.onnx ONNX, a folder or no suffix a model store."""
     if out.suffix == ".mar":
         return Format.archive
     if out.suffix == ".onnx":
@@ -187,7 +187,7 @@ def infer_format(out: Path) -> Format:
 
 
 def model_facts(file: ModelFile) -> dict[str, Any]:
-    """What `info` tells of a verified model."""
+    """What `info` prints of a verified model."""
     header = read_header(file.path)
     sizes = {name: math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
     buffers = sum(size for name, size in sizes.items() if is_buffer(name))

@@ -21,7 +21,7 @@ UNSTEPPED_IN_FLOAT16 = 3  # float16 overflows now and then where float32 does no
 
 
 class PrecisionMode(StrEnum):
-    """What CUDA computes in; a CPU always computes in float32."""
+    """Precision on CUDA; a CPU always computes in float32."""
 
     mixed = "mixed"
     fp32 = "fp32"
@@ -79,13 +79,13 @@ def train(
 
 
 def check_places(data: Path, outdir: Path) -> None:
-    """Raise ValueError where the pictures that a run draws would become pictures to learn from."""
+    """Raise ValueError if the run's output pictures would become training images."""
     if data.is_dir() and outdir.resolve().is_relative_to(data.resolve()):
         raise ValueError(f"--outdir must lie outside of --data ({data}), got {outdir}")
 
 
 def config_of(outdir: Path) -> TrainConfig | None:
-    """The config of the run that is there to go on with; None before its first checkpoint."""
+    """The config of the run to resume; None before its first checkpoint."""
     from ..training.checkpoint import existing
 
     path = outdir / CONFIG_NAME
@@ -95,7 +95,7 @@ def config_of(outdir: Path) -> TrainConfig | None:
 def open_images(
     data: Path, before: TrainConfig | None, *, cond: bool, subset: int | None, seed: int | None
 ) -> LabelledImages:
-    """The images to learn from; with labels if asked for, or if the run has begun with them."""
+    """Open the training images, with labels if requested or if the resumed run has them."""
     from ..data.dataset import LabelledImages
 
     if seed is None:
@@ -108,7 +108,7 @@ def open_images(
 
 
 def check_images(images: LabelledImages) -> None:
-    """Find what cannot be learnt from before there is a run; each process that torchrun started reads its share."""
+    """Read all images before the run begins and report unusable ones; each torchrun process reads its share."""
     from ..training.distributed import processes
 
     rank = int(os.environ.get("RANK", "0"))
@@ -124,7 +124,7 @@ def config_for(
     stated: dict[str, Any],
     before: TrainConfig | None = None,
 ) -> TrainConfig:
-    """The config of a run on these images, for as many processes as there are; `before` = it goes on."""
+    """Config of a run on these images and processes; `before` is the config of the run that it resumes."""
     from ..training.distributed import processes
 
     if before is not None:
@@ -144,7 +144,7 @@ def config_for(
 def start(
     config: TrainConfig, outdir: Path, images: LabelledImages, source: StartingNetworks | None, *, resume: bool
 ) -> None:
-    """Train, as one of the processes that torchrun started or alone."""
+    """Train, alone or as one of torchrun's processes."""
     from ..classes import usable_classes
     from ..data.source import open_source
     from ..training.distributed import join
@@ -171,7 +171,7 @@ def start(
 
 
 def hardware(device: str, precision: PrecisionMode | None) -> dict[str, Any]:
-    """The settings that hang on the machine."""
+    """Settings that depend on the machine."""
     import torch
 
     if device == "auto":

@@ -1,1 +1,1 @@
-"""Photographs made ready for training: read safely, screened, resized, and written as the zip StyleGAN tools read."""
+"""Prepares photographs for training: safe reading, screening, resizing, and the zip that StyleGAN tools read."""

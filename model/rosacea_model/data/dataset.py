@@ -1,4 +1,4 @@
-"""Training's view of a data set: a zip or a plain folder, as uint8 images [channels, size, size] and labels.
+"""Training data set: a zip or folder as uint8 images [channels, size, size] and labels.
 
 Pictures are read as `rosacea data prepare` reads them: upright, in sRGB, transparency over white. Labels are checked
 when the data set is opened, images when they are read, or all before a run by `check`. Safe with DataLoader workers,
@@ -35,7 +35,7 @@ REMEDY = (
 
 
 class LabelledImages(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]]):
-    """Images and labels by index. A class becomes a one-hot vector, a vector stays one; without labels it has width 0.
+    """Images and labels by index. Classes become one-hot vectors, vectors stay, no labels give width 0.
 
     `resolution` and `channels` are what the network expects; None takes those of the first image. A grey picture among
     coloured ones is read as grey in colour. `mirror` adds the
@@ -83,16 +83,16 @@ class LabelledImages(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]])
         return np.ascontiguousarray(image[:, :, ::-1]) if mirrored else image, self.label(index)
 
     def label(self, index: int) -> NDArray[np.float32]:
-        """The label alone, without reading the image."""
+        """The label of an image, without reading the image."""
         label: NDArray[np.float32] = self._all_labels[self._chosen[index % len(self._chosen)]].copy()
         return label
 
     def name(self, index: int) -> str:
-        """Where an image lies inside the data set."""
+        """Path of an image inside the data set."""
         return self._pictures[int(self._chosen[index % len(self._chosen)])].name
 
     def fingerprint(self) -> dict[str, object]:
-        """What tells this data set from another: how many images, and a digest of their names, contents and labels.
+        """Identifies the data set: number of images and a digest of names, contents and labels.
 
         No picture is read: contents are known by the checksums of a zip, and in a folder by their sizes.
         """
@@ -124,7 +124,7 @@ class LabelledImages(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]])
         return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
 
     def _fitted(self, number: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The image with the channels of the data set; DataRejected where it does not fit."""
+        """Convert the image to the data set's channels; DataRejected if it does not fit."""
         if problem := _misshapen(image) or self._unlike(image):
             raise DataRejected(f"{self._pictures[number].name}: {problem}")
         return np.repeat(image, self.channels, axis=0) if image.shape[0] < self.channels else image
@@ -136,7 +136,7 @@ class LabelledImages(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]])
         return f"must have {self.channels} channels, got {found}" if found > self.channels else ""
 
     def check(self, *, rank: int = 0, world: int = 1) -> None:
-        """Read every image once; DataRejected, naming the first ones, unless all can be learnt from together.
+        """Read every image once; DataRejected names the first unusable ones.
 
         With several processes each takes its share.
         """
@@ -170,7 +170,7 @@ def _misshapen(image: NDArray[np.uint8]) -> str:
 
 
 def _odd_ones(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """Images of another size or kind than most, which need not be what the first one is."""
+    """Images whose size or mode differs from the majority's."""
     if len(set(shapes.values())) < 2:
         return {}
     counts = Counter(shapes.values())
@@ -202,7 +202,7 @@ def _chosen(path: Path, count: int, subset: int | None, seed: int) -> NDArray[np
 
 
 def _label_matrix(path: Path, pictures: Sequence[Picture], source: Source) -> NDArray[np.float32]:
-    """One row per image: one-hot for classes, as they are for vectors, of width 0 for none."""
+    """Label matrix with one row per image: one-hot for classes, unchanged for vectors, width 0 for none."""
     if closed := [picture for picture in pictures if picture.reason is not UnusableReason.no_label]:
         raise DataRejected(f"{path}: {closed[0].name}: {closed[0].problem}")
     if missing := [picture.name for picture in pictures if picture.problem]:

@@ -1,4 +1,4 @@
-"""What is wrong with data, in words that its owner can act on.
+"""Errors of data sets, worded for their owner.
 
 ModelError
   DataError
@@ -14,7 +14,7 @@ from rosacea_model.errors import ModelError
 
 
 class UnusableReason(StrEnum):
-    """Why a picture is unusable. The list is closed: reports can be counted by it."""
+    """Why a picture is unusable: a closed set, so that reports can be counted."""
 
     empty = "empty"  # no bytes at all
     too_big_file = "too big a file"  # more bytes than any photograph needs
@@ -32,23 +32,23 @@ class UnusableReason(StrEnum):
 
 
 def printable(text: str) -> str:
-    """Text with its control characters and broken code points written out, so that it cannot steer a terminal."""
+    """Escape control characters and broken code points, so that text cannot steer a terminal."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class DataError(ModelError):
-    """Base of what this package raises on purpose, beside ValueError for arguments."""
+    """Base class of this package's errors, except ValueError for arguments."""
 
 
 class DataRejected(DataError):
-    """A data source was refused as a whole: hostile, damaged, or not what the command needs."""
+    """A data source was rejected: hostile, damaged, or not what the command needs."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))  # it may name files of the source
 
 
 class Unusable(DataError):
-    """One picture cannot be used: a closed reason, and the numbers behind it."""
+    """One picture is unusable: a reason from the closed set, with its numbers."""
 
     def __init__(self, reason: UnusableReason, detail: str) -> None:
         super().__init__(reason, detail)

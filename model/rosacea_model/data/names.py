@@ -1,4 +1,4 @@
-"""Names as people mean them: one Unicode form, natural order, and which of a list's names is which file."""
+"""File names as people mean them: one Unicode form, natural order, tolerant matching."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def plain(name: str) -> str:
-    """A path with slashes, without `./`, in the composed Unicode form; a Mac writes the decomposed one."""
+    """Normalise a path: slashes, no leading `./`, composed Unicode (Macs write the decomposed form)."""
     parts = [part for part in unicodedata.normalize("NFC", name).replace("\\", "/").split("/") if part != "."]
     return "/".join(parts)
 
 
 def natural(name: str) -> tuple[object, ...]:
-    """A key to sort by, in which 2 comes before 10."""
+    """Sort key for natural order: 2 before 10."""
     form = unicodedata.normalize("NFC", name)
     # Texts and numbers alternate, a text first, so that like is compared with like.
     parts = [int(part) if place % 2 else part for place, part in enumerate(NUMBERS.split(form))]
@@ -30,7 +30,7 @@ def natural(name: str) -> tuple[object, ...]:
 
 
 def stem(name: str) -> str:
-    """The plain name without its suffix, whatever the case."""
+    """The normalised name without suffix and case."""
     folder, slash, last = plain(name).casefold().rpartition("/")
     return folder + slash + (last.rpartition(".")[0] or last)
 
@@ -40,7 +40,7 @@ def folded(name: str) -> str:
 
 
 def matched(stated: Iterable[str], files: Iterable[str]) -> dict[str, str]:
-    """Stated name -> file: as written; else in one Unicode form, case or without suffix, if only one can be meant."""
+    """Match stated names to files: exactly, else up to Unicode form, case or suffix if unambiguous."""
     names, left = list(stated), list(files)
     found: dict[str, str] = {}
     steps: tuple[Callable[[str], str], ...] = (str, plain, folded, stem)
@@ -62,7 +62,7 @@ def _unambiguous(names: list[str], files: list[str], key: Callable[[str], str]) 
 
 
 def decoded(data: bytes) -> str:
-    """Text of a file that people made; ValueError with what to do where it is not UTF-8."""
+    """Decode a hand-made text file; ValueError with a hint if it is not UTF-8."""
     if data.startswith(UTF16_MARKS) or b"\0" in data[:256]:
         raise ValueError("it is in UTF-16: save it as UTF-8 (Excel calls that CSV UTF-8)")
     try:

@@ -1,4 +1,4 @@
-"""Worker processes that survive what they work on: one picture in each, answers in order, few in memory."""
+"""Process pool that survives crashes: one picture per process, ordered results, bounded memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ START_SECONDS = 120.0
 
 @dataclass
 class Worker:
-    """One process, and what it is at."""
+    """A worker process and its current picture."""
 
     process: SpawnProcess
     connection: Connection
@@ -64,7 +64,7 @@ class Worker:
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Processes started here use one thread for linear algebra: there is one process for each core already."""
+    """Limit linear algebra to one thread in each worker: there is already one process per core."""
     before = os.environ.get("OPENBLAS_NUM_THREADS")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     try:
@@ -78,7 +78,7 @@ def _one_thread_each() -> Iterator[None]:
 def outcomes(
     pictures: Sequence[Picture], path: Path, options: WorkOptions, *, workers: int
 ) -> Generator[Outcome, None, None]:
-    """The outcome of every picture, in order. Every failure is one picture's own."""
+    """Yield the outcome of every picture in order. A failure affects only its own picture."""
     crew = [Worker.start(path, options) for _ in range(max(1, min(workers, len(pictures))))]
     try:
         for worker in crew:
@@ -119,12 +119,12 @@ def _give(worker: Worker, place: int, picture: Picture) -> None:
 
 
 def _most_seconds(options: WorkOptions) -> float:
-    """For one picture; more where larger ones are let in."""
+    """Time limit for one picture, longer if larger ones are accepted."""
     return MAX_SECONDS * max(options.decode.max_pixels, MAX_PIXELS) / MAX_PIXELS
 
 
 def _answer(worker: Worker, most_seconds: float) -> Outcome | None:
-    """What the worker says, or what its silence means; None while it may still be working."""
+    """The worker's answer, or an error if it died or hangs; None while it works."""
     try:
         if worker.connection.poll():
             outcome: Outcome = worker.connection.recv()

@@ -1,4 +1,4 @@
-"""Photographs to a data set: list, decode and screen in worker processes, find duplicates, choose, write.
+"""Turns photographs into a data set: list, decode and screen, find duplicates, select, write.
 
 The pictures made ready wait in a temporary file beside the output, since duplicates are known only at the end. What
 is held in memory for each is its finding, not its pixels. The same input and options give the same bytes, whatever
@@ -43,7 +43,7 @@ NAMED = 5  # unusable pictures that an error names; the report has them all
 
 
 class Finding(StrEnum):
-    """What a usable picture may have wrong with it, in the order in which it counts."""
+    """Problems of usable pictures, by precedence."""
 
     duplicates = "duplicates"
     bars = "bars"
@@ -52,7 +52,7 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """What `prepare` is asked for."""
+    """Options of `prepare`."""
 
     work: WorkOptions
     exclude: frozenset[Finding] = frozenset()
@@ -75,7 +75,7 @@ class PrepareOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A usable picture, without its pixels: those are in the spool."""
+    """A usable picture without its pixels, which are in the spool."""
 
     picture: Picture
     source_sha256: str
@@ -95,7 +95,7 @@ class Kept:
         return self.enlargement is not None or self.factor > 1
 
     def facts(self) -> dict[str, object]:
-        """What facts.jsonl says of it. A picture that came through unchanged keeps what was known, and no more."""
+        """The picture's line of facts.jsonl. An unchanged picture keeps its known facts."""
         known = self.picture.known(self.source_sha256)
         if self.unchanged and known:
             return known
@@ -111,7 +111,7 @@ class Kept:
 
 @dataclass(kw_only=True)
 class Result:
-    """What was found and decided; `rosacea_model.data.report` tells it."""
+    """Findings and decisions; `rosacea_model.data.report` formats them."""
 
     source: Source
     options: PrepareOptions
@@ -129,7 +129,7 @@ class Result:
 
 
 class NothingLeft(DataRejected):
-    """No picture can be written; what was found is in `result` all the same."""
+    """No picture is usable; `result` holds the findings."""
 
     def __init__(self, result: Result, message: str) -> None:
         super().__init__(message)
@@ -138,7 +138,7 @@ class NothingLeft(DataRejected):
 
 @dataclass(frozen=True)
 class Spool:
-    """The temporary files: PNGs end to end, and thumbnails."""
+    """Temporary files: concatenated PNGs, and thumbnails."""
 
     pngs: IO[bytes]
     thumbnails: IO[bytes]
@@ -159,12 +159,12 @@ class Spool:
 
 
 def holdout_path(out: Path) -> Path:
-    """Where the images that were set aside go."""
+    """Path of the hold-out data set."""
     return out.with_name(f"{out.stem}-holdout{out.suffix}")
 
 
 def check_out(path: Path, out: Path, *, holdout: bool) -> None:
-    """Refuse an output that would take the place of originals, or lie beside the hold-out of another split."""
+    """Reject an output that would replace originals, or lie beside the hold-out of another split."""
     if out.suffix != ".zip":
         raise ValueError(f"the output must be named *.zip, got {out.name}")
     if not out.parent.is_dir():
@@ -191,7 +191,7 @@ def prepare(
     progress: Progress = lambda done, total: None,
     after: Callable[[Result, Spool], None] = lambda result, spool: None,
 ) -> Result:
-    """Make a folder or zip of photographs into the data set `out`. `after` sees the pixels before they go."""
+    """Prepare a folder or zip of photographs as data set `out`. `after` sees the pixels before they are deleted."""
     check_out(path, out, holdout=options.holdout > 0)
     subjects = read_subjects(options.subjects) if options.subjects else {}
     source = open_source(path, labels=options.labels)
@@ -244,12 +244,12 @@ def _kept(picture: Picture, outcome: Prepared, offset: int) -> Kept:
 
 
 def _lost_facts(picture: Picture, sha256: str) -> tuple[str, ...]:
-    """A note where the facts under this name are of other bytes: what was true of those need not be of these."""
+    """Note facts that were dropped because they belong to other bytes under the same name."""
     return ("facts of another picture dropped",) if picture.facts_line and picture.facts_sha256 != sha256 else ()
 
 
 def _find_duplicates(result: Result, thumbnails: NDArray[np.uint8]) -> None:
-    """Equal pixels first, by digest; only one of each is then compared with the others."""
+    """Find duplicates: identical pixels by digest, then near duplicates among the distinct ones."""
     first: dict[str, int] = {}
     equal = []
     for place, kept in enumerate(result.kept):
@@ -308,7 +308,7 @@ def _class(picture: Picture) -> int | None:
 
 
 def _write(result: Result, spool: Spool, out: Path) -> None:
-    """Both files appear, or neither."""
+    """Write data set and hold-out, both or neither."""
     parts = [(out, result.training())]
     if result.options.holdout:
         parts.append((holdout_path(out), sorted(result.held_out)))
@@ -331,7 +331,7 @@ def _write_part(result: Result, spool: Spool, path: Path, places: Sequence[int])
 
 
 def _why_none(result: Result) -> str:
-    """How the pictures were shared out, for the one who has to choose another share."""
+    """Explain a split without pictures on one side, to help choose another share."""
     told = f"{len(result.excluded)} of {len(result.kept)} pictures are excluded"
     if not result.options.holdout:
         return told
@@ -345,7 +345,7 @@ def _why_none(result: Result) -> str:
 
 
 def _datasheet(result: Result, places: Sequence[int], counted: Mapping[str, object]) -> dict[str, object]:
-    """What the writer cannot know. A data set that came through whole and unchanged keeps its own sheet."""
+    """Datasheet fields that the writer does not know. An unchanged data set keeps its own datasheet."""
     before = result.source.datasheet or {}
     ours = before.get("format") == FORMAT
     kept = [result.kept[place] for place in places]
@@ -367,7 +367,7 @@ def _datasheet(result: Result, places: Sequence[int], counted: Mapping[str, obje
 
 
 def _without_truth(sheet: Mapping[str, object]) -> dict[str, object]:
-    """A sheet of drawn faces without the name of their truth: `prepare` takes only pictures and facts along."""
+    """The datasheet without the name of the ground-truth files, which `prepare` does not copy."""
     drawn = sheet.get("phantoms")
     if not isinstance(drawn, dict):
         return dict(sheet)
@@ -375,7 +375,7 @@ def _without_truth(sheet: Mapping[str, object]) -> dict[str, object]:
 
 
 def class_names(result: Result) -> list[str]:
-    """A name, or else its number, for every class: a part that lacks the last classes must not have narrower labels."""
+    """A name or number for every class, so that parts without the last classes keep the label width."""
     names = result.source.classes if result.options.labels else ()
     top = max((kind for one in result.kept if (kind := _class(one.picture)) is not None), default=-1)
     return [*names, *map(str, range(len(names), top + 1))] if top < MAX_CLASSES else list(names)
@@ -411,7 +411,7 @@ def _filters(result: Result) -> dict[str, object]:
 
 
 def named(picture: Picture, sha256: str, *, hashed: bool) -> str:
-    """What a file is called where people read: its name, or the start of the SHA-256 of its content.
+    """A file's displayed name: its name, or the start of its SHA-256.
 
     Not of its name, which whoever can guess it could confirm.
     """
@@ -419,7 +419,7 @@ def named(picture: Picture, sha256: str, *, hashed: bool) -> str:
 
 
 def found_counts(result: Result) -> dict[str, int]:
-    """Pictures per finding, excluded or not; of a group of duplicates all but one count."""
+    """Number of pictures per finding, excluded or not; one of each duplicate group is not counted."""
     return {
         Finding.duplicates.value: sum(len(group) - 1 for group in result.duplicates),
         Finding.bars.value: sum(kept.bar is not None for kept in result.kept),
@@ -428,7 +428,7 @@ def found_counts(result: Result) -> dict[str, int]:
 
 
 def _why_unusable(result: Result) -> str:
-    """How many pictures have which reason, the first of them by name, and what was found instead of pictures."""
+    """Counts of unusable pictures by reason with the first names, and other file types found."""
     source, hashed = result.source, result.options.hash_names
     told = f"no usable picture among {len(source.pictures)}"
     counts = Counter(problem.reason.value for _, problem in result.unusable)
@@ -444,7 +444,7 @@ def _why_unusable(result: Result) -> str:
 
 
 def astray_labels(source: Source) -> str:
-    """A name of each side, where labels are of files that are not there."""
+    """Example names of both sides if labels name files that do not exist."""
     if not source.astray:
         return ""
     there = f", where a picture is called {source.pictures[0].name}" if source.pictures else ""

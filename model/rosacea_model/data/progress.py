@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, a line now and then in a log."""
+"""Progress of long commands: a bar on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @contextmanager
 def told_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Call what this yields with how many are done, and of how many."""
+    """Context manager that yields a function to call with (done, total)."""
     if console.is_terminal:
         columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:

@@ -1,4 +1,4 @@
-"""What `prepare` found, as JSON for programs and as a picture for eyes.
+"""Reports `prepare`'s findings as JSON and as a picture.
 
 The report names files, so it stays with the owner of the pictures; the zip names none. With `hash_names` the report
 names each file by the start of the SHA-256 of its content, and can be shown around.
@@ -38,7 +38,7 @@ def sheet_path(out: Path) -> Path:
 
 
 def report_json(result: Result, out: Path) -> bytes:
-    """The report: every file that was left out and why, every finding, and where each image went."""
+    """The report: every excluded file with its reason, every finding, and the destination of each image."""
     source = result.source
 
     hashed = result.options.hash_names
@@ -100,7 +100,7 @@ def report_json(result: Result, out: Path) -> bytes:
 
 
 def counts(result: Result) -> dict[str, object]:
-    """The numbers that matter."""
+    """Summary counts."""
     return {
         "files": len(result.source.pictures),
         "usable": len(result.kept),
@@ -114,7 +114,7 @@ def counts(result: Result) -> dict[str, object]:
 
 
 def findings_sheet(result: Result, spool: Spool) -> Image.Image | None:
-    """Thumbnails of duplicates (a group after another), bars and enlarged pictures; None when all is well."""
+    """Picture sheet of duplicates (by group), bars and enlarged pictures; None if there are none."""
     tiles = list(_tiles(result))[:MAX_TILES]
     if not tiles:
         return None
@@ -154,7 +154,7 @@ def _thumbnail(kept: Kept, spool: Spool) -> Image.Image:
 def _corners(
     left: float, top: float, right: float, bottom: float, angle: float, side: int
 ) -> list[tuple[float, float]]:
-    """The corners of a bar in the picture as it stands: the picture was turned by `angle` when it was found."""
+    """Corners of a bar in the original picture, which was turned by `angle` to find it."""
     turn = math.radians(angle)
     cosine, sine = math.cos(turn), math.sin(turn)
     centred = [(x - 0.5, y - 0.5) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
@@ -162,7 +162,7 @@ def _corners(
 
 
 def picture_grid(images: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Pictures of one size, side by side."""
+    """Lay pictures of one size side by side."""
     side = images[0].width
     grid = Image.new("RGB", (columns * side, math.ceil(len(images) / columns) * side), PAPER)
     for number, image in enumerate(images):

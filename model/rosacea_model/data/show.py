@@ -1,4 +1,4 @@
-"""What is inside a data set: a sheet of pictures, how many of each class, their sizes and colours."""
+"""Summarises a data set: picture sheet, class counts, sizes, colours."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TILE = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """The numbers of a data set; colours are measured on `measured` pictures spread evenly over it.
+    """Numbers of a data set; colours are measured on `measured` evenly chosen pictures.
 
     They are those of the middle square of each, at 128 pixels a side.
     """
@@ -46,7 +46,7 @@ class Overview:
 
 
 def overview(path: Path, tiles: int) -> tuple[Overview, Image.Image]:
-    """Numbers, and a sheet of tiles x tiles pictures."""
+    """Compute the numbers and a sheet of tiles x tiles pictures."""
     source = open_source(path)
     if not source.pictures:
         raise DataRejected(f"{path}: no pictures in it")
@@ -73,27 +73,27 @@ def overview(path: Path, tiles: int) -> tuple[Overview, Image.Image]:
 
 
 def per_class(source: Source) -> dict[str, int]:
-    """Pictures of each class by its name or number; empty where there are no classes."""
+    """Number of pictures by class name or number; empty without classes."""
     labels = Counter(picture.label for picture in source.pictures if isinstance(picture.label, int))
     names = source.classes
     return {names[label] if label < len(names) else str(label): labels[label] for label in sorted(labels)}
 
 
 def spread_evenly(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of `count` places, evenly spread."""
+    """At most `wanted` of `count` indices, evenly spaced."""
     return sorted({place * count // min(wanted, count) for place in range(min(wanted, count))})
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A picture as a tile, and what it was."""
+    """A picture's tile and original properties."""
 
     image: Image.Image
     kind: str  # "1600x1200 RGB"
 
 
 def _measured(source: Source, wanted: int) -> list[Measured]:
-    """Those of a sample that can be used, decoded in guarded processes; of each only its tile stays in memory."""
+    """Decode a sample in guarded processes, keeping only the tiles of usable pictures in memory."""
     pictures = [source.pictures[place] for place in spread_evenly(len(source.pictures), wanted)]
     options = WorkOptions(resolution=TILE, decode=DecodeOptions(min_size=1))
     answers = outcomes(pictures, source.path, options, workers=len(os.sched_getaffinity(0)))
@@ -107,7 +107,7 @@ def _one(answer: Prepared) -> Measured:
 
 
 def as_table(name: str, numbers: Overview) -> Table:
-    """The numbers, for a terminal."""
+    """Format the numbers as a table."""
     table = Table("", "", title=escape(printable(name)), show_header=False)
     table.add_row("pictures", str(numbers.count))
     for kind, count in numbers.per_class.items():

@@ -1,4 +1,4 @@
-"""Where pictures come from: a folder or a zip, listed without opening a single picture.
+"""Lists a folder or zip of pictures without opening any.
 
 Labels come from a `dataset.json` at the top, or else from the top-level sub-folders, one class each in natural order (2
 before 10). Sub-folders that only number their contents (`00000/`), or a single one, are no classes. Names are compared
@@ -77,7 +77,7 @@ OPENERS = (1024, 4)  # brackets in dataset.json: for itself, and for each image
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One file to try. Small and picklable: workers get this and open the source themselves."""
+    """A file that may be a picture. Small and picklable: workers open the source themselves."""
 
     name: str  # path inside the source, with slashes
     label: int | tuple[float, ...] | None = None
@@ -88,7 +88,7 @@ class Picture:
     reason: UnusableReason = UnusableReason.no_label  # the kind of that problem
 
     def known(self, sha256: str) -> dict[str, object]:
-        """What facts.jsonl says of these very bytes; nothing if it speaks of others under the same name."""
+        """Facts about exactly these bytes; empty if facts.jsonl describes other bytes under this name."""
         if not self.facts_line or self.facts_sha256 != sha256:
             return {}
         return {key: value for key, value in json.loads(self.facts_line).items() if key not in ("name", "sha256")}
@@ -114,7 +114,7 @@ class Source:
 
     @property
     def others_told(self) -> str:
-        """The kinds of other files, for one who finds no picture."""
+        """Types of other files, for the message that there are no pictures."""
         kinds = list(self.others.items())[:MAX_KINDS]
         told = ", ".join(f"{count} {f'.{suffix}' if suffix else 'without a suffix'}" for suffix, count in kinds)
         return f"; other files in it: {told}" if told else ""
@@ -122,7 +122,7 @@ class Source:
 
 @dataclass
 class Listing:
-    """Names found so far, sorted into pictures and the rest."""
+    """Names found so far, divided into pictures and other files."""
 
     pictures: dict[str, Member | None] = field(default_factory=dict)
     own: dict[str, Member | None] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class Listing:
     others: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, member: Member | None = None, *, picture: bool = False) -> None:
-        """Sort a name; `picture` says that it is one, whatever its suffix."""
+        """Add a name; `picture` marks it as a picture whatever its suffix."""
         if _hidden(name):
             self.hidden += 1
         elif (inside := name.removeprefix(self.top)) in OWN_NAMES:
@@ -153,14 +153,14 @@ def _suffix(name: str) -> str:
 
 
 class Reader:
-    """Reads files of a source by name. Opens what it needs at the first use, so each process has its own."""
+    """Reads files of a source by name, opening it on first use so that each process has its own handle."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: IO[bytes] | None = None
 
     def read(self, name: str, member: Member | None, most: int = MAX_MEMBER_BYTES) -> bytes:
-        """The bytes of one file; one that cannot be read, or has more than `most`, is Unusable."""
+        """Read one file; Unusable if it cannot be read or exceeds `most` bytes."""
         try:
             return self._from_folder(name, most) if member is None else self._from_zip(member, most)
         except DataRejected as error:
@@ -199,7 +199,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def open_source(path: Path, *, labels: bool = True) -> Source:
-    """List a folder or a zip; DataRejected when it is neither, or hostile. `labels=False` takes none from it."""
+    """List a folder or zip; DataRejected if it is neither, or hostile. `labels=False` ignores its labels."""
     if path.is_dir():
         listing = _list_folder(path)
     elif path.is_file():
@@ -233,7 +233,7 @@ def _list_folder(root: Path) -> Listing:
 
 
 def _holds_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: those are pictures that we do not read, and often have no suffix to be known by."""
+    """Whether a file is DICOM, which we do not read and which often has no suffix."""
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             return is_dicom(file.read(MAGIC_BYTES))
@@ -242,7 +242,7 @@ def _holds_dicom(path: Path) -> bool:
 
 
 def _leads_inside(link: Path, folder: Path) -> bool:
-    """Whether a link ends at a file in the folder; one that leads to itself ends nowhere."""
+    """Whether a symbolic link resolves to a file inside the folder."""
     try:
         target = link.resolve()
         return target.is_file() and target.is_relative_to(folder)
@@ -251,7 +251,7 @@ def _leads_inside(link: Path, folder: Path) -> bool:
 
 
 def _walk(root: Path, closed: dict[str, str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below a folder but folders themselves; links to folders are not entered.
+    """Yield all files below a folder, without following links to folders.
 
     Folders that cannot be listed are added to `closed` with the reason.
     """
@@ -275,7 +275,7 @@ def _walk(root: Path, closed: dict[str, str]) -> Iterator[tuple[str, os.DirEntry
 
 
 def _common_folder(names: Sequence[str]) -> str:
-    """The one folder, with its slash, that all pictures and all JSON files lie in; "" when there is none.
+    """The common parent folder of all pictures and JSON files, with a slash; "" if there is none.
 
     A numbered shelf is none: the zips of training tools hold those, and no others when they are small.
     """
@@ -287,7 +287,7 @@ def _common_folder(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _OwnFiles:
-    """The JSON files of a data set that an earlier run, or another tool, has written."""
+    """JSON files of a data set written by an earlier run or another tool."""
 
     reader: Reader
     names: Mapping[str, Member | None]
@@ -312,7 +312,7 @@ class _OwnFiles:
         return sheet
 
     def labels(self, classes: Sequence[str]) -> tuple[dict[str, Label] | None, tuple[str, ...]]:
-        """The labels of dataset.json by file name, and the names of its classes: those of the datasheet, or its own."""
+        """Labels by file name and class names, from the datasheet or dataset.json."""
         text = self.text(LABELS_NAME) or ""
         fixed, each = OPENERS
         # A small file of nothing but brackets would become objects of many times its size.
@@ -321,7 +321,7 @@ class _OwnFiles:
         return read_labels(_parsed(LABELS_NAME, text), classes)
 
     def facts(self) -> dict[str, tuple[str, str]]:
-        """For each image its line of facts.jsonl, and the SHA-256 in it."""
+        """For each image, its line of facts.jsonl and the SHA-256 in it."""
         facts = {}
         for line in (self.text(FACTS_NAME) or "").split("\n"):
             if not line.strip():
@@ -390,7 +390,7 @@ def _stated_classes(datasheet: Mapping[str, object] | None) -> tuple[str, ...]:
 
 
 def _top(name: str) -> str:
-    """The class folder of a picture."""
+    """The top-level folder of a picture."""
     return plain(name).partition("/")[0]
 
 
@@ -401,13 +401,13 @@ def _label_problem(name: str, given: Mapping[str, object] | None, classes: Seque
 
 
 def class_folders(names: Iterable[str]) -> tuple[str, ...]:
-    """The top-level folders that are classes: two or more of them, and not mere numbered shelves."""
+    """Top-level folders that are classes: at least two, and not merely numbered parts."""
     folders = sorted({_top(name) for name in names if "/" in name}, key=natural)
     return () if len(folders) < 2 or all(SHARD.fullmatch(folder) for folder in folders) else tuple(folders)
 
 
 def read_labels(content: object, classes: Sequence[str] = ()) -> tuple[dict[str, Label] | None, tuple[str, ...]]:
-    """The labels of a dataset.json by file name, or None for `{"labels": null}`; all must be of one kind.
+    """Labels of a dataset.json by file name, None for `{"labels": null}`; all must be of one kind.
 
     Labels may be names: of `classes`, or else of classes in natural order, which come back beside the labels.
     """
@@ -436,7 +436,7 @@ def read_labels(content: object, classes: Sequence[str] = ()) -> tuple[dict[str,
 
 
 def _names_of_classes(labels: Sequence[object], classes: Sequence[str]) -> tuple[str, ...]:
-    """The stated classes; where every label is a name, and not all of them are stated, those names in natural order."""
+    """The stated class names; if all labels are names and some are not stated, those in natural order."""
     texts = {plain(label) for label in labels if isinstance(label, str)}
     named = labels and all(isinstance(label, str) for label in labels) and not all(text.isdecimal() for text in texts)
     if not named or texts <= {plain(name) for name in classes}:
@@ -451,7 +451,7 @@ def _name(name: object) -> str:
 
 
 def _label(label: object, classes: Sequence[str]) -> Label:
-    """A class number, also as `0.0`, `"0"` or the name of a class; or a vector."""
+    """Parse a label: a class number (also `0.0` or `"0"`), a class name, or a vector."""
     if isinstance(label, str):
         names = [plain(name) for name in classes]
         label = names.index(plain(label)) if plain(label) in names else int(label) if label.isdecimal() else label

@@ -1,4 +1,4 @@
-"""One picture at a time, in a process of its own kind: what a damaged file can break is that process.
+"""Processes one picture at a time in a separate process, which is all that a damaged file can crash.
 
 Memory is capped, so that a picture which asks for too much fails alone; a crash or a hang is noticed by the parent,
 reported as that file's fault, and the process replaced.
@@ -36,7 +36,7 @@ FILE_BYTES_PER_PIXEL = 8  # 16 bits and transparency, not compressed
 
 @dataclass(frozen=True, kw_only=True)
 class WorkOptions:
-    """What becomes of every picture."""
+    """How to process every picture."""
 
     resolution: int
     fit: Fit = Fit.crop
@@ -50,7 +50,7 @@ class WorkOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A picture made ready, and what was seen on the way."""
+    """A processed picture with its findings."""
 
     png: bytes
     thumbnail: NDArray[np.uint8]
@@ -100,12 +100,12 @@ def prepare_picture(reader: Reader, picture: Picture, options: WorkOptions) -> O
 
 
 def most_bytes(options: DecodeOptions) -> int:
-    """How large a file may be: a TIFF or BMP need not be compressed."""
+    """Size limit of a file; TIFF and BMP may be uncompressed."""
     return max(MAX_MEMBER_BYTES, FILE_BYTES_PER_PIXEL * options.max_pixels)
 
 
 def serve(connection: Connection, path: Path, options: WorkOptions) -> None:
-    """Answer pictures with outcomes until the parent hangs up."""
+    """Process pictures until the parent closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     _limit_memory(MEMORY_BYTES * max(options.decode.max_pixels, MAX_PIXELS) // MAX_PIXELS)
     reader = Reader(path)

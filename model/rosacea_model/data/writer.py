@@ -1,4 +1,4 @@
-"""The zip that StyleGAN tools read: stored PNGs of one size, `dataset.json` with their labels, and a datasheet.
+"""Writes the zip that StyleGAN tools read: stored PNGs of one size, `dataset.json` with labels, a datasheet.
 
     00000/img00000000.png    the images, in the order they were added
     dataset.json             {"labels": [["00000/img00000000.png", 0], ...]} or {"labels": null}
@@ -60,18 +60,18 @@ OWNER_FIELDS: dict[str, object] = {
 
 
 def own_bytes(name: str, images: int) -> int:
-    """How large a JSON file of a data set with this many images may be; what is written keeps to it."""
+    """Size limit of a data set's JSON file for this many images; the writer keeps to it."""
     fixed, each = OWN_BYTES[name]
     return min(fixed + each * images, MAX_MEMBER_BYTES)
 
 
 def member_name(index: int) -> str:
-    """The name of an image in the zip: a thousand to a folder."""
+    """Name of an image in the zip, with a thousand images per folder."""
     return f"{index // 1000:05d}/img{index:08d}.png"
 
 
 class DatasetWriter:
-    """Writes a data set; `path` appears when the `with` block ends well, and not otherwise.
+    """Writes a data set; `path` appears only if the `with` block succeeds.
 
     `datasheet` adds entries to datasheet.json, or replaces those that are there, except what the writer counted.
     Whatever our own reader would refuse is refused here already.
@@ -103,7 +103,7 @@ class DatasetWriter:
         return self._add(encode_png(pixels), label, facts)
 
     def add_png(self, data: bytes, label: Label = None, facts: Mapping[str, object] = {}) -> str:
-        """Add an image that `encode_png` made already, in another process perhaps."""
+        """Add an image already encoded by `encode_png`."""
         if not data.startswith(SIGNATURE) or len(data) < 33:
             raise ValueError("add_png takes the bytes of a PNG")
         width, height, _, colour_type = struct.unpack_from(">IIBB", data, 16)
@@ -156,7 +156,7 @@ class DatasetWriter:
         return name
 
     def _checked(self, label: Label) -> Label:
-        """The label as JSON takes it, refused if it is not of the kind of the first one."""
+        """Convert a label for JSON; refused if its kind differs from the first one's."""
         match label:
             case None:
                 plain: Label = None
@@ -218,7 +218,7 @@ class DatasetWriter:
         self._write(name, data)
 
     def counted(self) -> dict[str, object]:
-        """What the datasheet says of the images and labels added so far."""
+        """Datasheet fields for the images and labels added so far."""
         resolution, channels = self._shape or (0, 0)
         images = {
             "count": self.count,
@@ -256,7 +256,7 @@ def _kind(label: Label) -> str:
 
 
 def _plain(value: object) -> object:
-    """What json cannot write by itself, such as numpy's numbers."""
+    """Convert values that json cannot write, such as numpy's numbers."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"a fact must be plain data, got {type(value).__name__}")

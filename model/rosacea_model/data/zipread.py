@@ -1,4 +1,4 @@
-"""Reads the members of a zip that may be hostile: by name, one at a time, nothing extracted.
+"""Reads members of an untrusted zip one at a time, extracting nothing.
 
 The directory is walked entry by entry, so refusing costs little whatever the archive says: a climbing or absolute
 path, a NUL or other control character, a symlink, a name twice (also when only upper and lower case differ),
@@ -40,7 +40,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # and m
 
 
 class Member(NamedTuple):
-    """One file of an archive, as its directory tells it."""
+    """A file of an archive, from its directory."""
 
     name: str
     offset: int
@@ -51,7 +51,7 @@ class Member(NamedTuple):
 
 
 def read_directory(path: Path) -> list[Member]:
-    """The files of the archive in their own order; folders are left out."""
+    """List the archive's files in their order, without folders."""
     try:
         with path.open("rb") as file:
             _check(_entries(file), file.seek(0, os.SEEK_END))
@@ -64,7 +64,7 @@ def read_directory(path: Path) -> list[Member]:
 
 
 def read_member(file: IO[bytes], member: Member) -> bytes:
-    """The bytes of one member, checked against its size and CRC. Never more than MAX_MEMBER_BYTES.
+    """Read one member, checked against its size and CRC; at most MAX_MEMBER_BYTES.
 
     What is wrong with it is said without its name, which may be nobody's business.
     """
@@ -94,7 +94,7 @@ def _inflated(data: bytes, member: Member) -> bytes:
 
 
 def _check(entries: Iterator[Member], file_bytes: int) -> None:
-    """Refuse an archive that as a whole breaks the rules."""
+    """Reject an archive that breaks the rules as a whole."""
     seen: set[int] = set()
     offsets, ends = array("Q"), array("Q")
     total = 0
@@ -123,7 +123,7 @@ def _check_name(name: str) -> None:
 
 
 def _entries(file: IO[bytes]) -> Iterator[Member]:
-    """The directory, entry by entry."""
+    """Parse the directory's entries."""
     count, size, start = _locate_directory(file)
     if count > MAX_ENTRIES:
         raise DataRejected(f"it must hold at most {MAX_ENTRIES} entries, got {count}")
@@ -187,7 +187,7 @@ def _check_entry(member: Member, flags: int, unix_mode: int) -> None:
 
 
 def _locate_directory(file: IO[bytes]) -> tuple[int, int, int]:
-    """Number of entries, bytes and offset of the directory."""
+    """Find the directory: number of entries, size and offset."""
     length = file.seek(0, os.SEEK_END)
     tail_bytes = min(length, END_RECORD.size + ONES_16)
     file.seek(length - tail_bytes)
@@ -207,7 +207,7 @@ def _locate_directory(file: IO[bytes]) -> tuple[int, int, int]:
 
 
 def _locate_directory_64(file: IO[bytes], end: int, narrow: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """The same from the 64-bit record, and where that begins; the 32-bit one where there is none."""
+    """Find the directory by the 64-bit record, or by the 32-bit one if there is none."""
     if end < LOCATOR_64.size:
         return *narrow, end
     file.seek(end - LOCATOR_64.size)
@@ -223,7 +223,7 @@ def _locate_directory_64(file: IO[bytes], end: int, narrow: tuple[int, int, int]
 
 
 def _wide(extra: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Sizes and offset, taken from the 64-bit extra field where the 32-bit ones say so."""
+    """Sizes and offset, from the 64-bit extra field if the 32-bit ones refer to it."""
     if ONES_32 not in values:
         return values
     at = 0
@@ -239,7 +239,7 @@ def _wide(extra: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def _decoded(name: bytes) -> str:
-    """Names are UTF-8 today and code page 437 in old archives; anything decodes to something printable or not."""
+    """Decode a name: UTF-8, or code page 437 in old archives."""
     try:
         return name.decode("utf-8")
     except UnicodeDecodeError:

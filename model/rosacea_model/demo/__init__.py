@@ -18,7 +18,7 @@ SEVERITIES = ("none", "mild", "moderate", "severe")  # what labels 0 to 3 ask fo
 
 
 def folder() -> Path:
-    """Where the shipped model lies. Raises ModelRejected for a package that runs from inside a zip."""
+    """Folder of the shipped model. Raises ModelRejected if the package runs from inside a zip."""
     found = files(__name__)
     if not isinstance(found, Path):
         raise ModelRejected(f"{found}: the demo model must lie in a folder; unpack the package")

@@ -1,4 +1,4 @@
-"""Make a trained snapshot the demo model: weights, manifest and card. `model/runs/demo-64.sh` runs this.
+"""Turns a trained snapshot into the demo model: weights, manifest and card. Used by `model/runs/demo-64.sh`.
 
 Usage:
 
@@ -31,7 +31,7 @@ def ship(
         float, typer.Option(help="Refuse a model whose faces differ less than this part of what phantoms do.")
     ] = 0.5,
 ) -> None:
-    """Write the demo model's folder, if the model follows severity well enough to be shown."""
+    """Write the demo model's folder if the model follows severity well enough."""
     file = verify(snapshot)
     found = json.loads(figures.read_bytes())
     check(file, found, least, least_variety)
@@ -52,7 +52,7 @@ def ship(
 
 
 def check(file: ModelFile, figures: dict[str, Any], least: float, least_variety: float) -> None:
-    """Raise ValueError unless the figures are those of this model, and it is small, good and varied enough."""
+    """Raise ValueError unless the figures belong to this model and it is small, good and varied enough."""
     measured = figures["model"]["digest"]
     if measured != file.digest:
         raise ValueError(f"the figures must be of the model {file.digest}, got those of {measured}")

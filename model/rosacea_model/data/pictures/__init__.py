@@ -1,1 +1,1 @@
-"""From the bytes of a picture to its pixels: formats, colours, sizes."""
+"""Decodes pictures: formats, colours, sizes."""

@@ -1,4 +1,4 @@
-"""Colours to sRGB, as the file means them: its ICC profile, or what PNG chunks, EXIF or an AVIF box say instead.
+"""Converts colours to sRGB, by the ICC profile or by PNG chunks, EXIF or AVIF boxes.
 
 Redness is what these pictures are for, so numbers are never taken as sRGB where the file says otherwise. Transparency
 is laid over its background afterwards, so that the background comes out in the very colour that was stated.
@@ -52,13 +52,13 @@ CICP_HDR = {16: "PQ", 18: "HLG"}
 
 @dataclass(frozen=True)
 class Layers:
-    """A picture's colours, and how opaque each pixel is (None: all are)."""
+    """Colours and alpha of a picture (None: opaque)."""
 
     colours: Image.Image  # RGB, L, CMYK or LAB
     alpha: Image.Image | None = None
 
     def over(self, background: tuple[int, int, int]) -> Image.Image:
-        """The colours over a background; still grey where both are."""
+        """Compose the colours over a background; grey stays grey if both are."""
         if self.alpha is None:
             return self.colours
         grey = self.colours.mode == "L" and len(set(background)) == 1
@@ -68,7 +68,7 @@ class Layers:
 
 
 def split(image: Image.Image, notes: list[str]) -> Layers:
-    """Colours and transparency of a loaded picture of any accepted mode; what was changed is noted."""
+    """Separate colours from alpha for any accepted mode, noting conversions."""
     if image.mode in DEEP_MODES:
         return Layers(_eight_bits(image))
     if image.mode in ALPHA_MODES or "transparency" in image.info:
@@ -88,7 +88,7 @@ def split(image: Image.Image, notes: list[str]) -> Layers:
 
 
 def is_deep(image: Image.Image, data: bytes) -> bool:
-    """Whether a channel has 16 bits in the file; Pillow reads those of colours as 8."""
+    """Whether the file has 16 bits per channel; Pillow reads 16-bit colour as 8."""
     depths = getattr(image, "tag_v2", {}).get(TIFF_DEPTHS, ())
     deep_png = data.startswith(SIGNATURE) and data[PNG_DEPTH] == 16
     return image.mode in DEEP_MODES or deep_png or (isinstance(depths, tuple) and 16 in depths)
@@ -103,7 +103,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    """RGB or L from RGB, L, CMYK or LAB. A profile that cannot be used is noted, and the numbers taken as sRGB."""
+    """Convert RGB, L, CMYK or LAB to sRGB or grey. An unusable profile is noted and sRGB assumed."""
     if image.mode == "LAB":
         notes.append("Lab to colour")
         return _applied(image, _lab_to_srgb())
@@ -139,7 +139,7 @@ def _space(profile: bytes) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB; None where that moves nothing by more than a level."""
+    """The transform from a profile to sRGB; None if it changes nothing by more than one level."""
     embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     transform = ImageCms.buildTransform(embedded, ImageCms.createProfile("sRGB"), mode, "RGB")
     if mode == "CMYK":
@@ -151,7 +151,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @functools.cache
 def _probe() -> Image.Image:
-    """Colours from all over the cube, and every grey."""
+    """Test colours: a grid over the RGB cube, and all greys."""
     steps = np.linspace(0, 255, STEPS).round()
     cube = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
     greys = np.repeat(np.arange(256.0)[:, None], 3, axis=1)
@@ -170,7 +170,7 @@ def _applied(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image
 
 
 def profile_of(image: Image.Image, data: bytes, notes: list[str]) -> bytes | None:
-    """The profile inside a file, or one made of what the file says of its colours; None: they are sRGB."""
+    """The embedded profile, or one built from other colour metadata; None for sRGB."""
     if profile := image.info.get("icc_profile"):
         return bytes(profile)
     if data.startswith(SIGNATURE):
@@ -183,7 +183,7 @@ def profile_of(image: Image.Image, data: bytes, notes: list[str]) -> bytes | Non
 
 
 def _png_profile(said: Mapping[bytes, bytes]) -> bytes | None:
-    """By the order of precedence of the PNG specification (third edition, 4.3)."""
+    """The profile of a PNG, by the specification's order of precedence (third edition, 4.3)."""
     if len(code := said.get(b"cICP", b"")) == 4:
         return _cicp_profile(code[0], code[1])
     if b"sRGB" in said:
@@ -204,7 +204,7 @@ def _gamma(body: bytes) -> float | None:
 
 
 def _chromaticities(body: bytes) -> tuple[icc.XY | None, icc.Primaries]:
-    """White and primaries of a cHRM chunk; no white where they are missing or make no space of colours."""
+    """White point and primaries of a cHRM chunk; None if missing or degenerate."""
     if len(body) == 32:
         numbers = [value / 100_000 for value in struct.unpack(">8I", body)]
         white, red, green, blue = zip(numbers[::2], numbers[1::2], strict=True)
@@ -227,7 +227,7 @@ def _cicp_profile(primaries: int, transfer: int) -> bytes | None:
 
 
 def _nclx(data: bytes) -> tuple[int, int] | None:
-    """Primaries and transfer of an AVIF or HEIC picture without a profile (ISO/IEC 14496-12, 12.1.5)."""
+    """Colour profile of an AVIF or HEIC picture without ICC profile (ISO/IEC 14496-12, 12.1.5)."""
     at = data.find(b"colrnclx", 0, 2**16) if data[4:8] == b"ftyp" else -1
     if at < 0 or at + 12 > len(data):
         return None
@@ -236,7 +236,7 @@ def _nclx(data: bytes) -> tuple[int, int] | None:
 
 
 def _exif_profile(image: Image.Image, notes: list[str]) -> bytes | None:
-    """Adobe RGB, where a camera says so by the rules of DCF: not by a profile, but by an index in EXIF."""
+    """Adobe RGB for cameras that declare it by the DCF rules, as an EXIF interoperability index."""
     try:
         exif = image.getexif()
         space = exif.get_ifd(EXIF_IFD).get(EXIF_COLOUR_SPACE)

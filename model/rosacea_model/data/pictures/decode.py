@@ -1,4 +1,4 @@
-"""Bytes of unknown origin to an 8-bit RGB or grey picture, or a reason why not: one reader for `prepare` and training.
+"""Decodes untrusted bytes to an 8-bit RGB or grey picture; the one reader of `prepare` and training.
 
 Accepted are JPEG, PNG, WebP, TIFF, BMP, AVIF and (with pillow-heif) HEIC, by their bytes, never by their name; RGB,
 grey, palette, CMYK, Lab and alpha, 8 or 16 bits a channel. EXIF orientation is applied, then colours become sRGB, then
@@ -51,7 +51,7 @@ MAX_PAGES = 32  # of a TIFF that are looked at: a pyramid of smaller copies has 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
-    """What to accept, and what pictures become."""
+    """Limits and target form of decoded pictures."""
 
     channels: int | None = 3  # 3: grey is repeated; 1: colour becomes luma; None: as the picture is
     background: tuple[int, int, int] = (255, 255, 255)  # what shows through where a picture is transparent
@@ -68,7 +68,7 @@ class DecodeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """A picture as it is meant to be seen, and what was done to make it so."""
+    """A decoded picture, with notes on conversions."""
 
     image: Image.Image  # mode RGB or L
     format: str
@@ -76,7 +76,7 @@ class Decoded:
 
 
 def decode(data: bytes, options: DecodeOptions) -> Decoded:
-    """Decode one picture; every failure is an Unusable with its reason."""
+    """Decode one picture; any failure raises Unusable with its reason."""
     if not data:
         raise Unusable(UnusableReason.empty, "it has no bytes")
     if what := described(data):
@@ -112,7 +112,7 @@ def _decoded(data: bytes, options: DecodeOptions) -> Decoded:
 
 
 def _stored(data: bytes, options: DecodeOptions, notes: list[str]) -> tuple[str, Layers, bytes | None]:
-    """Format, upright colours and transparency, and the profile of a file that is sound."""
+    """Format, upright colours with alpha, and profile of a valid file."""
     scans = jpeg_scans(data)
     with _opened(scans.with_open_end(data) if scans else data) as image:
         check_header(image, len(data), options)
@@ -135,7 +135,7 @@ def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _flat(layers: Layers, profile: bytes | None, options: DecodeOptions, notes: list[str]) -> Image.Image:
-    """Colours to sRGB, then over the background, then to as many channels as are asked for."""
+    """Convert to sRGB, compose over the background, and convert to the requested channels."""
     layers = replace(layers, colours=to_srgb(layers.colours, profile, notes))
     if layers.alpha is not None:
         notes.append("transparency over #{:02x}{:02x}{:02x}".format(*options.background))
@@ -155,8 +155,7 @@ def _opened(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
 
 
 class _PillowLimit:
-    """Pillow's own limit of pixels, which is one for the whole process: off while anybody decodes here, where
-    `check_header` has ours."""
+    """Turns off Pillow's process-wide pixel limit while any thread decodes here, where `check_header` applies ours."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -182,7 +181,7 @@ _PILLOW_LIMIT = _PillowLimit()
 
 
 def check_header(image: Image.Image, file_bytes: int, options: DecodeOptions) -> None:
-    """Refuse by what the header says, before a pixel is decoded."""
+    """Reject by the header, before any pixel is decoded."""
     width, height = image.size
     pixels = width * height
     if pixels > options.max_pixels:
@@ -199,8 +198,8 @@ def check_header(image: Image.Image, file_bytes: int, options: DecodeOptions) ->
 
 
 def check_frames(image: Image.Image) -> None:
-    """Refuse several pictures in one file. The first one is the photograph in a phone's JPEG or HEIC, which may carry
-    a depth or gain map as a second one, and in a TIFF whose other pages are smaller copies of it."""
+    """Reject files with several pictures, except a phone's JPEG or HEIC (whose further ones are depth or gain maps) and
+    a TIFF whose other pages are smaller copies."""
     if image.format in ("MPO", "HEIF"):
         return
     frames = getattr(image, "n_frames", 1)
@@ -222,7 +221,7 @@ def _subfile_type(image: Image.Image, page: int) -> int:
 
 
 def check_png(data: bytes) -> None:
-    """Walk the chunks of a PNG: Pillow checks no sums of pixel data."""
+    """Verify the checksums of a PNG's chunks, which Pillow does not for pixel data."""
     kinds = set()
     for kind, _, crc_holds in chunks(data):
         kinds.add(kind)
@@ -238,7 +237,7 @@ def check_png(data: bytes) -> None:
 
 
 def check_webp(data: bytes) -> None:
-    """A WebP says at its start how long it is."""
+    """Check that a WebP file is as long as its header says."""
     stated = int.from_bytes(data[4:8], "little") + 8
     if stated > len(data):
         raise Unusable(UnusableReason.truncated, f"it must have {stated} bytes, got {len(data)}")
@@ -246,18 +245,18 @@ def check_webp(data: bytes) -> None:
 
 @dataclass(frozen=True)
 class JpegScans:
-    """Where the scans of a JPEG end, and whether it has several (a progressive one has)."""
+    """Ends of a JPEG's scans, and whether there are several (as in a progressive one)."""
 
     ends: tuple[int, ...]
     several: bool
 
     def with_open_end(self, data: bytes) -> bytes:
-        """The picture without what follows its only scan: libjpeg fills up with grey what a file lacks, but not if
-        the file just stops, and then Pillow says that it is truncated."""
+        """The file cut after its only scan and left open: libjpeg then fills missing data with grey, which shows
+        whether data was missing."""
         return data if self.several else data[: self.ends[0]] + JPEG_NOTHING
 
     def with_noise(self, data: bytes) -> bytes:
-        """The picture with other bytes after each scan, where nothing looks that has found its scan complete."""
+        """The file with other bytes after each scan, which a decoder that has a complete scan does not read."""
         noise = bytes(np.random.default_rng(0).integers(0, 255, 1024, np.uint8))
         starts = (0, *self.ends)
         parts = [data[start:end] for start, end in zip(starts, (*self.ends, len(data)), strict=True)]
@@ -265,7 +264,7 @@ class JpegScans:
 
 
 def jpeg_scans(data: bytes) -> JpegScans | None:
-    """Walk the markers of a JPEG; None where it is none, or is so damaged that its decoder will say so."""
+    """Parse a JPEG's markers; None if it is no JPEG, or so damaged that its decoder will fail."""
     if not data.startswith(JPEG_START):
         return None
     at, several, components = 2, False, 0
@@ -293,7 +292,7 @@ def jpeg_scans(data: bytes) -> JpegScans | None:
 
 
 def check_scan(data: bytes, end: int) -> None:
-    """Find the only scan of a JPEG longer than its picture, as damage makes it; libjpeg just skips the rest."""
+    """Reject a single-scan JPEG with more data than its picture needs, a sign of damage that libjpeg skips."""
     end = len(data[:end].rstrip(b"\x00\xff"))
     try:
         with _opened(data[: end - JPEG_LEFT_OVER], ("JPEG",)) as image:
@@ -312,13 +311,13 @@ def _sums_of(jpeg: bytes) -> list[int]:
 
 
 def _strip_sums(image: Image.Image) -> list[int]:
-    """Checksums of the pixels, strip by strip: a second copy of a large picture would not fit in memory."""
+    """Checksums of pixel strips, since a second copy of a large picture would not fit in memory."""
     boxes = ((0, top, image.width, min(top + STRIP, image.height)) for top in range(0, image.height, STRIP))
     return [zlib.crc32(image.crop(box).tobytes()) for box in boxes]
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation if it asks for something to be done, else 0. Damaged EXIF asks for nothing."""
+    """The EXIF orientation if it is not upright, else 0; damaged EXIF counts as upright."""
     try:
         orientation = image.getexif().get(0x0112)
     except Exception:

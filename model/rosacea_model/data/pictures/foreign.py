@@ -1,4 +1,4 @@
-"""Names files that are no picture we read, by their first bytes, and says what their owner can do."""
+"""Recognises unsupported file types by their first bytes, with advice for their owner."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DICOM_GROUPS = (
 
 
 def described(data: bytes) -> str:
-    """What such a file is and what to do about it; "" where nothing is known to be wrong with its kind."""
+    """Description and advice for a file type; "" if unknown."""
     if is_dicom(data):
         return DICOM_HINT
     if is_heif(data) and not heif_opened():
@@ -67,7 +67,7 @@ def is_heif(data: bytes) -> bool:
 
 @functools.cache
 def heif_opened() -> bool:
-    """Whether pillow-heif is there; if so, Pillow opens HEIC from now on."""
+    """Register pillow-heif with Pillow if it is installed; returns whether it is."""
     if importlib.util.find_spec("pillow_heif") is None:
         return False
     import pillow_heif

@@ -1,4 +1,4 @@
-"""ICC profiles for colours that a picture only names: primaries, a white and a curve (ICC.1:2010).
+"""Builds ICC profiles from primaries, white point and transfer curve (ICC.1:2010).
 
 Pillow makes profiles for sRGB, Lab and XYZ alone; a matrix profile of three primaries is a table of nine tags.
 """
@@ -31,7 +31,7 @@ BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.03
 
 
 def matrix_profile(primaries: Primaries, white: XY, curve: Sequence[float]) -> bytes:
-    """A display profile of RGB with these chromaticities and one curve for all channels."""
+    """An RGB display profile with these chromaticities and one curve for all channels."""
     colorants = _to_d50(white) @ _rgb_to_xyz(primaries, white)
     tags = {
         b"desc": _text("RGB"),
@@ -54,7 +54,7 @@ def _header(size: int) -> bytes:
 
 
 def _rgb_to_xyz(primaries: Primaries, white: XY) -> NDArray[np.float64]:  # => [3, 3]
-    """Columns are the XYZ of red, green and blue, such that their sum is the white."""
+    """RGB to XYZ matrix, whose columns sum to the white point."""
     columns = np.array([_xy_to_xyz(xy) for xy in primaries]).T
     scaled: NDArray[np.float64] = columns * np.linalg.solve(columns, _xy_to_xyz(white))
     return scaled
@@ -66,7 +66,7 @@ def _xy_to_xyz(xy: XY) -> NDArray[np.float64]:
 
 
 def _to_d50(white: XY) -> NDArray[np.float64]:  # => [3, 3]
-    """Bradford's adaptation from a white to D50."""
+    """Bradford chromatic adaptation from a white point to D50."""
     scale = (BRADFORD @ np.array(D50)) / (BRADFORD @ _xy_to_xyz(white))
     adapted: NDArray[np.float64] = np.linalg.inv(BRADFORD) @ np.diag(scale) @ BRADFORD
     return adapted

@@ -1,4 +1,4 @@
-"""PNG bytes as a pure function of the pixels: uncompressed, unfiltered, without metadata.
+"""Deterministic PNG encoding: uncompressed, unfiltered, without metadata.
 
 Compressors differ from one build to the next; stored blocks do not, and training reads them fastest. This is also
 what StyleGAN data sets use: PNGs at compression level 0 in a zip that does not compress either.
@@ -23,7 +23,7 @@ COLOUR_TYPES = {1: 0, 3: 2}  # channels -> PNG colour type: grey, RGB
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """The PNG file for an array [height, width, channels] with 1 or 3 channels."""
+    """Encode an array [height, width, 1 or 3]."""
     height, width, channels = pixels.shape
     rows = np.zeros((height, 1 + width * channels), np.uint8)  # each row begins with filter type 0: none
     rows[:, 1:] = pixels.reshape(height, -1)
@@ -33,7 +33,7 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
-    """Kind, body and whether the checksum holds, of each whole chunk of a PNG file."""
+    """Yield type, body and checksum validity of each complete PNG chunk."""
     view = memoryview(data)
     at = len(SIGNATURE)
     while at + 12 <= len(data):
@@ -47,7 +47,7 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
 
 
 def _stored(data: bytes) -> Iterator[bytes]:
-    """A zlib stream (RFC 1950) of stored blocks."""
+    """A zlib stream (RFC 1950) of stored, uncompressed blocks."""
     yield b"\x78\x01"
     for start in range(0, len(data), MAX_STORED_BYTES):
         block = data[start : start + MAX_STORED_BYTES]

@@ -1,4 +1,4 @@
-"""A picture of any shape to a square of the wanted size, by one resampling and no more.
+"""Resizes pictures to a square in one resampling step.
 
 Crop takes the largest square from the middle; pad adds bars of the background colour instead. Lanczos is what the
 StyleGAN data sets use; box is the plain mean, and differs enough to move an FID, which is why it is recorded.
@@ -12,14 +12,14 @@ from PIL import Image
 
 
 class Fit(StrEnum):
-    """What to do with a picture that is not square."""
+    """How to treat pictures that are not square."""
 
     crop = "crop"
     pad = "pad"
 
 
 class Filter(StrEnum):
-    """How pixels are weighed."""
+    """Resampling filters."""
 
     lanczos = "lanczos"
     box = "box"
@@ -31,7 +31,7 @@ FILTERS = {Filter.lanczos: Image.Resampling.LANCZOS, Filter.box: Image.Resamplin
 def to_square(
     image: Image.Image, resolution: int, fit: Fit, filter_: Filter, background: tuple[int, int, int]
 ) -> Image.Image:
-    """The picture at resolution x resolution; one that has that size already comes back as it is."""
+    """Resize to resolution x resolution; a picture of that size is returned unchanged."""
     if image.size == (resolution, resolution):
         return image
     width, height = image.size

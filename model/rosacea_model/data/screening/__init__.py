@@ -1,1 +1,1 @@
-"""What should not be learned: near duplicates, bars over eyes, enlarged pictures; and what is set aside."""
+"""Finds pictures not to train on: near duplicates, bars over eyes, enlargements; and selects the hold-out."""

@@ -1,4 +1,4 @@
-"""Find bars laid over the eyes to hide who it is. A generator that trains on them learns to draw them.
+"""Detects bars over the eyes, which a generator would learn to draw.
 
 A bar is a band of one smooth colour, any colour, across both eyes: wider than high, perhaps a little turned, with
 straight parallel edges above and below that may be soft. Real and generated bars shade from one end to the other, so
@@ -46,7 +46,7 @@ SMOOTH, STEP, WIDTH, ASPECT, BELOW, BIAS = -16.0, 9.0, 15.0, 7.0, -2.8, 4.0
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar: its edges as shares of the picture's size, after turning the picture by `angle` degrees."""
+    """A detected bar: edges as fractions of the picture's size, after turning it by `angle` degrees."""
 
     left: float
     top: float
@@ -57,7 +57,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Band:
-    """What lies between two parallel edges, in pixels and levels of the turned picture."""
+    """A candidate band between two parallel edges, in pixels and levels of the turned picture."""
 
     left: int
     top: int
@@ -70,7 +70,7 @@ class Band:
 
     @property
     def evidence(self) -> float:
-        """The log odds that this is a bar."""
+        """Log odds that the band is a bar."""
         width, aspect = (self.right - self.left) / SIDE, (self.right - self.left) / (self.bottom - self.top)
         return (
             SMOOTH * math.log(self.roughness + 1)
@@ -94,7 +94,7 @@ def find_bar(image: Image.Image) -> Bar | None:
 
 
 def bands(image: Image.Image) -> Iterator[Band]:
-    """Every band of a picture that deserves a closer look."""
+    """All candidate bands of a picture."""
     small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
     for angle in ANGLES:
         view = _view(small, angle)
@@ -134,13 +134,13 @@ def _view(small: Image.Image, angle: float) -> _View:
 
 
 def _steps(pixels: Plane) -> Plane:
-    """How far the two rows above each boundary differ from the two below it: [3, n, width] => [n + 1, width]."""
+    """Difference between the two rows above each boundary and the two below it: [3, n, width] => [n + 1, width]."""
     twos = pixels[:, :-1] + pixels[:, 1:]
     return np.pad(np.abs(twos[:, 2:] - twos[:, :-2]).max(axis=0) / 2, ((2, 2), (0, 0)))
 
 
 def _with_neighbours(steps: Plane) -> Plane:
-    """The largest of each row and the rows beside it: an edge may be out of level by that much."""
+    """Maximum over neighbouring rows, which tolerates slightly tilted edges."""
     padded = np.pad(steps, ((1, 1), (0, 0)))
     return np.asarray(np.maximum(np.maximum(padded[:-2], padded[2:]), steps))
 
@@ -151,7 +151,7 @@ def _quantile(values: Plane, share: float, axis: int) -> Plane:
 
 
 def _pairs(view: _View) -> list[tuple[int, int]]:
-    """The few likeliest pairs of a bar's upper and lower edge: strong, with little detail between them."""
+    """The most likely pairs of upper and lower edge: strong, with little detail between."""
     rows = _strong_edges(view)
     detail = np.concatenate([[0], np.cumsum(_quantile(view.detail[:, MIDDLE], 0.75, 1))])
 
@@ -178,12 +178,12 @@ def _may_be_bar(top: int, bottom: int) -> bool:
 
 
 def _margin(top: int, bottom: int) -> int:
-    """Rows inside a bar that its edges may reach into."""
+    """Rows next to a bar's edges to ignore because soft edges may reach into them."""
     return 2 if bottom - top < 10 else 3
 
 
 def _band(view: _View, top: int, bottom: int) -> Band | None:
-    """The band between two edges, as far to the left and right as it goes; None if it is too short for a bar."""
+    """The band between two edges, extended left and right; None if it is too short for a bar."""
     margin = _margin(top, bottom)
     rows = slice(top + margin, bottom - margin)
     left, right = _ends(view, top, bottom, rows)
@@ -203,7 +203,7 @@ def _band(view: _View, top: int, bottom: int) -> Band | None:
 
 
 def _ends(view: _View, top: int, bottom: int, rows: slice) -> tuple[int, int]:
-    """First and one-past-last column: as far from the middle as columns are smooth and show an edge."""
+    """Column range around the middle in which columns are smooth inside and have edges."""
     roughness = _quantile(view.detail[rows], 0.75, 0)
     smooth = roughness <= max(4.0, 2.5 * float(np.median(roughness[MIDDLE])))
     fits = smooth & (np.maximum(view.steps[top], view.steps[bottom]) >= ONE_EDGE)
@@ -220,7 +220,7 @@ def _ends(view: _View, top: int, bottom: int, rows: slice) -> tuple[int, int]:
 
 
 def _reach(fits: NDArray[np.bool_]) -> int:
-    """How far one gets from the start without meeting more than `MAX_GAP` that do not fit, one after another."""
+    """Length of the run from the start that tolerates gaps of up to `MAX_GAP`."""
     last = 0
     for place, good in enumerate(fits, start=1):
         if good:

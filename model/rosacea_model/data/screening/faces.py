@@ -1,4 +1,4 @@
-"""Find faces, turn them upright by their eyes, and say by a number of 128 values who they look like.
+"""Detects faces, aligns them by their eyes, and computes 128-value identity embeddings.
 
 Needs the extra `faces`: dlib and the networks of `face_recognition_models`. Of these the detector is dlib's own, the
 landmarks are the five-point ones, and the embedding is the ResNet one; the 68-point landmarks may not be used
@@ -34,7 +34,7 @@ EYES_APART, EYES_DOWN = 0.36, 0.42  # in an aligned picture, as shares of its si
 
 @dataclass(frozen=True, eq=False)
 class DetectedFace:
-    """One face of a picture, in the picture's pixels."""
+    """A detected face, in the picture's pixel coordinates."""
 
     left: float
     top: float
@@ -46,7 +46,7 @@ class DetectedFace:
 
 
 class FaceFinder:
-    """dlib's networks, loaded once. DataRejected says what to install where they are absent."""
+    """dlib's face networks, loaded once. DataRejected names what to install if they are missing."""
 
     def __init__(self) -> None:
         self._dlib, folder = _parts()
@@ -55,7 +55,7 @@ class FaceFinder:
         self._network = self._dlib.face_recognition_model_v1(str(folder / EMBEDDING))
 
     def find(self, image: Image.Image) -> list[DetectedFace]:
-        """Every face of a picture, the most certain first."""
+        """All faces in a picture, most confident first."""
         small = image.convert("RGB")
         small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
         pixels = np.ascontiguousarray(small)
@@ -83,7 +83,7 @@ class FaceFinder:
 
 
 def aligned(image: Image.Image, face: DetectedFace, side: int) -> Image.Image:
-    """The square picture around a face in which its eyes are level, and lie where they do in every other one."""
+    """The square crop around a face with level eyes at standard positions."""
     (x0, y0), (x1, y1) = face.eyes
     apart = max(math.hypot(x1 - x0, y1 - y0), 1.0)
     size = apart / EYES_APART  # of the square, in the picture's pixels
@@ -114,7 +114,8 @@ def _middle(one: Point, other: Point) -> Point:
 
 
 def _parts() -> tuple[Any, Path]:
-    """The dlib module and the folder of networks. Their package is not imported: it needs an old setuptools."""
+    """The dlib module and the folder of network files. Their package is not imported, because it needs an old
+    setuptools."""
     package = importlib.util.find_spec("face_recognition_models")
     if importlib.util.find_spec("dlib") is None or package is None or package.origin is None:
         raise DataRejected(missing("finding faces", "dlib or face_recognition_models", "faces"))

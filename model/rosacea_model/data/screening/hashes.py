@@ -1,4 +1,4 @@
-"""Near duplicates: the same photograph saved again, mirrored, or cropped by a few per cent.
+"""Finds near duplicates: the same photograph recompressed, mirrored, or cropped by a few per cent.
 
 Every picture leaves a thumbnail of 64x64 grey values. Two steps compare them. A descriptor of low frequencies, taken
 of the whole and of two crops, finds candidates among all pairs by matrix products; a mirrored picture only changes
@@ -35,7 +35,7 @@ MIN_DETAIL = 24.0  # norm of a descriptor below which a picture is plain, and li
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """Two pictures that are one, by their places in the list."""
+    """A pair of near duplicates, by list index."""
 
     first: int
     second: int
@@ -44,12 +44,12 @@ class Pair:
 
 
 def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """64x64 grey values."""
+    """Shrink to 64x64 grey values."""
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
 def near_duplicates(thumbnails: NDArray[np.uint8]) -> list[Pair]:
-    """Pairs of near duplicates among thumbnails [n, 64, 64], sorted: enough of them to connect every group.
+    """Near-duplicate pairs among thumbnails [n, 64, 64], sorted: enough to connect every group.
 
     A pair that others connect already is not compared, so a thousand copies of one picture cost a thousand pairs.
     """
@@ -65,7 +65,7 @@ def near_duplicates(thumbnails: NDArray[np.uint8]) -> list[Pair]:
 
 
 def groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """The sets of two or more that the pairs connect, each sorted, in the order of their first members."""
+    """Groups that the pairs connect, each sorted, in the order of their first members."""
     parent = list(range(count))
 
     def root(member: int) -> int:
@@ -85,7 +85,7 @@ def groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """Pairs that look alike at low frequencies when `crop` is cut from each side of the second of each."""
+    """Candidate pairs, similar at low frequencies when `crop` is cut from each side of the second."""
 
     first: NDArray[np.intp]
     second: NDArray[np.intp]
@@ -97,7 +97,7 @@ class Candidates:
 
 
 def _candidates(thumbnails: NDArray[np.uint8]) -> Iterator[Candidates]:
-    """Pairs whose descriptors are close, as they are and with the second one mirrored."""
+    """Pairs with close descriptors, as they are or mirrored."""
     plain = _unit(_spectra(thumbnails, 0.0))
     common = COMMON * plain.mean(axis=0) if len(plain) else 0
     plain_even, plain_odd = _halves(plain - common)
@@ -117,7 +117,7 @@ def _candidates(thumbnails: NDArray[np.uint8]) -> Iterator[Candidates]:
 
 
 def _spectra(thumbnails: NDArray[np.uint8], crop: float) -> NDArray[np.float32]:
-    """Weighted low frequencies [n, 12, 12] of pictures less `crop` of their size on each side."""
+    """Weighted low-frequency DCT [n, 12, 12] of pictures cropped by `crop` on each side."""
     basis = _cosines()[:BANDS] @ _resampling(crop)
     frequency = np.hypot(*np.meshgrid(np.arange(BANDS), np.arange(BANDS), indexing="ij")).astype(np.float32)
     spectra = np.empty((len(thumbnails), BANDS, BANDS), np.float32)
@@ -129,13 +129,13 @@ def _spectra(thumbnails: NDArray[np.uint8], crop: float) -> NDArray[np.float32]:
 
 
 def _unit(spectra: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each of length 1, or 0 where there is no detail to speak of."""
+    """Normalise rows to length 1, or 0 if there is almost no detail."""
     norm = np.sqrt((spectra**2).sum(axis=(1, 2), keepdims=True))
     return np.asarray(np.where(norm > MIN_DETAIL, spectra / np.maximum(norm, MIN_DETAIL), 0), np.float32)
 
 
 def _halves(spectra: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Even and odd columns as flat vectors that have length 1 together."""
+    """Even and odd columns as flat vectors, jointly of length 1."""
     norm = np.sqrt((spectra**2).sum(axis=(1, 2), keepdims=True))
     unit = spectra / np.maximum(norm, 1e-6)
     shape = (len(unit), BANDS * BANDS // 2)
@@ -143,7 +143,7 @@ def _halves(spectra: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[
 
 
 def _resampling(crop: float) -> NDArray[np.float32]:
-    """The matrix that stretches the middle of 64 samples, less `crop` on each side, over all of them."""
+    """Resampling matrix that stretches the middle of 64 samples, without `crop` on each side, to 64."""
     places = crop * SIDE + (np.arange(SIDE) + 0.5) * (1 - 2 * crop) - 0.5
     return np.asarray(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(SIDE))), np.float32)
 
@@ -167,7 +167,7 @@ def _verified(thumbnails: NDArray[np.uint8], pairs: Candidates) -> Iterator[Pair
 
 
 def agreement(ours: NDArray[np.float32], theirs: NDArray[np.float32], crop: float = 0.0) -> NDArray[np.float32]:
-    """Correlation of fine detail of pictures [n, 64, 64] once the second of each pair is laid onto the first.
+    """Correlation of fine detail of pictures [n, 64, 64] after aligning the second of each pair to the first.
 
     `crop` is a first guess of the share to cut from each side of the second.
     """
@@ -176,7 +176,7 @@ def agreement(ours: NDArray[np.float32], theirs: NDArray[np.float32], crop: floa
 
 
 def _detail(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Local contrast: the picture less its blurred self, with the spread of each picture set to 1."""
+    """Local contrast: the picture minus its blurred copy, with unit standard deviation."""
     blurred = images
     for axis in (1, 2):
         for _ in range(3):
@@ -187,7 +187,7 @@ def _detail(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _alignment(ours: NDArray[np.float32], theirs: NDArray[np.float32], crop: float) -> NDArray[np.float32]:
-    """Scale and shift [n, 2, 2] (across and down) from places in our pictures to places in theirs.
+    """Scale and shift [n, 2, 2] (vertical, horizontal) that map our positions to theirs.
 
     Gauss-Newton on squared differences (Lucas and Kanade 1981).
     """
@@ -210,12 +210,12 @@ def _alignment(ours: NDArray[np.float32], theirs: NDArray[np.float32], crop: flo
 
 
 def _line() -> NDArray[np.float32]:
-    """Places from -1 to 1 along a side."""
+    """Positions from -1 to 1 along a side."""
     return np.linspace(-1, 1, SIDE, dtype=np.float32)
 
 
 def _warped(images: NDArray[np.float32], maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pictures looked up at their displaced places, bilinearly."""
+    """Sample pictures bilinearly at displaced positions."""
     places = np.arange(SIDE, dtype=np.float32) + maps[:, :, :1] * _line() + maps[:, :, 1:]
     places = np.clip(places, 0, SIDE - 1.001)
     across, down = places[:, 0, None, :], places[:, 1, :, None]

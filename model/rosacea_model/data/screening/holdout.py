@@ -1,4 +1,4 @@
-"""Images set aside for honest evaluation: near duplicates and pictures of one person stay on one side."""
+"""Selects hold-out images; near duplicates and pictures of one person stay together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def read_subjects(path: Path) -> dict[str, str]:
-    """File name -> subject, from a CSV with the columns `file` and `subject`."""
+    """Read a CSV with columns `file` and `subject`, as file name -> subject."""
     subjects: dict[str, str] = {}
     for line, name, subject in _rows(path):
         if name and subject and subjects.setdefault(name, subject) != subject:
@@ -27,7 +27,7 @@ def read_subjects(path: Path) -> dict[str, str]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Line, file and subject of each row."""
+    """Yield line number, file and subject of each row."""
     try:
         rows = csv.DictReader(io.StringIO(decoded(path.read_bytes()), newline=""), skipinitialspace=True)
         columns = [column.strip().casefold() for column in rows.fieldnames or ()]
@@ -50,7 +50,7 @@ def _separated_otherwise(columns: Sequence[str]) -> str:
 
 
 def subjects_of(path: Path, subjects: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
-    """Picture -> subject. Every row must name a picture: a list that misses its pictures would hold out nobody's."""
+    """Map pictures to subjects. Every row must match a picture: a list that misses them would protect nobody."""
     found = matched(subjects, names)
     strangers = sorted(set(subjects) - set(found))
     if strangers or not subjects:
@@ -60,7 +60,7 @@ def subjects_of(path: Path, subjects: Mapping[str, str], names: Sequence[str]) -
 
 
 def same_subject(names: Sequence[str], subjects: Mapping[str, str]) -> list[tuple[int, int]]:
-    """Pairs of places in the list that show one person: each with the first of that person."""
+    """Pairs of list indices of one person, each with that person's first picture."""
     first: dict[str, int] = {}
     pairs = []
     for place, name in enumerate(names):
@@ -72,7 +72,7 @@ def same_subject(names: Sequence[str], subjects: Mapping[str, str]) -> list[tupl
 def set_aside(
     keys: Sequence[str], classes: Sequence[object], pairs: Iterable[tuple[int, int]], *, share: float, seed: int
 ) -> set[int]:
-    """Places of the images that are held out: about `share` of each class, and never one of a pair without the other.
+    """Indices of hold-out images: about `share` of each class, never splitting a pair.
 
     Chosen by the hash of the seed and of `keys` (digests of the images), so neither order nor names matter, and
     adding images moves few others. A group that would go beyond its class's share stays in training.
@@ -94,7 +94,7 @@ def set_aside(
 
 
 def _room(classes: Sequence[object], share: float) -> dict[object, int]:
-    """How many of each class may be held out. What rounding down leaves goes to those that lost most by it."""
+    """Hold-out quota of each class; what rounding leaves goes to the classes that lost most."""
     sizes = Counter(classes)
     room = {kind: int(share * size) for kind, size in sizes.items()}
     rest = round(share * len(classes)) - sum(room.values())

@@ -26,7 +26,7 @@ NEAREST, FURTHEST = 0.25, 0.6  # bounds of that; 0.6 is where the embedding's ow
 
 
 def people(embeddings: Matrix) -> list[list[int]]:  # [n, 128] => groups of two and more
-    """Which pictures look like one person, as groups of their places."""
+    """Group pictures that look like one person; returns groups of indices."""
     if len(embeddings) < 2:
         return []
     distances = _distances(embeddings)
@@ -48,7 +48,7 @@ def _distances(embeddings: Matrix) -> Matrix:
 
 
 def _neighbour_difference(distances: Matrix) -> Matrix:
-    """1 - the weighted Jaccard index of the nearest neighbours, a picture being its own first one."""
+    """Distance of two pictures: 1 - weighted Jaccard index of their nearest neighbours, themselves included."""
     count = min(NEIGHBOURS, len(distances))
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :count]
     weights = np.zeros_like(distances)
@@ -60,7 +60,7 @@ def _neighbour_difference(distances: Matrix) -> Matrix:
 
 
 def _joined(difference: Matrix) -> list[list[int]]:
-    """Average linkage: the two most alike groups are joined until none differ by less than `DIFFERENCE`."""
+    """Average-linkage clustering that stops at distance `DIFFERENCE`."""
     between = difference.astype(np.float64)
     np.fill_diagonal(between, np.inf)
     members = [[place] for place in range(len(between))]

@@ -1,4 +1,4 @@
-"""Pictures that were enlarged: they have many pixels and little in them.
+"""Detects enlarged pictures, which have many pixels and little detail.
 
 Enlarging leaves the spectrum empty above the frequencies that the small picture had, behind a cliff. A soft lens or
 strong compression thins high frequencies out gradually instead. So the sign is a drop of the power spectrum by more
@@ -27,14 +27,14 @@ MIN_DROP = 1.25  # decades of power; soft and recompressed photographs stay belo
 
 @dataclass(frozen=True)
 class Enlargement:
-    """A cliff in the spectrum: by how many decades, and at which share of Nyquist."""
+    """A drop in the spectrum: its height in decades, and its frequency as a fraction of Nyquist."""
 
     drop: float
     cutoff: float
 
 
 def find_enlargement(image: Image.Image) -> Enlargement | None:
-    """The sign that a picture was enlarged, or None."""
+    """Evidence that a picture was enlarged, or None."""
     spectrum = ring_spectrum(_middle(image))
     if spectrum is None:
         return None
@@ -46,7 +46,7 @@ def find_enlargement(image: Image.Image) -> Enlargement | None:
 
 
 def ring_spectrum(grey: NDArray[np.float32]) -> NDArray[np.float64] | None:
-    """log10 of the mean power in square rings around frequency 0; None for a picture too small or too plain.
+    """log10 of the mean power in square rings around frequency 0; None if too small or too plain.
 
     Square, because enlarging cuts both axes off on their own.
     """
@@ -64,7 +64,7 @@ def ring_spectrum(grey: NDArray[np.float32]) -> NDArray[np.float64] | None:
 
 
 def _drop_at(spectrum: NDArray[np.float64], ring: int) -> Enlargement:
-    """How far the spectrum falls from just below a ring to the fullest of all that lies above."""
+    """Drop of the spectrum from just below a ring to the maximum above it."""
     below = spectrum[int(0.75 * ring) : int(0.92 * ring) + 1].mean()
     above = spectrum[min(int(1.15 * ring) + 1, RINGS - 3) :].max()
     return Enlargement(round(float(below - above), 2), round(ring / RINGS, 2))
