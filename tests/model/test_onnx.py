@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow  # together they take half a minute
 
 TOLERANCE = 1e-4
 SEEDS = [10, 11, 12, 13, 14]
+NOISES = ("noise_4_0", "noise_8_0", "noise_8_1", "noise_16_0", "noise_16_1")
 KINDS: dict[str, dict[str, Any]] = {
     "skip": {"architecture": "skip"},
     "resnet": {"architecture": "resnet", "conv_clamp": None, "img_channels": 1},
@@ -60,6 +61,11 @@ class Exported:
         }
 
 
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return build(tmp_path_factory.mktemp("onnx") / "model", **KINDS["conditional"])
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return Exported(tmp_path_factory.mktemp("onnx"), request.param)
@@ -76,20 +82,49 @@ def close(actual: NDArray[np.float32], expected: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("psi", [1.0, 0.5])
-def test_the_file_draws_what_torch_draws(exported: Exported, batch: int, psi: float) -> None:
+@pytest.mark.parametrize(("psi", "cutoff"), [(1.0, None), (0.5, None), (0.5, 0), (0.5, 3)])
+def test_the_file_draws_what_torch_draws(exported: Exported, batch: int, psi: float, cutoff: int | None) -> None:
     model = exported.model
     for start in range(0, len(SEEDS), batch):
         seeds = SEEDS[start : start + batch]
-        feed = {"z": latents(seeds, 16), "truncation_psi": np.array(psi, np.float32)}
+        feed: dict[str, NDArray[Any]] = {"z": latents(seeds, 16), "truncation_psi": np.array(psi, np.float32)}
+        feed["truncation_cutoff"] = np.array(99 if cutoff is None else cutoff)
         if model.config.c_dim:
             feed["label"] = np.eye(3, dtype=np.float32)[np.array(seeds) % 3]
 
         outputs = answer(exported.const, feed)
 
-        ws = model.map(feed["z"], feed.get("label"), truncation_psi=psi)
+        ws = model.map(feed["z"], feed.get("label"), psi, cutoff)
         close(outputs["ws"], ws)
         close(outputs["image"], model.synthesize(ws))
+
+
+def test_a_file_that_takes_ws_draws_rows_that_differ(conditional: Model, tmp_path: Path) -> None:
+    report = export_onnx(conditional, tmp_path / "ws.onnx", start="ws")
+    ws = conditional.map(latents(SEEDS, 16), 1).clone()
+    ws[:, 3:] = ws.flip(0)[:, 3:]  # each face with the fine rows of another
+
+    outputs = answer(tmp_path / "ws.onnx", {"ws": ws.numpy()})
+
+    assert (report.inputs, list(outputs)) == (("ws",), ["image"])
+    close(outputs["image"], conditional.synthesize(ws))
+
+
+def test_a_file_that_takes_w_draws_it_in_every_layer(conditional: Model, tmp_path: Path) -> None:
+    report = export_onnx(conditional, tmp_path / "w.onnx", start="w", noise="input")
+    ws = conditional.map(latents(SEEDS, 16), 1, 0.7)
+    shapes = conditional.generator.synthesis.noise_shapes()
+    zeros = {name: np.zeros((1, 1, *shape), np.float32) for name, shape in zip(NOISES, shapes, strict=True)}
+
+    outputs = answer(tmp_path / "w.onnx", {"w": ws[:, 0].numpy(), **zeros})
+
+    assert (report.inputs, list(outputs)) == (("w", *NOISES), ["image"])
+    close(outputs["image"], conditional.synthesize(ws, noise_mode="none"))
+
+
+def test_an_unknown_input_is_refused(conditional: Model, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="start must be z, w or ws, got 'x'"):
+        export_onnx(conditional, tmp_path / "x.onnx", start="x")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -99,9 +134,8 @@ def test_noise_inputs_are_the_noise_of_the_layers(exported: Exported, batch: int
     shapes = model.generator.synthesis.noise_shapes()
     rows = [noise_images(seed, shapes) for seed in range(batch if noise_batch == "each" else 1)]
     noises = [torch.from_numpy(np.stack(layer)[:, None]) for layer in zip(*rows, strict=True)]
-    names = ["noise_4_0", "noise_8_0", "noise_8_1", "noise_16_0", "noise_16_1"]
-    feed = check_inputs(model.config, SEEDS[:batch], 0.7, "const")
-    feed |= {name: noise.numpy() for name, noise in zip(names, noises, strict=True)}
+    feed = check_inputs(model, SEEDS[:batch], 0.7)
+    feed |= {name: noise.numpy() for name, noise in zip(NOISES, noises, strict=True)}
 
     outputs = answer(exported.input, feed)
 
@@ -119,7 +153,7 @@ def test_inputs_and_outputs_have_the_documented_names_and_shapes(exported: Expor
     inputs: dict[str, list[Any]] = {"z": ["batch", 16]}
     if config.c_dim:
         inputs["label"] = ["batch", 3]
-    inputs["truncation_psi"] = []
+    inputs |= {"truncation_psi": [], "truncation_cutoff": []}
     if noise == "input":
         for resolution, k in [(4, 0), (8, 0), (8, 1), (16, 0), (16, 1)]:
             inputs[f"noise_{resolution}_{k}"] = ["noise_batch", 1, resolution, resolution]
@@ -131,7 +165,7 @@ def test_inputs_and_outputs_have_the_documented_names_and_shapes(exported: Expor
 
 def shape_of(value: onnx.ValueInfoProto) -> list[Any]:
     tensor = value.type.tensor_type
-    assert tensor.elem_type == onnx.TensorProto.FLOAT
+    assert tensor.elem_type == (onnx.TensorProto.INT64 if value.name == "truncation_cutoff" else onnx.TensorProto.FLOAT)
     return [dimension.dim_param or dimension.dim_value for dimension in tensor.shape.dim]
 
 
@@ -239,6 +273,7 @@ def test_a_golden_network_exports(name: str, golden: Path, tmp_path: Path) -> No
     if config.c_dim:
         feed["label"] = want["c"].astype(np.float32)
     for psi, key in ((1.0, "psi1"), (0.5, "psi0.5")):
-        outputs = answer(tmp_path / "golden.onnx", {**feed, "truncation_psi": np.array(psi, np.float32)})
+        truncation = {"truncation_psi": np.array(psi, np.float32), "truncation_cutoff": np.array(config.num_ws)}
+        outputs = answer(tmp_path / "golden.onnx", feed | truncation)
         np.testing.assert_allclose(outputs["image"], want[f"image.{key}.const"], rtol=0, atol=TOLERANCE)
         np.testing.assert_allclose(outputs["ws"], want[f"ws.{key}"], rtol=0, atol=TOLERANCE)

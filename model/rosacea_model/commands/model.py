@@ -45,6 +45,14 @@ class Noise(StrEnum):
     input = "input"
 
 
+class Start(StrEnum):
+    """The latent that an ONNX file takes."""
+
+    z = "z"
+    w = "w"
+    ws = "ws"
+
+
 class ModelPreset(StrEnum):
     """Presets of `new`."""
 
@@ -86,12 +94,18 @@ def export_model(
         Format | None, typer.Option("--format", help="What to write; unset = as the suffix of FILE says.")
     ] = None,
     noise: Annotated[Noise, typer.Option(help="Noise of an ONNX file: built in, or an input.")] = Noise.const,
+    start: Annotated[
+        Start, typer.Option("--input", help="Latent that an ONNX file takes: z, w, or ws with a row for each layer.")
+    ] = Start.z,
     workers: Annotated[int, typer.Option(min=1, help="Workers that TorchServe starts for it.")] = 1,
 ) -> None:
     """Write a model as a TorchServe archive, into a TorchServe model store, or as ONNX."""
     kind = format or infer_format(out)
     with model_behind(model) as (folder, taken):
-        facts = _export_onnx(folder, out, noise) if kind is Format.onnx else _export_archive(folder, out, kind, workers)
+        if kind is Format.onnx:
+            facts = _export_onnx(folder, out, noise, start)
+        else:
+            facts = _export_archive(folder, out, kind, workers)
     _print_table({**facts, **({"taken": taken} if taken else {})}, title=f"exported {model}")
 
 
@@ -210,13 +224,13 @@ def check_onnx_installed() -> None:
             raise ValueError(missing("ONNX export", package, "onnx"))
 
 
-def _export_onnx(model: Path, out: Path, noise: Noise) -> dict[str, Any]:
+def _export_onnx(model: Path, out: Path, noise: Noise, start: Start) -> dict[str, Any]:
     check_onnx_installed()
     with _working("tracing and checking against torch"):
         from ..files.onnx_export import export_onnx
         from ..model import load
 
-        report = export_onnx(load(model), out, noise=noise.value)
+        report = export_onnx(load(model), out, noise=noise.value, start=start.value)
     return {
         "file": report.path,
         "bytes": report.file_bytes,

@@ -5,9 +5,11 @@
 
     report = export_onnx(load("models/demo"), Path("demo.onnx"))
 
-Inputs, float32: `z` [batch, z_dim]; `label` [batch, c_dim] where the model is conditional; `truncation_psi`
-[], where 1 means none; with noise="input" also `noise_{R}_{k}` for each layer, [batch or 1, 1, R, R].
-Outputs, float32: `image` [batch, ch, R, R], nominally in [-1, 1]; `ws` [batch, num_ws, w_dim].
+Inputs, float32 but for the cutoff: `z` [batch, z_dim]; `label` [batch, c_dim] where the model is conditional;
+`truncation_psi` [], where 1 means none; `truncation_cutoff` [], int64: how many rows of ws are truncated, all of
+them from num_ws on. With start="w" instead `w` [batch, w_dim], with start="ws" `ws` [batch, num_ws, w_dim], which are
+used as they are. With noise="input" also `noise_{R}_{k}` for each layer, [batch or 1, 1, R, R].
+Outputs, float32: `image` [batch, ch, R, R], nominally in [-1, 1]; of z also `ws` [batch, num_ws, w_dim].
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import logging
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -40,20 +43,21 @@ if TYPE_CHECKING:
     from ..config import GeneratorConfig
     from ..networks.generator import Generator
 
-    Arrays = dict[str, NDArray[np.float32]]
+    Arrays = dict[str, NDArray[Any]]
 
 OPSET = 23  # the newest that torch's exporter names as supported; onnxruntime reads it
 TOLERANCE = 1e-4  # absolute, for images and ws alike
 MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
 CHECK_SEEDS: Sequence[int] = (0, 1, 2, 3, 4)
 CHECK_BATCHES = (1, 4)
-CHECK_PSIS = (1.0, 0.5)
+CHECK_TRUNCATIONS = ((1.0, None), (0.5, None), (0.5, 2))  # psi and cutoff; None is all rows
 
 SEED_SCHEME = "z = float32(numpy.random.RandomState(seed).randn(1, z_dim)), one RandomState for each seed"
 NOISE_SCHEME = "rng = numpy.random.RandomState(seed); float32(rng.randn(R, R)) for each noise input in order"
 PIXEL_SCHEME = "uint8(floor(clip(image * 127.5 + 128, 0, 255)))"
 
 OnnxNoise = Literal["const", "input"]
+OnnxStart = Literal["z", "w", "ws"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,7 @@ class OnnxReport:
     file_bytes: int
     inputs: tuple[str, ...]
     image_difference: float  # the largest absolute difference of the check
-    ws_difference: float
+    ws_difference: float  # 0 where ws is no output
 
 
 class _Drawing(nn.Module):
@@ -74,12 +78,23 @@ class _Drawing(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        mapping, synthesis = self.generator.mapping, self.generator.synthesis
-        w = mapping(inputs["z"], inputs.get("label"))
-        w = mapping.w_avg + inputs["truncation_psi"] * (w - mapping.w_avg)
-        ws = w[:, None].expand(-1, self.generator.config.num_ws, -1)
-        return synthesis(ws, _noises(self.generator, inputs)), ws
+    def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        ws = _ws(self.generator, inputs)
+        image = self.generator.synthesis(ws, _noises(self.generator, inputs))
+        return (image, ws) if "z" in inputs else (image,)
+
+
+def _ws(generator: Generator, inputs: Mapping[str, Tensor]) -> Tensor:  # => [batch, num_ws, w_dim]
+    if "ws" in inputs:
+        return inputs["ws"]
+    num_ws = generator.config.num_ws
+    if "w" in inputs:
+        return inputs["w"][:, None].expand(-1, num_ws, -1)
+    mapping = generator.mapping
+    w = mapping(inputs["z"], inputs.get("label"))
+    truncated = mapping.w_avg + inputs["truncation_psi"] * (w - mapping.w_avg)
+    rows = torch.arange(num_ws)[:, None] < inputs["truncation_cutoff"]
+    return torch.where(rows, truncated[:, None], w[:, None])
 
 
 def _noises(generator: Generator, inputs: Mapping[str, Tensor]) -> Sequence[Tensor | None]:
@@ -87,24 +102,26 @@ def _noises(generator: Generator, inputs: Mapping[str, Tensor]) -> Sequence[Tens
     return given or generator.synthesis.noises("const", 1)
 
 
-def export_onnx(model: Model, path: Path, *, noise: OnnxNoise = "const") -> OnnxReport:
+def export_onnx(model: Model, path: Path, *, noise: OnnxNoise = "const", start: OnnxStart = "z") -> OnnxReport:
     """Write `path` and return how closely onnxruntime follows torch with it.
 
-    noise="const" bakes the stored noise in; noise="input" makes it an input of each layer. Where the two
-    differ by more than TOLERANCE, raises ModelError and writes nothing.
+    noise="const" bakes the stored noise in; noise="input" makes it an input of each layer. `start` is the latent that
+    the graph takes. Where onnxruntime and torch differ by more than TOLERANCE, raises ModelError and writes nothing.
     """
     if noise not in get_args(OnnxNoise):
         raise ValueError(f"noise must be const or input, got {noise!r}")
+    if start not in get_args(OnnxStart):
+        raise ValueError(f"start must be z, w or ws, got {start!r}")
     reference = Model(copy.deepcopy(model.generator).cpu(), model.file)
     weight_bytes = sum(tensor.nbytes for tensor in reference.generator.state_dict().values())
     if weight_bytes > MAX_BYTES:
         raise ModelError(f"{path}: an ONNX file holds up to {MAX_BYTES} bytes, the weights {weight_bytes}")
 
-    proto = _trace(reference.generator, noise)
+    proto = _trace(reference, noise, start)
     _tidy(proto, reference, noise)
     onnx.checker.check_model(proto, full_check=True)
     data = proto.SerializeToString()
-    image_difference, ws_difference = _compare(reference, data, noise)
+    image_difference, ws_difference = _compare(reference, data, noise, start)
     largest = np.max([image_difference, ws_difference])
     if not largest <= TOLERANCE:  # written so that NaN fails
         rule = f"onnxruntime must agree with torch within {TOLERANCE:g}"
@@ -127,20 +144,20 @@ def noise_names(config: GeneratorConfig) -> list[str]:
     return ["noise_4_0", *upper]
 
 
-def _trace(generator: Generator, noise: OnnxNoise) -> onnx.ModelProto:
+def _trace(model: Model, noise: OnnxNoise, start: OnnxStart) -> onnx.ModelProto:
     # Two seeds, because the exporter would take a batch of 1 for a constant.
-    example = check_inputs(generator.config, (0, 1), 1.0, noise)
+    example = check_inputs(model, (0, 1), noise=noise, start=start)
     batch = torch.export.Dim("batch", min=1)
     axes = {name: {0: batch} if array.ndim else {} for name, array in example.items()}
     with _quiet():
         program = torch.onnx.export(
-            _Drawing(generator).eval(),
+            _Drawing(model.generator).eval(),
             kwargs={"inputs": {name: torch.from_numpy(array) for name, array in example.items()}},
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
             input_names=list(example),
-            output_names=["image", "ws"],
+            output_names=["image", "ws"] if start == "z" else ["image"],
             dynamic_shapes={"inputs": axes},
         )
     assert program is not None
@@ -195,41 +212,59 @@ def _tidy(proto: onnx.ModelProto, model: Model, noise: OnnxNoise) -> None:
     onnx.helper.set_model_props(proto, facts)
 
 
-def _compare(model: Model, data: bytes, noise: OnnxNoise) -> tuple[float, float]:
-    """The largest differences of image and ws, over every seed, batch size and psi of the check."""
+def _compare(model: Model, data: bytes, noise: OnnxNoise, start: OnnxStart) -> tuple[float, float]:
+    """The largest differences of image and ws, over every seed, batch size and truncation of the check."""
     session: Any = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])  # type: ignore[attr-defined]
     differences = []
-    for psi in CHECK_PSIS:
-        singles = [check_inputs(model.config, [seed], psi, noise) for seed in CHECK_SEEDS]
-        alone = [_torch_answer(model, feed) for feed in singles]
+    for psi, cutoff in CHECK_TRUNCATIONS:
+        inputs = partial(check_inputs, model, psi=psi, cutoff=cutoff, noise=noise, start=start)
+        alone = [_torch_answer(model, inputs([seed])) for seed in CHECK_SEEDS]
         expected = [np.concatenate(rows) for rows in zip(*alone, strict=True)]
         for size in CHECK_BATCHES:
-            for start in range(len(CHECK_SEEDS) - size + 1):
-                chosen = slice(start, start + size)
-                feed = check_inputs(model.config, CHECK_SEEDS[chosen], psi, noise)
-                pairs = zip(session.run(["image", "ws"], feed), expected, strict=True)
+            for first in range(len(CHECK_SEEDS) - size + 1):
+                chosen = slice(first, first + size)
+                answers = session.run(None, inputs(CHECK_SEEDS[chosen]))
+                pairs = zip(answers, expected[: len(answers)], strict=True)
                 differences.append([np.abs(actual - rows[chosen]).max() for actual, rows in pairs])
-    image, ws = np.max(differences, axis=0)  # unlike max(), this keeps a NaN
+    image, ws = [*np.max(differences, axis=0), 0.0][:2]  # unlike max(), this keeps a NaN
     return float(image), float(ws)
 
 
-def check_inputs(config: GeneratorConfig, seeds: Sequence[int], psi: float, noise: OnnxNoise) -> Arrays:
+def check_inputs(
+    model: Model,
+    seeds: Sequence[int],
+    psi: float = 1.0,
+    cutoff: int | None = None,
+    *,
+    noise: OnnxNoise = "const",
+    start: OnnxStart = "z",
+) -> Arrays:
     """Inputs of the graph, in order, for some seeds; each seed picks its class and its own noise as well."""
-    feed = {"z": latents(seeds, config.z_dim)}
-    if config.c_dim:
-        feed["label"] = np.stack([one_hot(seed % config.c_dim, config.c_dim) for seed in seeds])
-    feed["truncation_psi"] = np.array(psi, np.float32)
-    if noise == "input":
-        names = noise_names(config)
-        shapes = [(int(name.split("_")[1]),) * 2 for name in names]
-        layers = zip(*(noise_images(seed, shapes) for seed in seeds), strict=True)
-        feed |= {name: np.stack(layer)[:, None] for name, layer in zip(names, layers, strict=True)}
-    return feed
+    feed: Arrays = {"z": latents(seeds, model.config.z_dim)}
+    if model.config.c_dim:
+        feed["label"] = np.stack([one_hot(seed % model.config.c_dim, model.config.c_dim) for seed in seeds])
+    if start == "z":
+        feed["truncation_psi"] = np.array(psi, np.float32)
+        feed["truncation_cutoff"] = np.array(model.config.num_ws if cutoff is None else cutoff, np.int64)
+    else:
+        ws = model.map(feed["z"], feed.get("label"), psi, cutoff).numpy()
+        feed = {"ws": ws} if start == "ws" else {"w": ws[:, 0]}
+    return feed | (_noise_inputs(model.config, seeds) if noise == "input" else {})
+
+
+def _noise_inputs(config: GeneratorConfig, seeds: Sequence[int]) -> Arrays:
+    names = noise_names(config)
+    shapes = [(int(name.split("_")[1]),) * 2 for name in names]
+    layers = zip(*(noise_images(seed, shapes) for seed in seeds), strict=True)
+    return {name: np.stack(layer)[:, None] for name, layer in zip(names, layers, strict=True)}
 
 
 @torch.inference_mode()
 def _torch_answer(model: Model, feed: Arrays) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    ws = model.map(feed["z"], feed.get("label"), float(feed["truncation_psi"]))
     inputs = {name: torch.from_numpy(array) for name, array in feed.items()}
+    if "z" in feed:
+        ws = model.map(feed["z"], feed.get("label"), float(feed["truncation_psi"]), int(feed["truncation_cutoff"]))
+    else:
+        ws = _ws(model.generator, inputs)
     image = model.generator.synthesis(ws, _noises(model.generator, inputs))
     return image.numpy(), ws.numpy()
