@@ -13,7 +13,7 @@ import pytest
 from .conftest import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
 TORCH_FREE = [
@@ -169,6 +169,32 @@ def test_no_folder_holds_more_modules_than_a_reader_can_see(package: str) -> Non
     folders = Counter(file.parent for file in (ROOT / package).rglob("*.py"))
 
     assert {str(folder): count for folder, count in folders.items() if count > MOST_MODULES} == {}
+
+
+def test_no_class_name_exists_twice() -> None:
+    assert twice(classes(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))) == {}
+
+
+def test_a_class_name_that_exists_twice_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("class Face: ...\n")
+    (tmp_path / "b.py").write_text("def find():\n    class Face: ...\n")
+
+    assert twice(classes(tmp_path.glob("*.py"))) == {"Face": ["a.py", "b.py"]}
+
+
+def classes(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """Names of classes, wherever in their file, and the file of each."""
+    for file in sorted(files):
+        nodes = ast.walk(ast.parse(file.read_text()))
+        yield from ((node.name, file.name) for node in nodes if isinstance(node, ast.ClassDef))
+
+
+def twice(found: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The names that are there more than once, each with its places."""
+    places: dict[str, list[str]] = {}
+    for name, place in found:
+        places.setdefault(name, []).append(place)
+    return {name: each for name, each in places.items() if len(each) > 1}
 
 
 def module_imports(root: Path, package: str) -> dict[str, set[str]]:

@@ -6,10 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rosacea_contract.errors import NotFound
 from rosacea_contract.reasons import Reason, Violation
 from rosacea_contract.resolved import ModelLimits
-
-from .errors import ModelNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,12 +126,12 @@ class Catalog:
                     return model
         raise self._not_found(name, field)
 
-    def _not_found(self, name: str, field: str) -> ModelNotFound:
+    def _not_found(self, name: str, field: str) -> NotFound:
         known = ", ".join(each.name for each in self.models)[:MAX_LISTED]
         rule = f"{field} must be one of {known}, got {name[:MAX_SHOWN]!r}"
         limits = {"model": name[:MAX_SHOWN], "available": known}
         violation = Violation(field, Reason.MODEL_NOT_FOUND, rule, limits)
-        return ModelNotFound(Reason.MODEL_NOT_FOUND, rule, limits=limits, violations=[violation])
+        return NotFound(rule, reason=Reason.MODEL_NOT_FOUND, metadata=limits, violations=[violation])
 
 
 def _is_revision(revision: str | None, digest: str) -> bool:

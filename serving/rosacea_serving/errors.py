@@ -1,15 +1,4 @@
-"""Errors of a call, and the gRPC status of each.
-
-ServiceError
-  Unauthenticated    the caller is nobody that the service knows
-  Forbidden          the caller is known, and may not do this
-  InvalidRequest     the request can never succeed as written
-  ModelNotFound      no such model or revision
-  Overloaded         try again later; with quotas where it is the caller's own share that is used up
-  TooLate            the deadline comes before the answer can
-  Unavailable        no worker can answer now
-  FaceFailed         the model could not draw this face
-"""
+"""The gRPC status of each error of `rosacea_contract.errors`, and the errors that several modules raise."""
 
 from __future__ import annotations
 
@@ -19,7 +8,18 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from rosacea_contract.errors import InvalidSpec
+from rosacea_contract.errors import (
+    DeadlineExceeded,
+    FaceError,
+    Forbidden,
+    InvalidRequest,
+    InvalidSpec,
+    NotFound,
+    Overloaded,
+    ServerError,
+    Unauthenticated,
+    Unavailable,
+)
 from rosacea_contract.reasons import DOMAIN, Quota, Reason
 
 from .observe.record import current_call
@@ -32,108 +32,59 @@ if TYPE_CHECKING:
     from rosacea_contract.reasons import Violation
 
 
-class ServiceError(Exception):
-    """A call that ends with an error its caller can act on."""
-
-    def __init__(
-        self,
-        reason: Reason,
-        message: str,
-        *,
-        limits: Mapping[str, str] | None = None,
-        violations: Sequence[Violation] = (),
-        retry_after_seconds: float | None = None,
-        quotas: Sequence[Quota] = (),
-    ) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.limits = dict(limits or {})
-        self.violations = tuple(violations)
-        self.retry_after_seconds = retry_after_seconds
-        self.quotas = tuple(quotas)
-
-
-class Unauthenticated(ServiceError):
-    """The caller could not be authenticated."""
-
-
-class Forbidden(ServiceError):
-    """The caller is authenticated but not authorised."""
-
-
-class InvalidRequest(ServiceError):
-    """The request can never succeed as written; its violations name the fields."""
-
-    @classmethod
-    def from_spec(cls, error: InvalidSpec) -> InvalidRequest:
-        first = error.violations[0]
-        return cls(first.reason, str(error), limits=first.limits, violations=error.violations)
-
-
-class ModelNotFound(ServiceError):
-    """No model or revision of that name is served."""
-
-
-class Overloaded(ServiceError):
-    """The queue is full, or too long for the call's deadline, or the caller has its share; nothing was started."""
-
-    @classmethod
-    def by_share(
-        cls, caller_kind: str, message: str, *, limits: Mapping[str, str], retry_after_seconds: float
-    ) -> Overloaded:
-        """The caller's quota, not the service's capacity, is exhausted."""
-        quota = Quota(caller_kind, message)
-        return cls(
-            Reason.QUOTA_EXCEEDED, message, limits=limits, retry_after_seconds=retry_after_seconds, quotas=[quota]
-        )
-
-
-class TooLate(ServiceError):
-    """The answer cannot be ready by the call's deadline, not even without a queue, or it was not."""
-
-
-class Unavailable(ServiceError):
-    """No worker can answer now: starting, restarting or draining."""
-
-
-class FaceFailed(ServiceError):
-    """The model could not draw this face, or the worker failed at it."""
+def over_quota(
+    caller_kind: str, message: str, *, metadata: Mapping[str, str], retry_after_seconds: float
+) -> Overloaded:
+    """The error where the caller's quota, not the service's capacity, is exhausted."""
+    quota = Quota(caller_kind, message)
+    return Overloaded(
+        message,
+        reason=Reason.QUOTA_EXCEEDED,
+        metadata=metadata,
+        retry_after_seconds=retry_after_seconds,
+        quotas=[quota],
+    )
 
 
 def unauthenticated() -> Unauthenticated:
     """The error for invalid credentials, the same whatever is wrong with them."""
-    return Unauthenticated(Reason.CREDENTIALS_REQUIRED, "valid credentials are required")
+    return Unauthenticated("valid credentials are required", reason=Reason.CREDENTIALS_REQUIRED)
 
 
 def shutting_down() -> Unavailable:
     """The error while the service shuts down: another replica, or this one after its restart, may answer."""
-    return Unavailable(Reason.SHUTTING_DOWN, "the service is shutting down", retry_after_seconds=1.0)
+    return Unavailable("the service is shutting down", reason=Reason.SHUTTING_DOWN, retry_after_seconds=1.0)
 
 
 def no_worker() -> Unavailable:
     """The error while no worker is available. The cause is only logged: it may contain internal addresses."""
-    return Unavailable(Reason.BACKEND_UNAVAILABLE, "no worker can answer now", retry_after_seconds=1.0)
+    return Unavailable("no worker can answer now", reason=Reason.BACKEND_UNAVAILABLE, retry_after_seconds=1.0)
 
 
-STATUS: dict[type[ServiceError], int] = {
+STATUS: dict[type[FaceError], int] = {
     Unauthenticated: code_pb2.UNAUTHENTICATED,
     Forbidden: code_pb2.PERMISSION_DENIED,
     InvalidRequest: code_pb2.INVALID_ARGUMENT,
-    ModelNotFound: code_pb2.NOT_FOUND,
+    InvalidSpec: code_pb2.INVALID_ARGUMENT,
+    NotFound: code_pb2.NOT_FOUND,
     Overloaded: code_pb2.RESOURCE_EXHAUSTED,
-    TooLate: code_pb2.DEADLINE_EXCEEDED,
+    DeadlineExceeded: code_pb2.DEADLINE_EXCEEDED,
     Unavailable: code_pb2.UNAVAILABLE,
-    FaceFailed: code_pb2.INTERNAL,
+    ServerError: code_pb2.INTERNAL,
 }
+
+
+def reason_of(error: Exception) -> Reason:
+    """The reason that an answer and metrics give for an error, from a closed set."""
+    reason = getattr(error, "reason", None)
+    return reason if isinstance(reason, Reason) else Reason.INTERNAL
 
 
 def to_status(error: Exception) -> status_pb2.Status:
     """The gRPC status for an exception. Anything but our own errors becomes INTERNAL without its text."""
-    if isinstance(error, InvalidSpec):
-        error = InvalidRequest.from_spec(error)
-    if not isinstance(error, ServiceError):
-        error = FaceFailed(Reason.INTERNAL, "internal error")
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.limits)
+    if not isinstance(error, FaceError) or type(error) not in STATUS:
+        error = ServerError("internal error", reason=Reason.INTERNAL)
+    info = error_details_pb2.ErrorInfo(reason=reason_of(error), domain=DOMAIN, metadata=error.metadata)
     details: list[Message] = [info]
     if error.violations:
         details.append(_bad_request(error.violations))

@@ -17,7 +17,7 @@ ROWS = [
     (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
     (grpc.StatusCode.NOT_FOUND, errors.NotFound),
     (grpc.StatusCode.ALREADY_EXISTS, errors.ServerError),
-    (grpc.StatusCode.PERMISSION_DENIED, errors.Denied),
+    (grpc.StatusCode.PERMISSION_DENIED, errors.Forbidden),
     (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.Overloaded),
     (grpc.StatusCode.FAILED_PRECONDITION, errors.InvalidRequest),
     (grpc.StatusCode.ABORTED, errors.ServerError),
@@ -26,7 +26,7 @@ ROWS = [
     (grpc.StatusCode.INTERNAL, errors.ServerError),
     (grpc.StatusCode.UNAVAILABLE, errors.Unavailable),
     (grpc.StatusCode.DATA_LOSS, errors.IntegrityError),
-    (grpc.StatusCode.UNAUTHENTICATED, errors.Denied),
+    (grpc.StatusCode.UNAUTHENTICATED, errors.Unauthenticated),
 ]
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rosacea.render.v1 import render_pb2
+from rosacea_contract.errors import DeadlineExceeded, FaceError, Overloaded
 from rosacea_serving.api.window import gather
 from rosacea_serving.calls.caller import Caller
-from rosacea_serving.errors import Overloaded, ServiceError, TooLate
 from rosacea_serving.lane import Lane
 from rosacea_serving.scheduling.scheduler import Scheduler
 from rosacea_serving.torchserve.errors import WorkerDied
@@ -33,7 +33,7 @@ JOB_SECONDS = 0.2
 MAX_BATCH = 8
 CAPACITY = MAX_BATCH / JOB_SECONDS  # images a second
 GOLDEN: dict[object, str] = {seed: digest(str(seed).encode()) for seed in range(10_000)}
-REFUSED = ("Overloaded", "TooLate", "DEADLINE")
+REFUSED = ("Overloaded", "DeadlineExceeded", "DEADLINE")
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ class Load:
                 scheduler.check_deadline(len(seeds), lane, caller)
                 items = [render_pb2.RenderItem(seed=seed) for seed in seeds]
                 drawn = await gather(scheduler.submit(items, lane, caller))
-        except ServiceError as error:
+        except FaceError as error:
             self.history.end(call, type(error).__name__, error.retry_after_seconds)
         except TimeoutError:
             self.history.end(call, "DEADLINE")
@@ -161,8 +161,8 @@ def test_with_deadlines_shorter_than_the_queue_nobody_is_drawn_for_in_vain(run: 
 
     load = run(hundred())
 
-    assert violations(load.history, GOLDEN, allowed=["TooLate"]) == []
-    assert load.history.errors() == {"OK": 1, "TooLate": 100}
+    assert violations(load.history, GOLDEN, allowed=["DeadlineExceeded"]) == []
+    assert load.history.errors() == {"OK": 1, "DeadlineExceeded": 100}
     assert {call.seconds for call in load.history.calls[1:]} == {0.0}
     assert load.bench.workers.drawn == [0]
 
@@ -252,7 +252,7 @@ def test_ten_thousand_random_requests_get_their_own_faces_whatever_dies(run: Run
 
     load = run(many())
 
-    broken = violations(load.history, GOLDEN, allowed=[*REFUSED, "FaceFailed"], late_seconds=0)
+    broken = violations(load.history, GOLDEN, allowed=[*REFUSED, "ServerError"], late_seconds=0)
     assert len(load.history.calls) == 10_000
     assert bool(broken) == mixed_up, broken[:3]
     assert load.history.errors()["OK"] > 5_000
@@ -262,4 +262,4 @@ def test_ten_thousand_random_requests_get_their_own_faces_whatever_dies(run: Run
 def test_refusals_say_which(run: Run) -> None:
     load = run(storm(3.0))
 
-    assert set(load.history.errors()) <= {"OK", Overloaded.__name__, TooLate.__name__, "DEADLINE"}
+    assert set(load.history.errors()) <= {"OK", Overloaded.__name__, DeadlineExceeded.__name__, "DEADLINE"}

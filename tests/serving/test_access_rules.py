@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
+from rosacea_contract.errors import Forbidden
 from rosacea_serving.access import rules
 from rosacea_serving.access.rules import RULES
-from rosacea_serving.errors import Forbidden
 from rosacea_serving.gateway import Gateway
 
 from .fakes import FakeWorkers

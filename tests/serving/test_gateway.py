@@ -22,11 +22,14 @@ from grpc_status import rpc_status
 from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1 import faces_pb2_grpc
 from rosacea_client.convert import MAX_MESSAGE_BYTES
-from rosacea_contract.reasons import Reason
+from rosacea_client.errors import STATUS as CLIENT_STATUS
+from rosacea_contract import errors
+from rosacea_contract.errors import FaceError, InvalidSpec, Overloaded
+from rosacea_contract.reasons import Reason, Violation
 from rosacea_model import GeneratorConfig
 from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.api import faces
-from rosacea_serving.errors import STATUS, Overloaded, ServiceError, to_status
+from rosacea_serving.errors import STATUS, to_status
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings
 from rosacea_serving.torchserve.errors import BackendDown
@@ -495,15 +498,17 @@ async def test_batches_are_counted_by_size(service: Service) -> None:
 
 
 @pytest.mark.parametrize("kind", STATUS)
-def test_every_error_of_ours_has_its_status(kind: type[ServiceError]) -> None:
-    status = to_status(kind(Reason.INVALID_FIELD, "text", limits={"max": "1"}))
+def test_every_error_of_ours_has_its_status(kind: type[FaceError]) -> None:
+    violation = Violation("seeds", Reason.INVALID_FIELD, "text", {"max": "1"})
+    error = InvalidSpec([violation]) if kind is InvalidSpec else kind("text", reason=Reason.INVALID_FIELD)
+    status = to_status(error)
 
     assert (status.code, status.message) == (STATUS[kind], "text")
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.3, 1.0, 2.3, 29.999])
 def test_when_to_come_back_is_told_in_whole_milliseconds(seconds: float) -> None:
-    status = to_status(Overloaded(Reason.QUEUE_FULL, "text", retry_after_seconds=seconds))
+    status = to_status(Overloaded("text", reason=Reason.QUEUE_FULL, retry_after_seconds=seconds))
     retry = error_details_pb2.RetryInfo()
 
     assert status.details[-1].Unpack(retry)
@@ -511,4 +516,13 @@ def test_when_to_come_back_is_told_in_whole_milliseconds(seconds: float) -> None
 
 
 def test_every_kind_of_error_is_in_the_table() -> None:
-    assert set(ServiceError.__subclasses__()) == set(STATUS)
+    kinds = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, FaceError)}
+
+    assert kinds - set(STATUS) == {FaceError, errors.Denied}, "those that stand for several"
+
+
+@pytest.mark.parametrize("kind", sorted(set(STATUS) - {errors.InvalidSpec}, key=str))
+def test_an_error_has_the_same_name_on_both_sides(kind: type[FaceError]) -> None:
+    code = {each.value[0]: each for each in grpc.StatusCode}[STATUS[kind]]
+
+    assert CLIENT_STATUS[code] is kind

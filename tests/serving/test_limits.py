@@ -9,8 +9,8 @@ import pytest
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import FaceClient, Overloaded
+from rosacea_contract import errors
 from rosacea_contract.reasons import Reason
-from rosacea_serving import errors
 from rosacea_serving.api.faces import Faces
 from rosacea_serving.calls.caller import Caller
 from rosacea_serving.catalog import Catalog
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCES = ("clients/python/rosacea_client", "protos/contract/rosacea_contract", "serving/rosacea_serving")
-REFUSALS = {"Violation", "refuse", "by_share"} | {
-    name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.ServiceError)
+REFUSALS = {"Violation", "refuse", "over_quota"} | {
+    name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.FaceError)
 }
 CONVERTERS = {"whole", "one_of"}  # their arguments are bounds, and what they refuse with is those
 # What a refusal says of the request, of the moment or of who is served: none of it is a limit.
@@ -73,7 +73,7 @@ def bounds_of(tree: ast.Module) -> Iterator[str]:
         if name in CONVERTERS:
             yield from (ast.unparse(each) for each in call.args if not ast.unparse(each).lower().startswith("reason"))
         if name in REFUSALS:
-            facts = [each.value for each in call.keywords if each.arg == "limits"]
+            facts = [each.value for each in call.keywords if each.arg == "metadata"]
             facts += call.args[3:] if name == "Violation" else []
             found = [pair for each in facts for pair in pairs_of(each, dicts)]
             if name == "refuse":
@@ -97,10 +97,10 @@ def pairs_of(facts: ast.expr, dicts: dict[str, list[tuple[str, ast.expr]]]) -> l
     """Names and values of the facts that a refusal is given."""
     if isinstance(facts, ast.Dict):
         return [(bare(key), value) for key, value in zip(facts.keys, facts.values, strict=True) if key]
-    if isinstance(facts, ast.Name):
+    if isinstance(facts, ast.Name) and facts.id in dicts:
         return dicts[facts.id]
     # Handed on: what is in there was found where it was made.
-    assert ast.unparse(facts).endswith("limits") or isinstance(facts, ast.DictComp), ast.unparse(facts)
+    assert ast.unparse(facts).endswith(("limits", "metadata")) or isinstance(facts, ast.DictComp), ast.unparse(facts)
     return []
 
 
@@ -137,7 +137,7 @@ def test_every_field_of_limits_is_a_limit() -> None:
         "raise refuse(rule, Reason.INVALID_FIELD, max=MAX_LABELS)",
         "Age = whole(0, MAX_LABELS)",
         "raise Violation('a', Reason.INVALID_FIELD, rule, {'max': str(MAX_LABELS)})",
-        "limits = {'model': name}\nlimits['most'] = MAX_LABELS\nraise Overloaded(reason, rule, limits=limits)",
+        "limits = {'model': name}\nlimits['most'] = MAX_LABELS\nraise Overloaded(rule, reason=reason, metadata=limits)",
     ],
 )
 def test_a_new_limit_would_be_found(code: str) -> None:
@@ -186,5 +186,5 @@ def test_who_has_its_share_of_the_memory_for_answers_hears_so_while_others_are_l
     faces._hold(50, Caller(principal="modest"))
 
     assert refusal.value.reason is Reason.QUOTA_EXCEEDED
-    assert refusal.value.limits["held_bytes"] == "700"
+    assert refusal.value.metadata["held_bytes"] == "700"
     assert [quota.subject for quota in refusal.value.quotas] == ["clientip"]

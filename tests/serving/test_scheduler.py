@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rosacea.render.v1 import render_pb2
+from rosacea_contract.errors import DeadlineExceeded, Overloaded, ServerError, Unavailable
 from rosacea_contract.reasons import Reason
 from rosacea_model import GeneratorConfig
 from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.calls.caller import Caller
 from rosacea_serving.catalog import ServedModel
-from rosacea_serving.errors import FaceFailed, Overloaded, TooLate, Unavailable
 from rosacea_serving.lane import Lane
 from rosacea_serving.observe.metrics import Metrics
 from rosacea_serving.scheduling.metrics import ModelMetrics
@@ -131,7 +131,7 @@ async def test_a_full_queue_refuses_the_whole_call_with_a_hint() -> None:
         bench.submit([10, 11])
 
     assert refusal.value.reason is Reason.QUEUE_FULL
-    assert refusal.value.limits["max_queued"] == "4"
+    assert refusal.value.metadata["max_queued"] == "4"
     assert refusal.value.retry_after_seconds is not None
     await asyncio.gather(*futures)
     assert 10 not in bench.workers.drawn
@@ -171,7 +171,7 @@ async def test_who_has_its_share_is_refused_as_such_while_others_are_let_in() ->
 
     assert own.value.reason is Reason.QUOTA_EXCEEDED
     assert [quota.subject for quota in own.value.quotas] == ["clientip"]
-    assert (own.value.limits["held"], own.value.limits["max_queued"]) == ("14", "16")
+    assert (own.value.metadata["held"], own.value.metadata["max_queued"]) == ("14", "16")
     assert (full.value.reason, full.value.quotas) == (Reason.QUEUE_FULL, ())
     await asyncio.gather(*futures)
 
@@ -197,7 +197,7 @@ async def test_a_bad_face_fails_alone() -> None:
 
     outcomes = await asyncio.gather(*bench.submit([1, 2, 3]), return_exceptions=True)
 
-    assert isinstance(outcomes[1], FaceFailed)
+    assert isinstance(outcomes[1], ServerError)
     assert outcomes[1].reason is Reason.OUTPUT_NOT_FINITE
     assert images([outcomes[0], outcomes[2]]) == [1, 3]  # type: ignore[list-item]
     assert (bench.count("ok"), bench.count("failed")) == (2, 1)
@@ -229,7 +229,7 @@ async def test_a_face_that_kills_its_worker_twice_fails_for_good_and_alone() -> 
 
     first, killer, last = await asyncio.gather(*bench.submit([1, 2, 3]), return_exceptions=True)
 
-    assert isinstance(killer, FaceFailed), "a status that clients retry would kill more workers"
+    assert isinstance(killer, ServerError), "a status that clients retry would kill more workers"
     assert images([first, last]) == [1, 3]  # type: ignore[list-item]
     assert bench.workers.jobs == [[1, 2, 3], [1], [2], [3]]
 
@@ -368,7 +368,7 @@ async def test_an_image_whose_deadline_came_while_it_waited_never_reaches_a_work
     (late,) = bench.submit([2], deadline=time.monotonic() + 0.01)
     (patient,) = bench.submit([3])
 
-    with pytest.raises(TooLate):
+    with pytest.raises(DeadlineExceeded):
         await late
     assert images([await running, await patient]) == [1, 3]
     assert bench.workers.drawn == [1, 3]
@@ -385,7 +385,7 @@ async def test_an_image_that_a_dead_worker_had_is_not_tried_again_after_its_dead
     bench.workers.fail = die
     (future,) = bench.submit([1], deadline=time.monotonic() + 0.01)
 
-    with pytest.raises(TooLate):
+    with pytest.raises(DeadlineExceeded):
         await future
     assert bench.workers.jobs == [[1]]
 
@@ -399,7 +399,7 @@ async def test_a_hopeless_deadline_is_refused_and_a_feasible_one_is_not() -> Non
     def caller(seconds: float) -> Caller:
         return Caller(principal="other", deadline=time.monotonic() + seconds)
 
-    with pytest.raises(TooLate):
+    with pytest.raises(DeadlineExceeded):
         bench.scheduler.check_deadline(1, Lane.INTERACTIVE, caller(0.01))
     with pytest.raises(Overloaded) as refusal:
         bench.scheduler.check_deadline(20, Lane.INTERACTIVE, caller(1.5))
@@ -421,7 +421,7 @@ async def test_mapping_is_judged_by_the_pictures_before_it_and_tells_nothing_of_
 
     bench.scheduler.check_deadline(20, Lane.INTERACTIVE, caller, pictures=False)
     await asyncio.gather(*bench.scheduler.submit([item] * 20, Lane.INTERACTIVE, caller))
-    with pytest.raises(TooLate):
+    with pytest.raises(DeadlineExceeded):
         bench.scheduler.check_deadline(1, Lane.INTERACTIVE, caller)
     bench.workers.seconds = 0.05
     futures = bench.submit(range(3))
@@ -454,7 +454,7 @@ async def test_how_long_jobs_take_is_not_forgotten_while_one_takes_long(monkeypa
     await asyncio.sleep(0)
     now += 1.5 * FORGET_SECONDS
 
-    with pytest.raises(TooLate):
+    with pytest.raises(DeadlineExceeded):
         bench.scheduler.check_deadline(1, Lane.INTERACTIVE, Caller(deadline=now + 1.0))
     running.cancel()
 

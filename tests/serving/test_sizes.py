@@ -10,6 +10,7 @@ import pytest
 
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client.errors import InvalidSpec
+from rosacea_contract.errors import NotFound
 from rosacea_contract.reasons import Reason
 from rosacea_contract.resolved import ModelLimits, resolve
 from rosacea_contract.spec import FaceSpec, LatentSpec
@@ -17,7 +18,6 @@ from rosacea_serving.api.faces import Faces
 from rosacea_serving.api.sizes import check_sizes
 from rosacea_serving.calls.caller import Caller
 from rosacea_serving.catalog import Catalog
-from rosacea_serving.errors import ModelNotFound
 
 from .hosted import CONDITIONAL, CONFIG, SETTINGS, demo_file
 
@@ -106,7 +106,7 @@ async def test_a_million_numbers_are_refused_without_a_look_at_one(method: str, 
 
 
 async def test_neither_are_a_million_seeds_for_a_model_that_there_is_not() -> None:
-    for model, error in (("models/other", ModelNotFound), ("other", InvalidSpec)):
+    for model, error in (("models/other", NotFound), ("other", InvalidSpec)):
         lists: dict[str, Counted] = {}
         message = request("seeds", pb.FaceSpec, MILLION)
         message.model = model

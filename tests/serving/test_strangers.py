@@ -9,11 +9,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from rosacea_contract.errors import Overloaded
 from rosacea_serving.api.health import LONGEST_NAME, MOST_WATCHES_EACH
 from rosacea_serving.calls.receiving import Incoming, Kind
 from rosacea_serving.connections import strangers
 from rosacea_serving.connections.strangers import Shares, Turns
-from rosacea_serving.errors import Overloaded
 from rosacea_serving.settings import Settings
 from tests.attacks.frames import Attacker
 

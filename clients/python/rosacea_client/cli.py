@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "rosacea.commands"
-OURS = ("rosacea", "rosacea_client", "rosacea_model", "rosacea_serving")
+OURS = ("rosacea", "rosacea_client", "rosacea_contract", "rosacea_model", "rosacea_serving")
 EXTRAS = {"rosacea_model": "model", "rosacea_serving": "serving"}
 
 # Fields that commands have options for: those of requests, by their own names.

@@ -1,10 +1,14 @@
 """What can go wrong with a request for faces, and nothing else: no gRPC error ever reaches a caller.
 
+All but two are those of `rosacea_contract.errors`, which the service raises.
+
 FaceError
   InvalidRequest       the request can never succeed as written; also a ValueError
     InvalidSpec          the same, found before anything was sent
   NotFound             no model of that name
-  Denied               the service wants credentials, or does not accept these
+  Denied               the caller is not let in, by the service or by a proxy on the way
+    Unauthenticated      the service wants credentials, or does not accept these
+    Forbidden            the caller is known, and may not do this
   Overloaded           the service is at capacity, or this caller over its quota (`quotas`): try again later
   Unavailable          the service cannot be reached, is not ready yet, or the connection to it broke
   DeadlineExceeded     the answer did not come in time
@@ -17,35 +21,24 @@ from __future__ import annotations
 
 import grpc
 
-from rosacea_contract.errors import FaceError, InvalidRequest, InvalidSpec
+from rosacea_contract.errors import (
+    DeadlineExceeded,
+    Denied,
+    FaceError,
+    Forbidden,
+    InvalidRequest,
+    InvalidSpec,
+    NotFound,
+    Overloaded,
+    ServerError,
+    Unauthenticated,
+    Unavailable,
+)
 
 __all__ = [
-    "Cancelled", "DeadlineExceeded", "Denied", "FaceError", "IntegrityError", "InvalidRequest", "InvalidSpec",
-    "NotFound", "Overloaded", "ServerError", "Unavailable",
+    "STATUS", "Cancelled", "DeadlineExceeded", "Denied", "FaceError", "Forbidden", "IntegrityError", "InvalidRequest",
+    "InvalidSpec", "NotFound", "Overloaded", "ServerError", "Unauthenticated", "Unavailable",
 ]  # fmt: skip
-
-
-class NotFound(FaceError):
-    """No model of that name."""
-
-
-class Denied(FaceError):
-    """The service wants credentials, or does not accept these."""
-
-
-class Overloaded(FaceError):
-    """The service is at capacity; `retry_after_seconds` says when to ask again.
-
-    Where it could have taken the call but for what this caller has under way, `quotas` says so.
-    """
-
-
-class Unavailable(FaceError):
-    """The service cannot be reached, is not ready yet, or the connection to it broke."""
-
-
-class DeadlineExceeded(FaceError):
-    """The answer did not come in time."""
 
 
 class Cancelled(FaceError):
@@ -56,10 +49,6 @@ class IntegrityError(FaceError):
     """The answer is damaged, or is not what was asked for."""
 
 
-class ServerError(FaceError):
-    """The service failed."""
-
-
 STATUS: dict[grpc.StatusCode, type[FaceError]] = {
     grpc.StatusCode.CANCELLED: Cancelled,
     grpc.StatusCode.UNKNOWN: ServerError,
@@ -67,7 +56,7 @@ STATUS: dict[grpc.StatusCode, type[FaceError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: ServerError,
-    grpc.StatusCode.PERMISSION_DENIED: Denied,
+    grpc.StatusCode.PERMISSION_DENIED: Forbidden,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
     grpc.StatusCode.FAILED_PRECONDITION: InvalidRequest,
     grpc.StatusCode.ABORTED: ServerError,
@@ -76,5 +65,5 @@ STATUS: dict[grpc.StatusCode, type[FaceError]] = {
     grpc.StatusCode.INTERNAL: ServerError,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DATA_LOSS: IntegrityError,
-    grpc.StatusCode.UNAUTHENTICATED: Denied,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
 }

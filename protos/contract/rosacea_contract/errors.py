@@ -1,4 +1,17 @@
-"""What is wrong with a request, as an error; `rosacea_contract.errors` has the others that calls end with."""
+"""The errors that a call can end with. The service raises them, and the client raises the same ones.
+
+FaceError
+  InvalidRequest     the request can never succeed as written; also a ValueError
+    InvalidSpec        the same, with the fields that break a rule
+  NotFound           no such model or revision
+  Denied             the caller is not let in
+    Unauthenticated    the service wants credentials, or does not accept these
+    Forbidden          the caller is known, and may not do this
+  Overloaded         the service is at capacity, or this caller over its quota (`quotas`): try again later
+  Unavailable        no worker can answer now, or the service cannot be reached
+  DeadlineExceeded   the answer did not come in time, or cannot
+  ServerError        the service failed, or the model could not draw this face
+"""
 
 from __future__ import annotations
 
@@ -57,6 +70,41 @@ class InvalidSpec(InvalidRequest):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return InvalidSpec, (self.violations,)
+
+
+class NotFound(FaceError):
+    """No model or revision of that name."""
+
+
+class Denied(FaceError):
+    """The service wants credentials, or does not accept these."""
+
+
+class Unauthenticated(Denied):
+    """The service does not know who the caller is."""
+
+
+class Forbidden(Denied):
+    """The caller is known, and may not do this."""
+
+
+class Overloaded(FaceError):
+    """The service is at capacity; `retry_after_seconds` says when to ask again. Nothing was started.
+
+    Where it could have taken the call but for what this caller has under way, `quotas` says so.
+    """
+
+
+class Unavailable(FaceError):
+    """The service cannot be reached, is starting or draining, or the connection to it broke."""
+
+
+class DeadlineExceeded(FaceError):
+    """The answer did not come in time, or cannot be ready by the call's deadline."""
+
+
+class ServerError(FaceError):
+    """The service failed, or its model could not draw a face."""
 
 
 def _summary(violations: Sequence[Violation]) -> str:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..bounded import Bounded
-from ..errors import Overloaded
+from ..errors import over_quota
 from .buckets import Bucket
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Account:
         if most and held >= most:
             message = f"this caller has {held} of at most {most} {what} under way"
             limits = {"held": str(held), f"max_{what}": str(most)}
-            raise Overloaded.by_share(caller.kind, message, limits=limits, retry_after_seconds=1.0)
+            raise over_quota(caller.kind, message, metadata=limits, retry_after_seconds=1.0)
 
 
 class Accounts:

@@ -6,10 +6,11 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from rosacea_contract.errors import Forbidden, Overloaded
 from rosacea_contract.reasons import Reason
 
 from ..calls.caller import ADDRESS, caller_of, peer_host
-from ..errors import Forbidden, Overloaded, unauthenticated
+from ..errors import over_quota, unauthenticated
 from .api_keys.keys import PREFIX
 from .attempts import network
 from .identity import Cause, Identity, Refused, is_name
@@ -54,11 +55,11 @@ class Door:
         self._asks = certificates or keys is not None or tokens is not None
 
     async def admit(self, method: str, context: Context, streaming: bool) -> tuple[Caller, Callable[[], None]]:
-        """Authenticate and admit a call. Returns the caller and a function for the end of the call; raises ServiceError
-        if refused."""
+        """Authenticate and admit a call. Returns the caller and a function for the end of the call; raises FaceError if
+        refused."""
         rule = RULES.get(method)
         if rule is None:
-            raise Forbidden(Reason.PERMISSION_DENIED, "nobody may call this method")
+            raise Forbidden("nobody may call this method", reason=Reason.PERMISSION_DENIED)
         if rule is Rule.OPEN:
             return caller_of(context), lambda: None
         identity = await self._identify(context)
@@ -127,4 +128,4 @@ def bearer(context: Context) -> str:
 
 def _too_many_failures(context: Context, wait_seconds: float) -> Overloaded:
     message = "too many credentials from this address were refused"
-    return Overloaded.by_share(ADDRESS, message, limits={}, retry_after_seconds=round(wait_seconds, 3))
+    return over_quota(ADDRESS, message, metadata={}, retry_after_seconds=round(wait_seconds, 3))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from rosacea_contract.errors import Unauthenticated
+
 from ..calls.caller import ADDRESS, CALLER
 from ..calls.dispatch import WrappingInterceptor, method_handler
 from ..calls.interceptor import parse, parse_all
 from ..calls.receiving import all_received, received
 from ..connections.strangers import MOST_CALLS, Refusals, Shares
-from ..errors import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rosacea.v1 import faces_pb2
 from rosacea_client.convert import MAX_MESSAGE_BYTES
-from rosacea_contract.errors import InvalidSpec
+from rosacea_contract.errors import InvalidSpec, Overloaded
 from rosacea_contract.fields import MAX_PSI, MIN_PSI, SEEDS_END, in_field, model_name
 from rosacea_contract.reasons import Reason, Violation
 from rosacea_contract.resolved import resolve
 from rosacea_contract.spec import JPEG_QUALITIES, LATENT_SPACES, MAX_STYLE_MIXES, FaceSpec, LatentSpec, named_model
 
-from ..errors import Overloaded
+from ..errors import over_quota
 from ..lane import Lane
 from ..scheduling.policy import Share, places
 from . import wire
@@ -168,9 +168,9 @@ class Faces:
         if most_bytes <= share.free:
             message = f"answers to this caller take {held} bytes, {most_bytes} more are beyond its share"
             limits["held_bytes"] = str(held)
-            return Overloaded.by_share(caller.kind, message, limits=limits, retry_after_seconds=1.0)
+            return over_quota(caller.kind, message, metadata=limits, retry_after_seconds=1.0)
         message = f"the answer may take {most_bytes} bytes, {share.free} of {share.most} are free"
-        return Overloaded(Reason.QUEUE_FULL, message, limits=limits, retry_after_seconds=1.0)
+        return Overloaded(message, reason=Reason.QUEUE_FULL, metadata=limits, retry_after_seconds=1.0)
 
     def _max_images(self, model: ServedModel) -> int:
         """Limit of faces in one answer: the setting, or less if a client could not receive that many."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from rosacea_contract.errors import InvalidRequest
 from rosacea_contract.reasons import Reason, Violation
 
 from ..access.transport import listen
@@ -20,7 +21,6 @@ from ..calls.receiving import OPEN_BYTES
 from ..connections.bounds import bounds
 from ..connections.ports import port_options
 from ..connections.strangers import Shares
-from ..errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -79,7 +79,7 @@ class Health(health_pb2_grpc.HealthServicer):
         if len(service) > LONGEST_NAME:
             message = f"service must have at most {LONGEST_NAME} characters, it has {len(service)}"
             raise InvalidRequest(
-                Reason.INVALID_FIELD, message, violations=[Violation("service", Reason.INVALID_FIELD, message)]
+                message, reason=Reason.INVALID_FIELD, violations=[Violation("service", Reason.INVALID_FIELD, message)]
             )
         with self._watches.one(context.peer()):
             async for status in self._statuses_of(service):

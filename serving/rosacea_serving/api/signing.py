@@ -19,11 +19,11 @@ from rosacea.render.v1 import render_pb2
 from rosacea_client.commands.inspection import OFFLINE, inspect_image
 from rosacea_client.secrets import read_bounded, read_secret
 from rosacea_contract.containers import metadata
+from rosacea_contract.errors import ServerError
 from rosacea_contract.install import missing
 from rosacea_contract.marks import TRAINED, read_mark, software
 from rosacea_contract.reasons import Reason
 
-from ..errors import FaceFailed
 from ..worker.encode import encode
 from ..worker.marking import Maker, mark_of
 
@@ -79,7 +79,7 @@ class Signer:
             raise ValueError(f"{certificates} and {key} cannot sign: {error}") from None
 
     async def sign_all(self, faces: Sequence[FaceItem], drawn: Sequence[Drawn]) -> list[Drawn]:
-        """Sign the coded faces; raw pixels stay unsigned. Raises FaceFailed, so that nothing leaves unsigned."""
+        """Sign the coded faces; raw pixels stay unsigned. Raises ServerError, so that nothing leaves unsigned."""
         places = [place for place, face in enumerate(faces) if face.format != "raw"]
         if not places:
             return list(drawn)
@@ -89,7 +89,7 @@ class Signer:
             signed = await loop.run_in_executor(self._thread, lambda: [self.sign(image) for image in images])
         except (self._c2pa.C2paError, ValueError) as error:
             log.error("images cannot be signed: %s", error)
-            raise FaceFailed(Reason.RENDER_FAILED, "the image could not be signed") from None
+            raise ServerError("the image could not be signed", reason=Reason.RENDER_FAILED) from None
         result = list(drawn)
         for place, image in zip(places, signed, strict=True):
             result[place] = replace(drawn[place], image=image, signed=True)

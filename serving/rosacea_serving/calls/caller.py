@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import Overloaded
+from ..errors import over_quota
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,7 @@ class Caller:
             rate, burst = f"{allowance.images_per_second:g}", str(allowance.burst_images)
             message = f"this caller may have {rate} images a second drawn, {burst} at once; {images} more are too many"
             limits = {"images_per_second": rate, "burst_images": burst}
-            raise Overloaded.by_share(self.kind, message, limits=limits, retry_after_seconds=round(wait + 0.0005, 3))
+            raise over_quota(self.kind, message, metadata=limits, retry_after_seconds=round(wait + 0.0005, 3))
 
 
 CALLER: ContextVar[Caller] = ContextVar("caller")  # of the call that the running task answers

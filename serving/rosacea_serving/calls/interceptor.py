@@ -11,10 +11,10 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from rosacea_contract.errors import InvalidSpec
+from rosacea_contract.errors import FaceError, InvalidRequest
 from rosacea_contract.reasons import Reason
 
-from ..errors import InvalidRequest, ServiceError, to_status
+from ..errors import reason_of, to_status
 from ..observe.record import REQUEST_ID, current_call
 from .dispatch import WrappingInterceptor, method_handler
 
@@ -97,7 +97,7 @@ class CallInterceptor(WrappingInterceptor):
         if isinstance(error, grpc.aio.AbortError):
             raise error
         status = to_status(error)
-        if not isinstance(error, ServiceError | InvalidSpec):
+        if not isinstance(error, FaceError):
             log.error("a call failed", exc_info=error)
         self._rejected.labels(reason_of(error)).inc()
         # grpc holds on to the error until the garbage collector comes; a large request must not stay with it.
@@ -114,7 +114,7 @@ def parse(handler: Handler, data: bytes) -> Any:
     try:
         return handler.request_deserializer(data)
     except DecodeError as error:
-        raise InvalidRequest(Reason.MALFORMED_REQUEST, "the request is not a valid protobuf message") from error
+        raise InvalidRequest("the request is not a valid protobuf message", reason=Reason.MALFORMED_REQUEST) from error
 
 
 async def parse_all(handler: Handler, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
@@ -126,9 +126,3 @@ async def parse_all(handler: Handler, requests: AsyncIterator[bytes]) -> AsyncIt
 def serializer(handler: Handler) -> Callable[[Any], bytes]:
     """Serialiser for answers; large ones arrive as bytes, already serialised off the event loop."""
     return lambda answer: answer if isinstance(answer, bytes) else handler.response_serializer(answer)
-
-
-def reason_of(error: Exception) -> str:
-    """The reason under which metrics count an error, from a closed set."""
-    reason = getattr(error, "reason", None)
-    return reason if isinstance(reason, Reason) else Reason.INTERNAL

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from rosacea_contract.errors import InvalidRequest, Overloaded
 from rosacea_contract.reasons import Reason
 
 from ..connections.strangers import RETRY_SECONDS, TURN_SECONDS, Turns
-from ..errors import InvalidRequest, Overloaded
 from .dispatch import WrappingInterceptor
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def received(request: bytes | Incoming, *, known: bool) -> bytes:
         return request
     data = await request.receive(known=known)
     if data is None:
-        raise InvalidRequest(Reason.MALFORMED_REQUEST, "a call must have a request")
+        raise InvalidRequest("a call must have a request", reason=Reason.MALFORMED_REQUEST)
     return data
 
 
@@ -127,9 +127,9 @@ class ReceivingInterceptor(WrappingInterceptor):
 
 def too_slow() -> Overloaded:
     message = f"a request must arrive within {READ_SECONDS:g} s, {TURN_SECONDS:g} s where others wait to send theirs"
-    return Overloaded(Reason.QUEUE_FULL, message, retry_after_seconds=RETRY_SECONDS)
+    return Overloaded(message, reason=Reason.QUEUE_FULL, retry_after_seconds=RETRY_SECONDS)
 
 
 def too_long(most: int, size: int) -> InvalidRequest:
     message = f"a request that needs no credentials must have at most {most} bytes, it has {size}"
-    return InvalidRequest(Reason.MALFORMED_REQUEST, message)
+    return InvalidRequest(message, reason=Reason.MALFORMED_REQUEST)

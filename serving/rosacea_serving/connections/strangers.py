@@ -11,10 +11,10 @@ from collections import Counter, OrderedDict, deque
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
+from rosacea_contract.errors import Overloaded
 from rosacea_contract.reasons import Reason
 
 from ..bounded import Bounded
-from ..errors import Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -58,7 +58,7 @@ class Shares:
 
     def _refusal(self) -> Overloaded:
         message = f"there may be {self._most_each} {self._what} on a connection and {self._most} in all"
-        return Overloaded(Reason.QUEUE_FULL, message, retry_after_seconds=RETRY_SECONDS)
+        return Overloaded(message, reason=Reason.QUEUE_FULL, retry_after_seconds=RETRY_SECONDS)
 
 
 class Refusals:
@@ -161,4 +161,4 @@ class Turns:
 
 def too_many() -> Overloaded:
     message = f"{MOST_WAITING} calls of callers without credentials wait to send their request, more are too many"
-    return Overloaded(Reason.QUEUE_FULL, message, retry_after_seconds=RETRY_SECONDS)
+    return Overloaded(message, reason=Reason.QUEUE_FULL, retry_after_seconds=RETRY_SECONDS)

@@ -6,9 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from rosacea.render.v1 import render_pb2
+from rosacea_contract.errors import ServerError
 from rosacea_contract.reasons import Reason
 
-from ..errors import FaceFailed
 from ..torchserve.errors import BackendFailed
 from .facts import JobFacts
 
@@ -40,7 +40,7 @@ class JobRunner:
         self._metrics = metrics
         self._segments = segments
 
-    async def run(self, items: Sequence[render_pb2.RenderItem]) -> tuple[JobFacts, list[bytes | FaceFailed]]:
+    async def run(self, items: Sequence[render_pb2.RenderItem]) -> tuple[JobFacts, list[bytes | ServerError]]:
         """Run a job; returns the image or error of each item. Raises BackendError."""
         segment = self._segment()
         try:
@@ -79,7 +79,7 @@ class JobRunner:
             raise BackendFailed(f"the worker draws with {result.digest[:12]}, not with {model.file.digest[:12]}")
         return result
 
-    def _made(self, slot: int, outcome: render_pb2.RenderOutcome, segment: Segment | None) -> bytes | FaceFailed:
+    def _made(self, slot: int, outcome: render_pb2.RenderOutcome, segment: Segment | None) -> bytes | ServerError:
         kind = outcome.WhichOneof("result")
         if kind == "slot_length" and segment is not None:
             return segment.read(slot, outcome.slot_length)
@@ -99,7 +99,7 @@ def _facts(result: render_pb2.RenderResult) -> JobFacts:
     )
 
 
-def _face_failed(failure: render_pb2.RenderFailure) -> FaceFailed:
+def _face_failed(failure: render_pb2.RenderFailure) -> ServerError:
     known = failure.reason in Reason.__members__
     reason = Reason[failure.reason] if known else Reason.RENDER_FAILED
-    return FaceFailed(reason, failure.message or "the face could not be drawn")
+    return ServerError(failure.message or "the face could not be drawn", reason=reason)

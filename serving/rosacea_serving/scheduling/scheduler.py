@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rosacea.render.v1 import render_pb2
+from rosacea_contract.errors import DeadlineExceeded, Overloaded, ServerError
 from rosacea_contract.reasons import Reason
 
 from ..background import Task
 from ..calls.caller import Caller
-from ..errors import FaceFailed, Overloaded, TooLate, no_worker, shutting_down
+from ..errors import no_worker, over_quota, shutting_down
 from ..lane import Lane
 from ..observe.record import CallRecord, current_call, job_span
 from ..torchserve.errors import BackendDown, WorkerDied
@@ -160,7 +161,7 @@ class Scheduler:
         return futures
 
     def check_deadline(self, images: int, lane: Lane, caller: Caller, *, pictures: bool = True) -> None:
-        """Raise Overloaded if the images will not be ready by the deadline, or TooLate if waiting cannot help.
+        """Raise Overloaded if the images will not be ready by the deadline, DeadlineExceeded if waiting cannot help.
 
         Where they are no `pictures` but latents, they take next to nothing, and only what is before them counts.
         """
@@ -169,19 +170,19 @@ class Scheduler:
         alone = SAFETY * self._seconds(own)
         if alone > left:
             self._metrics.late("admission", images)
-            raise TooLate(
-                Reason.DEADLINE_EXPIRED,
+            raise DeadlineExceeded(
                 f"drawing takes about {alone:.3f} s, the deadline is in {left:.3f} s",
-                limits={"needed_seconds": f"{alone:.3f}", "left_seconds": f"{left:.3f}"},
+                reason=Reason.DEADLINE_EXPIRED,
+                metadata={"needed_seconds": f"{alone:.3f}", "left_seconds": f"{left:.3f}"},
             )
         ahead = self._queue.ahead(lane, caller.principal, images) - images + own
         needed = SAFETY * (self._seconds_until_idle() + self._seconds(ahead))
         if needed > left:
             self._metrics.late("admission", images)
             raise Overloaded(
-                Reason.DEADLINE_EXPIRED,
                 f"with those before it the call takes about {needed:.3f} s, its deadline is in {left:.3f} s",
-                limits={"needed_seconds": f"{needed:.3f}", "left_seconds": f"{left:.3f}"},
+                reason=Reason.DEADLINE_EXPIRED,
+                metadata={"needed_seconds": f"{needed:.3f}", "left_seconds": f"{left:.3f}"},
                 retry_after_seconds=_retry_seconds(needed - left),
             )
 
@@ -236,9 +237,9 @@ class Scheduler:
         if images <= share.free:
             message = f"this caller holds {held} of the queue's {most} places, {images} more are beyond its share"
             limits["held"] = str(held)
-            return Overloaded.by_share(caller.kind, message, limits=limits, retry_after_seconds=retry_after_seconds)
+            return over_quota(caller.kind, message, metadata=limits, retry_after_seconds=retry_after_seconds)
         message = f"the queue holds {queued} of at most {most} images, {images} more are too many"
-        return Overloaded(Reason.QUEUE_FULL, message, limits=limits, retry_after_seconds=retry_after_seconds)
+        return Overloaded(message, reason=Reason.QUEUE_FULL, metadata=limits, retry_after_seconds=retry_after_seconds)
 
     # How long things take.
 
@@ -289,7 +290,9 @@ class Scheduler:
         if waiting.deadline < (ready_at if waiting.is_picture else time.monotonic()):
             self._metrics.left("expired")
             self._metrics.late("queue", 1)
-            _fail(waiting, TooLate(Reason.DEADLINE_EXPIRED, "no worker was free in time for the deadline"))
+            _fail(
+                waiting, DeadlineExceeded("no worker was free in time for the deadline", reason=Reason.DEADLINE_EXPIRED)
+            )
             return False
         return True
 
@@ -314,7 +317,7 @@ class Scheduler:
         if answer:  # handed out once the next job is on its way: no worker waits for that
             self._settle(batch, *answer)
 
-    async def _answer(self, batch: list[Waiting]) -> tuple[JobFacts, list[bytes | FaceFailed]] | None:
+    async def _answer(self, batch: list[Waiting]) -> tuple[JobFacts, list[bytes | ServerError]] | None:
         """The worker's result; None if the job failed and its images wait again or have failed."""
         try:
             with job_span(((each.call, each.waited) for each in batch), self._model.short_name, len(batch)):
@@ -345,9 +348,9 @@ class Scheduler:
         if _pictures(batch) == len(batch):
             self._pace.note(len(batch), seconds, now)
 
-    def _settle(self, batch: list[Waiting], facts: JobFacts, made: list[bytes | FaceFailed]) -> None:
+    def _settle(self, batch: list[Waiting], facts: JobFacts, made: list[bytes | ServerError]) -> None:
         for waiting, image in zip(batch, made, strict=True):
-            if isinstance(image, FaceFailed):
+            if isinstance(image, ServerError):
                 self._metrics.left("failed")
                 _fail(waiting, image)
                 continue
@@ -362,7 +365,7 @@ class Scheduler:
         for waiting in reversed(batch):
             if waiting.retried:
                 self._metrics.left("failed")
-                _fail(waiting, FaceFailed(Reason.RENDER_FAILED, "two workers died at this face"))
+                _fail(waiting, ServerError("two workers died at this face", reason=Reason.RENDER_FAILED))
             elif self._closed:
                 _fail(waiting, shutting_down())
             else:
