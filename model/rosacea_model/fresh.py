@@ -1,4 +1,4 @@
-"""Untrained generators drawn from a seed: something to serve, test and measure before anything is trained."""
+"""Untrained generators from a seed, for serving, tests and benchmarks before anything is trained."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AVERAGE_OVER = 1000  # latents that w_avg is the mean of
 
 
 def demo_config() -> GeneratorConfig:
-    """Small enough to draw a face in some 30 ms on two CPU cores, and otherwise like the real thing."""
+    """A small config that draws a face in about 30 ms on two CPU cores, and is otherwise realistic."""
     return GeneratorConfig(img_resolution=128, mapping_layers=2, channel_base=8192, channel_max=256)
 
 
@@ -48,7 +48,7 @@ def fresh_model(folder: Path, config: GeneratorConfig, *, seed: int, name: str, 
 
 @torch.inference_mode()
 def average_w(mapping: MappingNetwork, config: GeneratorConfig) -> Tensor:  # => [w_dim]
-    """Mean intermediate latent of seeds 0 to 999, over the classes in turn where there are any."""
+    """Mean intermediate latent of seeds 0 to 999, cycling through the classes if there are any."""
     # In float64, so that the order in which a machine adds does not reach the float32 result.
     exact = copy.deepcopy(mapping).double()
     z = torch.from_numpy(latents(range(AVERAGE_OVER), config.z_dim)).double()

@@ -1,4 +1,4 @@
-"""A model that draws in the process that asks, for data sets without a service.
+"""Draws with a model in the calling process, for data sets without a service.
 
 Example:
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class InProcess:
-    """The model is verified now and loaded where it first draws, so that processes which fork later load their own."""
+    """A model that is verified now and loaded on first use, so that processes forked later load their own."""
 
     path: str
     file: ModelFile = field(init=False)
@@ -45,7 +45,7 @@ class InProcess:
         noise_mode: Literal["const", "none", "random"] = "const",
         noise_seed: int = 0,
     ) -> NDArray[np.uint8]:  # => [H, W, C]
-        """One face, as the service draws it on this machine."""
+        """Draw one face, as the service would on this machine."""
         label = None if class_index is None else one_hot(class_index, self.file.config.c_dim)
         sample = FaceSample(
             seed=seed,
@@ -60,7 +60,7 @@ class InProcess:
 
     @property
     def engine(self) -> Engine:
-        """What draws in this process."""
+        """This process's engine, loaded on first use."""
         if self._engine is None:
             from .engine import Engine
 

@@ -50,7 +50,7 @@ def check_fit(module: torch.nn.Module, tensors: dict[str, Tensor], source: str) 
 
 
 class Model:
-    """A generator in evaluation mode. Tensors in and out are float32 on the model's device."""
+    """A loaded generator in evaluation mode. Input and output tensors are float32 on the model's device."""
 
     def __init__(self, generator: Generator, file: ModelFile) -> None:
         self.generator = generator.eval().requires_grad_(False)
@@ -66,7 +66,7 @@ class Model:
 
     @property
     def w_avg(self) -> Tensor:  # => [w_dim]
-        """The average intermediate latent, where truncation pulls to."""
+        """The average intermediate latent, towards which truncation pulls."""
         return self.generator.mapping.w_avg
 
     @torch.inference_mode()
@@ -77,7 +77,7 @@ class Model:
         truncation_psi: float = 1,
         truncation_cutoff: int | None = None,
     ) -> Tensor:
-        """Input latents z [N, z_dim] => intermediate latents ws [N, num_ws, w_dim].
+        """Map input latents z [N, z_dim] to intermediate latents ws [N, num_ws, w_dim].
 
         `label` is a class index, the name of a class or a vector [c_dim] for all rows, or vectors [N, c_dim]. A
         conditional model must have one; zeros stand for no class. Raises ValueError for wrong shapes, for a name that
@@ -92,7 +92,7 @@ class Model:
 
     @torch.inference_mode()
     def synthesize(self, ws: ArrayLike | Tensor, noise_mode: NoiseMode = "const") -> Tensor:
-        """ws [N, num_ws, w_dim] => images [N, ch, R, R] float32, nominally in [-1, 1], not clamped.
+        """Draw images [N, ch, R, R] float32, nominally in [-1, 1] and not clamped, from ws [N, num_ws, w_dim].
 
         With noise_mode "random" the noise comes from torch's global generator; the engine draws it from a seed.
         """

@@ -1,4 +1,4 @@
-"""What one face is drawn from: a latent and settings. A seed means what it means everywhere in the StyleGAN world."""
+"""The inputs of one face: a latent and settings. Seeds mean the same as in other StyleGAN programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LATENT_FIELDS = ("seed", "z", "w", "ws")
 
 @dataclass(frozen=True, kw_only=True)
 class MixedRows:
-    """Rows first_row to end_row - 1 of ws are taken from the latent of another seed."""
+    """Style mixing: rows first_row to end_row - 1 of ws come from another seed."""
 
     seed: int
     first_row: int

@@ -1,1 +1,1 @@
-"""Models on disk: folders, safetensors, archives, signatures, ONNX."""
+"""Reads and writes models on disk: folders, safetensors, archives, signatures, ONNX."""

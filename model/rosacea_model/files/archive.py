@@ -1,4 +1,4 @@
-"""What a TorchServe archive of a model holds: `NAME.mar`, or the same as a folder of a model store.
+"""TorchServe archives of models: `NAME.mar`, or the same as a folder in a model store.
 
     MAR-INF/MANIFEST.json     names the model, its handler and its settings
     model-config.yaml         workers, time limits, queue
@@ -52,7 +52,7 @@ class Handler(FaceHandler):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
-    """How TorchServe runs a model."""
+    """TorchServe options stored in the archive."""
 
     workers: int = 1
     response_timeout_seconds: int = 60  # a worker that takes longer for one job is killed and replaced
@@ -67,7 +67,7 @@ class WorkerOptions:
 
 
 def small_members(model: ModelFile, options: WorkerOptions) -> dict[str, bytes]:
-    """Everything but the weights: name in the archive to bytes."""
+    """All archive members except the weights, as name -> bytes."""
     members = {
         ARCHIVE_MANIFEST: archive_manifest(model),
         HANDLER_NAME: HANDLER.encode(),
@@ -94,7 +94,7 @@ def archive_manifest(model: ModelFile) -> bytes:
 
 
 def worker_config(options: WorkerOptions) -> bytes:
-    """`model-config.yaml`: one job at a time for each worker, since the gateway has already made the batch."""
+    """Contents of `model-config.yaml`: one job per worker at a time, since the gateway has formed the batch."""
     entries = {
         "minWorkers": options.workers,
         "maxWorkers": options.workers,  # TorchServe reads minWorkers only if maxWorkers is not below it
@@ -108,7 +108,7 @@ def worker_config(options: WorkerOptions) -> bytes:
 
 
 def write_store_folder(model: ModelFile, store: Path, options: WorkerOptions) -> Path:
-    """Write the model into a TorchServe model store, as the folder `store/NAME`, and return that.
+    """Write the model into a TorchServe model store as `store/NAME`, and return that folder.
 
     The weights are a hard link where the file system allows it, so that a store costs no disk.
     """
@@ -152,7 +152,7 @@ def _zip_entry(name: str) -> zipfile.ZipInfo:
 
 
 def read_archive(path: Path, folder: Path) -> ModelFile:
-    """Take the model out of a `.mar` into `folder` and verify it. No other member is read, and no code.
+    """Extract and verify the model of a `.mar` into `folder`. No other member is read, and no code is run.
 
     Raises ModelRejected for anything that is not such an archive; then `folder` holds no model.
     """
@@ -176,7 +176,7 @@ def read_archive(path: Path, folder: Path) -> ModelFile:
 
 
 def check_directory_size(path: Path) -> None:
-    """Refuse a zip whose list of members is huge before zipfile turns it into objects."""
+    """Reject a zip with a huge directory before zipfile parses it."""
     with path.open("rb") as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(max(length - END_RECORD_BYTES - LOCATOR_BYTES, 0))
@@ -191,7 +191,7 @@ def check_directory_size(path: Path) -> None:
 
 
 def _check_total(archive: zipfile.ZipFile, stored_bytes: int) -> None:
-    """Refuse what would unpack to far more than there is of it: that is no model, and fills the disk."""
+    """Reject an archive that would unpack to far more than its size, which is no model and would fill the disk."""
     wanted = (WEIGHTS_NAME, MANIFEST_NAME, SIGNATURE_NAME)
     total = sum(entry.file_size for entry in archive.infolist() if entry.filename in wanted)
     most = max(RATIO_FREE_BYTES, MAX_RATIO * stored_bytes)
@@ -219,7 +219,7 @@ def _only_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 @contextmanager
 def _renamed_when_done(path: Path) -> Iterator[Path]:
-    """A path beside `path` that takes its name at the end, or vanishes when the body fails."""
+    """Context manager that yields a temporary path, which is renamed to `path` on success and deleted on failure."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield partial

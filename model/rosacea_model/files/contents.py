@@ -1,4 +1,4 @@
-"""Whether a safetensors file can be loaded: its tensors are those of the config, and all their numbers are finite.
+"""Checks that a safetensors file can be loaded: its tensors fit the config, and all values are finite.
 
 Judged by the rules of the safetensors library and of the network, and without either. Needs no torch.
 """
@@ -31,7 +31,7 @@ CHUNK_BYTES = 2**22
 
 
 def parse_json(data: bytes) -> Any:
-    """JSON as safetensors reads it: UTF-8, each name once, no NaN; ValueError or RecursionError for all else."""
+    """Parse JSON by safetensors' rules: UTF-8, unique names, no NaN; otherwise ValueError or RecursionError."""
     return json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
@@ -63,7 +63,7 @@ def check_metadata(metadata: object, path: Path) -> None:
 
 
 def check_finite(file: BufferedReader, header: Mapping[str, Any], path: Path) -> None:
-    """Raise ModelRejected if a tensor holds NaN or infinity. `file` stands behind its header, whose layout is right."""
+    """Raise ModelRejected if a tensor contains NaN or infinity. `file` is positioned after its checked header."""
     entries = [(name, entry) for name, entry in header.items() if name != METADATA]
     for name, entry in sorted(entries, key=lambda each: each[1]["data_offsets"]):
         start, stop = entry["data_offsets"]

@@ -35,7 +35,7 @@ DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
-    """A verified model file: what it is called, where it lies, its digest and its config."""
+    """A verified model file: name, path, digest and config."""
 
     name: str
     path: Path
@@ -46,12 +46,12 @@ class ModelFile:
 
 
 def locate(path: Path) -> Path:
-    """The weights file for a path that names either it or the folder that holds it."""
+    """The weights file for a path to it or to its folder."""
     return path / WEIGHTS_NAME if path.is_dir() else path
 
 
 def verify(path: Path | str) -> ModelFile:
-    """Check a model folder (or its weights file) against its manifest and read its config.
+    """Verify a model folder (or its weights file) against its manifest, and read its config.
 
     The digest and the config are those of one open file, even where somebody puts another in its place meanwhile.
     Raises ModelRejected when the manifest is absent or malformed, when the digest differs, when the header is not one
@@ -79,7 +79,7 @@ def verify(path: Path | str) -> ModelFile:
 
 
 def check_numbers(file: ModelFile) -> None:
-    """Raise ModelRejected if a verified model holds NaN or infinity, which draws no face."""
+    """Raise ModelRejected if a verified model contains NaN or infinity, which would draw no face."""
     with _opened(file.path) as opened:
         check_finite(opened, parse_header(opened, file.path), file.path)
 
@@ -94,7 +94,7 @@ def _config(header: dict[str, Any], path: Path) -> GeneratorConfig:
 
 
 def read_manifest(path: Path) -> dict[str, str]:
-    """`model.json`: a flat object of strings with at least `name` and `digest`."""
+    """Read `model.json`: a flat object of strings with at least `name` and `digest`."""
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise ModelRejected(f"{path}: a manifest has at most {MAX_MANIFEST_BYTES} bytes")
@@ -112,20 +112,20 @@ def read_manifest(path: Path) -> dict[str, str]:
 
 
 def check_name(name: str, where: object = "model name") -> str:
-    """The name, if it is one that a service may use in paths and addresses."""
+    """Check a model name, which services use in paths and addresses."""
     if not NAME_PATTERN.fullmatch(name):
         raise ModelRejected(f"{where}: name must match {NAME_PATTERN.pattern}, got {name[:80]!r}")
     return name
 
 
 def write_manifest(folder: Path, *, name: str, digest: str, **facts: str) -> None:
-    """Write `model.json` beside the weights: name, digest and whatever else is worth telling."""
+    """Write `model.json` beside the weights: name, digest and further facts."""
     manifest = {"name": check_name(name), "digest": digest, **facts}
     write_atomically(folder / MANIFEST_NAME, (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def name_classes(path: Path, names: Sequence[str]) -> ModelFile:
-    """Give the classes of a model these names, or none, in its manifest; its digest stays. ValueError for bad names."""
+    """Set or remove class names in a model's manifest; its digest stays. ValueError for invalid names."""
     file = verify(path)
     if names:
         check_classes(names, file.config.c_dim)
@@ -136,7 +136,7 @@ def name_classes(path: Path, names: Sequence[str]) -> ModelFile:
 
 
 def read_bytes(file: ModelFile) -> bytes:
-    """All bytes of a verified model file, verified again: the path may name another file by now.
+    """Read a verified model file and verify it again, since the path may name another file by now.
 
     Raises ModelRejected unless they have the digest that `file` states.
     """
@@ -155,7 +155,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def parse_header(file: BufferedReader, path: Path) -> dict[str, Any]:
-    """The header of an open safetensors file: 8 bytes of little-endian length, then that much JSON."""
+    """Read the header of an open safetensors file: an 8-byte little-endian length, then JSON."""
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= MAX_HEADER_BYTES:
         raise ModelRejected(f"{path}: safetensors header must have 2 to {MAX_HEADER_BYTES} bytes, got {length}")
@@ -184,7 +184,7 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside, flush to the disk, then rename: the name holds the old bytes or the new, never a part."""
+    """Write to a temporary file, fsync and rename: the name holds either the old or the new bytes."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:

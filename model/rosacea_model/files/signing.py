@@ -1,4 +1,4 @@
-"""Who vouches for a model: a signature beside its weights, made and checked with the operator's own key.
+"""Signs and verifies models with the operator's own key.
 
 A digest says that a model is whole; a signature says whose it is. The key is an elliptic one (P-256, P-384 or P-521) in
 PEM, the signature a sigstore bundle as the `model-signing` package writes it, over the names and the SHA-256 of the
@@ -51,7 +51,7 @@ def sign(path: Path, key: Path) -> Path:
 
 
 def check_signature(model: ModelFile, public_key: Path) -> None:
-    """Return if the model is signed by the owner of this key; otherwise ModelRejected.
+    """Raise ModelRejected unless the model is signed with this key.
 
     `model` must be where nobody else can write, or what is checked is not what is used. Raises ValueError for a key
     that cannot be used.
@@ -70,7 +70,7 @@ def check_signature(model: ModelFile, public_key: Path) -> None:
 
 
 def key_verifier(public_key: Path) -> Any:
-    """What verifies with this key; ValueError where the key or the extra is missing."""
+    """The verifier for a key; ValueError if the key or the extra is missing."""
     config = _library("verifying").Config()
     try:
         return config.use_elliptic_key_verifier(public_key=public_key)
@@ -89,7 +89,7 @@ def _library(name: str) -> Any:
 
 @contextlib.contextmanager
 def _alone(model: ModelFile) -> Iterator[Path]:
-    """A folder of the model's name that holds what is signed, and nothing else."""
+    """Temporary folder of the model's name that holds only what is signed."""
     with tempfile.TemporaryDirectory(prefix="rosacea-signed-") as parent:
         folder = Path(parent) / model.name
         folder.mkdir()

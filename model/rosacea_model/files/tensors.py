@@ -1,4 +1,4 @@
-"""The names and shapes of a generator's tensors, from its config alone. Needs no torch.
+"""Names and shapes of a generator's tensors, derived from its config. Needs no torch.
 
 One table for all who must agree on it: the networks, the importer, and whoever reads a model file.
 """
@@ -20,17 +20,17 @@ SHOWN = 3  # names that a message lists of each kind
 
 
 def expected_tensors(config: GeneratorConfig) -> dict[str, Shape]:
-    """Every parameter and buffer of the generator, under the reference's names."""
+    """All parameters and buffers of the generator, under the reference's names."""
     return {**dict(_mapping(config)), **dict(_synthesis(config))}
 
 
 def is_buffer(name: str) -> bool:
-    """Whether a tensor of this name is state that training does not optimise."""
+    """Whether the tensor is a buffer, which training does not optimise."""
     return name.rpartition(".")[2] in BUFFERS
 
 
 def mismatch(config: GeneratorConfig, shapes: Mapping[str, Shape]) -> str | None:
-    """How these tensors differ from the config's: counts and first names of each kind; None = they agree."""
+    """Describe how tensors differ from the config's, with counts and first names; None if they agree."""
     expected = expected_tensors(config)
     missing = [name for name in expected if name not in shapes]
     extra = [name for name in shapes if name not in expected]

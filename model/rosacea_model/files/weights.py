@@ -1,4 +1,4 @@
-"""Weights as data: write and read `generator.safetensors`, with the generator's config in its metadata."""
+"""Writes and reads `generator.safetensors`, with the generator's config in its metadata."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def save(folder: Path, config: GeneratorConfig, tensors: Mapping[str, Tensor], *
 
 
 def read(file: ModelFile) -> dict[str, Tensor]:
-    """The tensors of a verified model file, from the very bytes that its digest names."""
+    """Read the tensors of a verified model file, from exactly the bytes its digest names."""
     data = read_bytes(file)
     try:
         return safetensors.torch.load(data)

@@ -1,4 +1,4 @@
-"""The confined half of an import: `python -m rosacea_model.importers.child FOLDER NAME [networks] <FILE`.
+"""The sandboxed child process of an import: `python -m rosacea_model.importers.child FOLDER NAME [networks] <FILE`.
 
 Reads the checkpoint from standard input, writes a model folder, and prints one line of JSON that tells what
 it found, or why it refused the file. `importer.import_checkpoint` starts it; nobody needs to run it by hand.

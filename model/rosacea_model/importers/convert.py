@@ -1,4 +1,4 @@
-"""From a checkpoint's bytes to a model folder, with a report; what the file is, its content decides."""
+"""Converts a checkpoint to a model folder and a report; its content, not its suffix, decides its format."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignCheckpoint:
-    """What a checkpoint holds: the averaged generator, and what else training would go on from."""
+    """Contents of a checkpoint: the averaged generator, and the networks training would resume from."""
 
     kind: str
     config: GeneratorConfig
@@ -45,7 +45,7 @@ class ForeignCheckpoint:
 
 
 def convert(data: bytes, folder: Path, name: str, *, with_networks: bool = False) -> dict[str, Any]:
-    """Write the checkpoint's generator into `folder`; returns what `importer.ImportReport` is made of.
+    """Write the checkpoint's generator to `folder`; returns the data of `importer.ImportReport`.
 
     `with_networks` writes all three networks beside it, for a run to start from.
     """
@@ -70,7 +70,7 @@ def convert(data: bytes, folder: Path, name: str, *, with_networks: bool = False
 
 
 def read(data: bytes) -> ForeignCheckpoint:
-    """The networks in a checkpoint's bytes, of whatever kind it is."""
+    """Read the networks of a checkpoint in any supported format."""
     if data.startswith(ZIP):
         return _read_zip(data)
     if data.startswith(OLD_TORCH):
@@ -120,7 +120,7 @@ def _facts_of(name: str, class_name: str, tensors: Tensors, parameters: int | No
 
 
 def _read_zip(data: bytes) -> ForeignCheckpoint:
-    """A file of torch.save: a state dict under the reference's names, or what rosinality saves."""
+    """Read a torch.save zip: a state dict under the reference's names, or a rosinality checkpoint."""
     try:
         content = load_zip(data)
         if place := find_state(content):

@@ -1,4 +1,4 @@
-"""How checkpoints begin, so that their content says what they are and not their suffix. Needs no torch."""
+"""Recognises checkpoint formats by their first bytes instead of their suffix. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NETWORKS_NAME = "networks.safetensors"  # beside a model that was imported to tr
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a pickle or a zip of torch.save; archives of TorchServe are zips of another kind."""
+    """Whether a file is a pickle or a torch.save zip; TorchServe archives are zips of another kind."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Import a foreign checkpoint: a confined child process reads it, this one verifies what that wrote."""
+"""Imports a foreign checkpoint: a sandboxed child process converts it, and this process verifies the result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSummary:
-    """One network that the file held."""
+    """A network found in the file."""
 
     name: str  # as the file calls it: G, D, G_ema, g_ema, ...
     class_name: str
@@ -38,7 +38,7 @@ class NetworkSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """What was imported, from what, and what is worth knowing about it."""
+    """What was imported, from what, with notes."""
 
     kind: str  # "stylegan2-ada snapshot", "rosinality checkpoint" or "state dict"
     folder: Path  # where the model folder lies now
@@ -60,7 +60,7 @@ def import_checkpoint(
     classes: Sequence[str] = (),
     networks: bool = False,
 ) -> ImportReport:
-    """Read the checkpoint `source` into the model folder `folder`, under the model name `name`.
+    """Import the checkpoint `source` into the model folder `folder` under the name `name`.
 
     `classes` gives its classes names; a checkpoint has none. `networks` writes all three networks beside the model,
     for `--init-from`.
@@ -98,7 +98,7 @@ def _check_free(folder: Path, force: bool) -> None:
 
 
 def _run_child(source: Path, made: Path, name: str, timeout: float, networks: bool) -> dict[str, Any]:
-    """The child's one line of JSON. Its output goes to files, which its own limits bound."""
+    """Run the child and return its line of JSON. Its output goes to files, which are bounded by its limits."""
     scratch = made.parent
     made.mkdir()
     command = [sys.executable, "-P", "-s", "-m", f"{__package__}.child", str(made), name]
@@ -149,7 +149,7 @@ def _environment() -> dict[str, str]:
 
 
 def _cause(status: int, err: IO[bytes]) -> str:
-    """Why the child ended without an answer: the signal's name, or the last line it wrote."""
+    """Why the child failed: the signal's name, or its last line of output."""
     if status < 0:
         return f"reading it was stopped by {signal.Signals(-status).name}, as by a limit on time or size"
     size = err.seek(0, os.SEEK_END)

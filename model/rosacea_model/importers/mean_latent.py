@@ -1,4 +1,4 @@
-"""The mean of w for a checkpoint that lacks it, as rosinality's generate.py has it: from 10,000 mapped latents."""
+"""Computes the missing mean of w of a checkpoint from 10,000 mapped latents, as rosinality's generate.py does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOTE = f"w_avg was not in the checkpoint: it is the mean of {COUNT:,} mapped lat
 
 @torch.no_grad()
 def mean_latent(config: GeneratorConfig, tensors: Mapping[str, Tensor]) -> Tensor:  # => [w_dim]
-    """The mean w of latents that are the same every time, over all classes in turn."""
+    """Mean w of fixed latents, cycling through the classes."""
     mapping = MappingNetwork(config)
     prefix = "mapping."
     own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

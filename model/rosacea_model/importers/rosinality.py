@@ -1,4 +1,4 @@
-"""Networks saved by rosinality's stylegan2-pytorch: a zip of `torch.save`, read by the inert interpreter.
+"""Reads checkpoints of rosinality's stylegan2-pytorch: `torch.save` zips, read without running code.
 
 The names differ, and sizes are not written down: depth, width and resolution are counted from the tensors.
 """
@@ -92,7 +92,7 @@ State = dict[str, StoredTensor]
 
 @dataclass(frozen=True, kw_only=True)
 class RosinalityGenerator:
-    """A generator under our names, which of the file's networks it was, and what the file lacked."""
+    """A generator under our names, which network of the file it was, and what the file lacked."""
 
     key: str
     config: GeneratorConfig
@@ -104,7 +104,7 @@ class RosinalityGenerator:
 
 
 def parse_rosinality(data: bytes) -> RosinalityGenerator:
-    """The generator in a `.pt` file's bytes: `g_ema`, else `g`, else the whole file is one state dict."""
+    """Read the generator of a `.pt` file: `g_ema`, else `g`, else the whole file as a state dict."""
     try:
         return read_rosinality(load_zip(data), budget=2 * len(data))
     except (*FAILURES, zipfile.BadZipFile) as error:
@@ -112,7 +112,7 @@ def parse_rosinality(data: bytes) -> RosinalityGenerator:
 
 
 def read_rosinality(content: dict[Any, Any], budget: int) -> RosinalityGenerator:
-    """The networks in a file's dict; the tensors may take `budget` bytes together."""
+    """Read the networks of a loaded file; all tensors together may take `budget` bytes."""
     key, state = _generator_state(content)
     config = _config(state)
     trained = _state_of(content, "g") if key == "g_ema" else None
@@ -141,7 +141,7 @@ def read_rosinality(content: dict[Any, Any], budget: int) -> RosinalityGenerator
 
 
 def _or_note(read: Callable[[], dict[str, Tensor]], what: str, notes: list[str]) -> dict[str, Tensor] | None:
-    """A network that only training needs: where it does not fit, a note says why, and the import goes on."""
+    """Read a network needed only for training; if it does not fit, note why and go on."""
     try:
         return read()
     except CheckpointRejected as error:
@@ -150,7 +150,7 @@ def _or_note(read: Callable[[], dict[str, Tensor]], what: str, notes: list[str])
 
 
 def load_zip(data: bytes) -> dict[Any, Any]:
-    """The dict that a `torch.save` zip holds; its tensors are read from the zip when they are asked for."""
+    """Load the dict of a `torch.save` zip; tensors are read from the zip on demand."""
     archive = zipfile.ZipFile(io.BytesIO(data))
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -185,7 +185,7 @@ def _generator_state(content: dict[Any, Any]) -> tuple[str, State]:
 
 
 def _state_of(content: dict[Any, Any], key: str) -> State | None:
-    """A further network of the file, if it is one: other programs have other things under these names."""
+    """Another network's state dict, if it is one: other programs store other things under these names."""
     state = content.get(key)
     if not isinstance(state, dict) or not all(isinstance(value, StoredTensor) for value in state.values()):
         return None
@@ -208,7 +208,7 @@ def _convert(config: GeneratorConfig, state: State, latent_avg: object) -> dict[
 
 
 def _discriminator(config: GeneratorConfig, state: State) -> dict[str, Tensor]:
-    """The discriminator under our names: the residual one, which is the only one that rosinality has."""
+    """The discriminator under our names; rosinality has only the residual one."""
     with torch.device("meta"):
         network = Discriminator(config, DiscriminatorConfig())
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
@@ -221,7 +221,7 @@ def _discriminator(config: GeneratorConfig, state: State) -> dict[str, Tensor]:
 
 
 def d_source_name(name: str, config: GeneratorConfig) -> str:
-    """What rosinality calls one of our discriminator's tensors."""
+    """Rosinality's name of a discriminator tensor."""
     unit, layer, leaf = name.split(".")
     if unit == "b4":
         return f"{D_EPILOGUE[layer, leaf]}"
@@ -233,12 +233,12 @@ def d_source_name(name: str, config: GeneratorConfig) -> str:
 
 
 def _default(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Buffers that the file need not hold: filters are always the same, fixed noise and mean w count as 0."""
+    """Default values of buffers a file may lack: constant filters, zero noise and zero mean w."""
     return FILTER.clone() if name.endswith("resample_filter") else torch.zeros(shape)
 
 
 def _config(state: State) -> GeneratorConfig:
-    """Sizes counted from the tensors; channel base and maximum are the least that give these widths."""
+    """Derive the config from tensor shapes; channel base and maximum are the smallest that give these widths."""
     blocks = _count(state, r"to_rgbs\.\d+\.conv\.weight")
     layers = _count(state, r"style\.\d+\.weight")
     if not 1 <= blocks <= 10:
@@ -264,7 +264,7 @@ def _config(state: State) -> GeneratorConfig:
 
 
 def source_name(name: str) -> str | None:
-    """What rosinality calls one of our tensors; None for filters and the mean w, which lie elsewhere."""
+    """Rosinality's name of a tensor; None for filters and mean w, which are stored elsewhere."""
     part, _, rest = name.partition(".")
     unit, _, leaf = rest.partition(".")
     if leaf.endswith("resample_filter") or rest == "w_avg":
@@ -297,7 +297,7 @@ def _check_names(network: str, state: State, wanted: set[str]) -> None:
 
 
 def _fit(tensor: StoredTensor, shape: tuple[int, ...], name: str) -> Tensor:
-    """The tensor in our shape: rosinality's has further dimensions of size 1, nothing else may differ."""
+    """Reshape a tensor to our shape; only dimensions of size 1 may differ."""
     if [n for n in tensor.size if n != 1] != [n for n in shape if n != 1]:
         reject(f"{name} must have the shape {shape}, got {tensor.size}", "tensors")
     return torch.from_numpy(tensor.floats().reshape(shape))

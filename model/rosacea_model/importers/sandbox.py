@@ -1,4 +1,4 @@
-"""Confinement of a process that is about to read a file it does not trust. Namespaces and limits need Linux.
+"""Sandbox for a process that reads an untrusted file. Namespaces and limits need Linux.
 
 The readers run nothing from a file; these are the walls behind them, should one of them be wrong.
 """
@@ -62,11 +62,11 @@ FILE_CHANGES = {
 
 
 class ForbiddenError(Exception):
-    """Something inside the walls tried to reach out; `args[0]` is the audit event."""
+    """Sandboxed code attempted a forbidden operation; `args[0]` is the audit event."""
 
 
 def enter_namespaces() -> bool:
-    """Give up new privileges and, where permitted, the network. Call it before a thread is started."""
+    """Drop privileges and, where permitted, network access. Call it before any thread is started."""
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -75,7 +75,7 @@ def enter_namespaces() -> bool:
 
 
 def set_limits(*, memory: int, cpu_seconds: int, file_bytes: int) -> None:
-    """Bound the address space, the processor time and the size of any file written; leave no core dump."""
+    """Limit address space, CPU time and file sizes, and disable core dumps."""
     limits = {
         resource.RLIMIT_AS: memory,
         resource.RLIMIT_CPU: cpu_seconds,
@@ -89,7 +89,7 @@ def set_limits(*, memory: int, cpu_seconds: int, file_bytes: int) -> None:
 
 
 def address_space() -> int:
-    """Bytes of address space in use; 0 where the system does not tell."""
+    """Bytes of address space in use; 0 if unknown."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except OSError:
@@ -97,7 +97,8 @@ def address_space() -> int:
 
 
 def forbid_all_but(folder: Path) -> None:
-    """Until the process ends, refuse every way out that Python can see, and all writing outside `folder`."""
+    """Forbid, for the rest of the process, every operation Python audits that leaves it, and writing outside
+    `folder`."""
     root = os.path.realpath(folder)
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:

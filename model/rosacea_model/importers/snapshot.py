@@ -1,4 +1,4 @@
-"""Snapshots of StyleGAN2-ADA, and of StyleGAN3's stylegan2 configs: from a pickle's records to plain data."""
+"""Reads snapshots of StyleGAN2-ADA and of StyleGAN3's stylegan2 configs from pickle records."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ FIXED_MAPPING: Mapping[str, tuple[object, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecord:
-    """One network of a snapshot: how it was made, and its tensors under the reference's names."""
+    """A network of a snapshot: its constructor arguments, and its tensors under the reference's names."""
 
     class_name: str
     init_kwargs: dict[str, Any]
@@ -73,7 +73,7 @@ class NetworkRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceSnapshot:
-    """What a training run saved. Files made for inference only may lack `G` and `D`."""
+    """Networks saved by a training run. Files made only for inference may lack `G` and `D`."""
 
     G: NetworkRecord | None
     D: NetworkRecord | None
@@ -84,7 +84,7 @@ class ReferenceSnapshot:
 
 
 def read_snapshot(path: Path) -> ReferenceSnapshot:
-    """Read a snapshot in this process, running nothing of it. CheckpointRejected tells why it is refused.
+    """Read a snapshot in this process without running any code in it. CheckpointRejected says why it is refused.
 
     For files of unknown origin prefer `importer.import_checkpoint`, which also bounds memory and time.
     """
@@ -98,7 +98,7 @@ def read_snapshot(path: Path) -> ReferenceSnapshot:
 
 
 def parse_snapshot(data: bytes) -> ReferenceSnapshot:
-    """The snapshot in a file's bytes."""
+    """Parse a snapshot from bytes."""
     try:
         return _snapshot(interpret(io.BytesIO(data), SNAPSHOT_READERS), budget=2 * len(data))
     except FAILURES as error:
@@ -106,7 +106,7 @@ def parse_snapshot(data: bytes) -> ReferenceSnapshot:
 
 
 def generator_config(record: NetworkRecord) -> GeneratorConfig:
-    """The generator's config by its constructor arguments, checked against every tensor's name and shape."""
+    """Derive the generator's config from its constructor arguments, and check every tensor against it."""
     _refuse_other_generators(record)
     config = _config(record)
     tensors = record.tensors.items()
@@ -118,7 +118,7 @@ def generator_config(record: NetworkRecord) -> GeneratorConfig:
 
 
 def passed_by(record: NetworkRecord) -> list[str]:
-    """A note on the arguments that were left aside because they matter to training alone."""
+    """Note the ignored arguments, which matter only for training."""
     given = {
         **record.init_kwargs,
         **_nested(dict(record.init_kwargs), "mapping_kwargs"),
@@ -147,7 +147,7 @@ def _snapshot(content: object, budget: int) -> ReferenceSnapshot:
 
 
 class _TensorReader:
-    """Copies tensors out of a file, up to a total that only one which tells the same bytes often exceeds."""
+    """Copies tensors from a file up to a total size, which only a file that repeats its bytes can exceed."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -184,7 +184,7 @@ def _network(record: Record, reader: _TensorReader) -> NetworkRecord:
 
 
 def _walk(record: Record, prefix: str) -> Iterator[tuple[str, Record]]:
-    """The module and all below it, with their dotted names."""
+    """Yield a module and its descendants with dotted names."""
     if prefix.count(".") > 8:
         reject("modules may be nested at most 10 deep", "nesting depth")
     yield prefix, record
@@ -195,7 +195,7 @@ def _walk(record: Record, prefix: str) -> Iterator[tuple[str, Record]]:
 
 
 def _entries(record: Record, group: str) -> Iterator[tuple[str, object]]:
-    """The named things of one of a module's three dicts; None marks an absent one, such as a bias."""
+    """Entries of one of a module's three dicts; None marks an absent one, such as a bias."""
     entries = record.state.get(group, {})
     if not isinstance(entries, dict):
         reject(f"{shown(record.class_name)}.{group} must be a dict, got {type(entries).__name__}")
@@ -217,7 +217,7 @@ def _join(prefix: str, name: str) -> str:
 
 
 def _plain(entries: object) -> dict[str, object]:
-    """The entries of a dict that are single values under a text key."""
+    """Entries that are single values under a text key."""
     if not isinstance(entries, dict):
         return {}
     return {
@@ -297,7 +297,7 @@ def _refuse_unknown(kwargs: dict[str, Any], fixed: Mapping[str, tuple[object, ..
 
 
 def _observed(record: NetworkRecord, resolution: object) -> dict[str, Any]:
-    """Values for arguments that were left to their defaults, which differ between the reference's versions.
+    """Values of default arguments, which differ between the reference's versions, inferred from tensors.
 
     The modules tell what they were built with: the clamp, and which blocks run in float16.
     """

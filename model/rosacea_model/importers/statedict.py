@@ -1,4 +1,4 @@
-"""Plain state dicts under the reference's names, as `torch.save(G_ema.state_dict(), ...)` leaves them.
+"""Reads plain state dicts under the reference's names, such as `torch.save(G_ema.state_dict(), ...)`.
 
 Sizes are counted from the tensors. What cannot be counted (float16 blocks, the clamp) is assumed to be off, and noted.
 """
@@ -33,7 +33,7 @@ State = dict[str, StoredTensor]
 
 @dataclass(frozen=True, kw_only=True)
 class PlainGenerator:
-    """A generator, and what of it had to be made up."""
+    """A generator, and what had to be assumed."""
 
     key: str
     config: GeneratorConfig
@@ -44,7 +44,7 @@ class PlainGenerator:
 
 
 def find_state(content: dict[Any, Any]) -> tuple[str, State] | None:
-    """The first state dict in a file that has a generator under the reference's names."""
+    """Find the first state dict with a generator under the reference's names."""
     for place in PLACES:
         state = _tensors(content if place == "" else content.get(place))
         if "mapping.fc0.weight" in state and "synthesis.b4.const" in state:
@@ -53,7 +53,7 @@ def find_state(content: dict[Any, Any]) -> tuple[str, State] | None:
 
 
 def read_state(key: str, state: State, content: dict[Any, Any], budget: int) -> PlainGenerator:
-    """The generator in a state dict that `find_state` found; the tensors may take `budget` bytes together."""
+    """Read the generator of a state dict from `find_state`; all tensors together may take `budget` bytes."""
     d = next((found for place in D_PLACES if "b4.out.weight" in (found := _tensors(content.get(place)))), {})
     every = [*state.values(), *d.values()]
     if sum(tensor.nbytes for tensor in every) > budget:
@@ -77,7 +77,7 @@ def read_state(key: str, state: State, content: dict[Any, Any], budget: int) -> 
 
 
 def _tensors(content: object) -> State:
-    """The tensors of a dict by name, without DataParallel's prefix; other entries are left out."""
+    """Tensors by name without DataParallel's prefix; other entries are ignored."""
     if not isinstance(content, dict):
         return {}
     named = {str(name): value for name, value in content.items() if isinstance(value, StoredTensor)}
@@ -89,7 +89,7 @@ def _read(state: State) -> dict[str, Tensor]:
 
 
 def _config(state: State) -> GeneratorConfig:
-    """Sizes counted from the tensors; channel base and maximum are the least that give these widths."""
+    """Derive the config from tensor shapes; channel base and maximum are the smallest that give these widths."""
     blocks = filter(None, (re.fullmatch(r"synthesis\.b(\d{1,4})\.conv1\.weight", name) for name in state))
     resolution = max((int(block[1]) for block in blocks), default=0)
     last, first = _shape(state, f"synthesis.b{resolution}.torgb.weight", 4), _shape(state, "synthesis.b4.const", 3)

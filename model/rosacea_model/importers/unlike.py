@@ -1,4 +1,4 @@
-"""Names files that people take for checkpoints, by their first bytes, and says what to do about each."""
+"""Recognises files mistaken for checkpoints by their first bytes, with advice on each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STARTS = {
 
 
 def described(data: bytes) -> str:
-    """What such a file is, and what to do; "" where nothing is known."""
+    """Description and advice for such a file; "" if unknown."""
     if not data:
         return "empty: the download may have failed"
     start = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")

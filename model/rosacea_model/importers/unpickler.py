@@ -1,4 +1,4 @@
-"""Pickle read as data: an interpreter for the few opcodes and globals that checkpoints use.
+"""Interprets pickles as data: only the opcodes and globals that checkpoints use, without importing anything.
 
 Python's own unpickler imports what a file names and calls it. This one can do neither: a global is a pair of
 strings to be looked up in a table of readers written here, a call runs one of those readers on inert values,
@@ -55,7 +55,7 @@ Readers = Mapping[tuple[str, str], "Reader | None"]  # None: may be named, never
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """A name that a file mentions: two strings, nothing imported."""
+    """A global name in the file, kept as two strings and never imported."""
 
     module: str
     name: str
@@ -66,7 +66,7 @@ class Global:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is kept of a persisted module: its class's name and its attributes, never its program text."""
+    """A persisted module: its class name and attributes, without its source code."""
 
     class_name: str
     state: dict[Any, Any]
@@ -74,12 +74,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Stands for an object whose contents nobody needs, such as a script's command-line arguments."""
+    """Placeholder for an object that is not needed, such as a script's command-line arguments."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Storage:
-    """A flat run of numbers, read only when a tensor over it is wanted."""
+    """Tensor storage, read only when a tensor over it is needed."""
 
     dtype: np.dtype[Any]
     count: int
@@ -88,7 +88,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredTensor:
-    """A tensor's geometry over its storage; `rebuild_tensor` has checked that it lies inside."""
+    """A tensor's view of its storage; `rebuild_tensor` has checked its bounds."""
 
     storage: Storage
     offset: int
@@ -97,11 +97,12 @@ class StoredTensor:
 
     @property
     def kind(self) -> str:
-        """What its numbers are: float32, float16, bfloat16, int64, ..."""
+        """Element type: float32, float16, bfloat16, int64, ..."""
         return "bfloat16" if self.storage.dtype == BFLOAT16 else self.storage.dtype.name
 
     def floats(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """The numbers as float32, which holds every float16 and bfloat16 and rounds float64; only floats may ask."""
+        """The values as float32, which represents float16 and bfloat16 exactly and rounds float64; floating-point types
+        only."""
         if self.kind not in FLOATS:
             reject(f"weights must be one of {', '.join(FLOATS)}, got {self.kind}", "tensor type")
         array = self.array()
@@ -114,7 +115,7 @@ class StoredTensor:
         return math.prod(self.size) * self.storage.dtype.itemsize
 
     def array(self) -> np.ndarray[Any, np.dtype[Any]]:
-        """A contiguous copy of the numbers."""
+        """The values as a contiguous copy."""
         dtype = self.storage.dtype
         data = self.storage.read()
         if len(data) != self.storage.count * dtype.itemsize:
@@ -129,7 +130,7 @@ class StoredTensor:
 
 
 def converted(tensors: Iterable[StoredTensor]) -> list[str]:
-    """What is worth a note: how many tensors are of a kind of float that has to be converted."""
+    """Note on how many tensors have a floating-point type that has to be converted."""
     kinds = Counter(tensor.kind for tensor in tensors if tensor.kind in FLOATS and tensor.kind != "float32")
     return [f"{count} tensors were {kind}: they are float32 now" for kind, count in sorted(kinds.items())]
 
@@ -143,7 +144,7 @@ def unreadable(what: str, error: BaseException) -> CheckpointRejected:
 
 
 def shown(value: object) -> str:
-    """Foreign text fit for a message: printable and short."""
+    """Make untrusted text printable and short."""
     text = str(value)
     return (text if text.isprintable() else ascii(text))[:120]
 
@@ -154,7 +155,7 @@ def interpret(
     persistent: Callable[[object], object] | None = None,
     max_opcodes: int = MAX_OPCODES,
 ) -> object:
-    """The value of the one pickle that starts at the stream's position; the stream is left behind its end.
+    """Interpret the pickle at the stream's position; the stream is left after its end.
 
     `persistent` reads persistent ids; without it they are refused.
     """
@@ -167,7 +168,7 @@ def interpret(
 
 
 class _Machine:
-    """The pickle stack machine, without the opcodes that a checkpoint has no use for."""
+    """The pickle stack machine, with only the opcodes that checkpoints use."""
 
     def __init__(self, readers: Readers, persistent: Callable[[object], object] | None) -> None:
         self.readers = readers
@@ -261,7 +262,7 @@ class _Machine:
         self.stack.append(reader(_expect(arguments, tuple, f"the arguments of {target}")))
 
     def build(self, _: object) -> None:
-        """State for the object on top: checked or dropped, never applied."""
+        """Set the state of the object on the stack: checked or dropped, never executed."""
         target, state = self.stack[-2], self.stack.pop()
         if isinstance(target, np.dtype):
             if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|", "="):
@@ -343,12 +344,12 @@ def _key(value: object) -> object:
 
 
 def _is_state_dict_metadata(target: object, state: object) -> bool:
-    """Whether this is the version note that torch hangs on a state dict."""
+    """Whether this is the version metadata that torch attaches to a state dict."""
     return isinstance(target, dict) and isinstance(state, dict) and set(state) <= {"_metadata"}
 
 
 def _check_depth(root: object) -> None:
-    """Refuse values nested deeper than any checkpoint, level by level, so that later walks may recurse."""
+    """Reject deeply nested values, level by level, so that later code may recurse."""
     level, seen = [root], {id(root)}
     for _ in range(MAX_DEPTH):
         children = {id(child): child for parent in level for child in _children(parent)}
@@ -387,7 +388,7 @@ def drop(_: Arguments) -> Dropped:
 
 
 def persistent_object(arguments: Arguments) -> Record:
-    """A module of the reference, as a record; `module_src` is left where it is, unread."""
+    """A module of the reference as a record; its `module_src` is not read."""
     (meta,) = arguments
     _expect(meta, dict, "a persistent object's description")
     if (meta.get("type"), meta.get("version")) != ("class", 6):
@@ -404,7 +405,7 @@ def rebuild_parameter(arguments: Arguments) -> StoredTensor:
 
 
 def rebuild_tensor(arguments: Arguments) -> StoredTensor:
-    """A tensor over a storage, if every element of it lies inside and none is told twice.
+    """Build a tensor after checking that its elements lie inside the storage and none repeats.
 
     The second rule (no more elements than the storage has) stops a stride of 0 from asking for terabytes.
     """
@@ -424,7 +425,7 @@ def rebuild_tensor(arguments: Arguments) -> StoredTensor:
 
 
 def load_from_bytes(arguments: Arguments) -> Storage:
-    """A storage that was pickled by itself: three headers, one persistent id, its key, then the numbers."""
+    """Read a separately pickled storage: three headers, a persistent id, its key, then the values."""
     (blob,) = arguments
     stream = io.BytesIO(_expect(blob, bytes, "a storage"))
     header = partial(interpret, stream, max_opcodes=MAX_STORAGE_OPCODES)
@@ -445,7 +446,7 @@ def load_from_bytes(arguments: Arguments) -> Storage:
 
 @dataclass(frozen=True, slots=True)
 class StorageId:
-    """What torch writes in the place of a storage: its type, its key in the file and its length."""
+    """torch's reference to a storage: type, key in the file, length."""
 
     dtype: np.dtype[Any]
     key: str
@@ -479,7 +480,7 @@ def numpy_scalar(arguments: Arguments) -> object:
 
 
 def latin1_bytes(arguments: Arguments) -> bytes:
-    """Bytes as the old protocol 2 tells them: text of the same code points, to be encoded."""
+    """Decode bytes as protocol 2 stores them: text with the same code points."""
     text, encoding = arguments
     if encoding != "latin1":
         reject(f"bytes must be told as latin1, got {shown(encoding)}", "_codecs.encode")

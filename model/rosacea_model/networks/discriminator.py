@@ -1,4 +1,4 @@
-"""The StyleGAN2 discriminator: an image, and a label where there is one, to a logit. Names are the reference's."""
+"""The StyleGAN2 discriminator: maps an image, and a label if conditional, to a logit. Names are the reference's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAPPING_LR_MULTIPLIER = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
-    """What a discriminator has beside the sizes that it shares with its generator."""
+    """Options of a discriminator besides the sizes it shares with its generator."""
 
     architecture: Architecture = "resnet"
     mbstd_group_size: int = 4  # samples whose deviation is one group's; the batch is a multiple of it
@@ -32,7 +32,7 @@ class DiscriminatorConfig:
 
 
 class Conv(nn.Module):
-    """Convolution with equalised learning rate; halves the resolution where `down` is set."""
+    """Convolution with equalised learning rate; halves the resolution if `down` is set."""
 
     resample_filter: Tensor
 
@@ -56,7 +56,7 @@ class Conv(nn.Module):
 
 
 class LabelMapping(nn.Module):
-    """The label to a vector that the features are compared with."""
+    """Maps the label to a vector that the features are compared with."""
 
     def __init__(self, c_dim: int, width: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class LabelMapping(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """One resolution of features, down to half of it."""
+    """One block: processes features and halves their resolution."""
 
     resample_filter: Tensor
 
@@ -92,7 +92,7 @@ class DiscriminatorBlock(nn.Module):
             self.skip = Conv(channels, outputs, 1, bias=False, down=True)
 
     def trainable_layers(self) -> Iterator[nn.Module]:
-        """In the order of the forward pass, as freezing counts them."""
+        """Layers in the order of the forward pass, as freezing counts them."""
         names = ("fromrgb", "conv0", "conv1", "skip")
         return (getattr(self, name) for name in names if hasattr(self, name))
 
@@ -117,7 +117,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Epilogue(nn.Module):
-    """The 4x4 features to a logit, or to the vector that a label is compared with."""
+    """The last block: 4x4 features to a logit, or to the vector that is compared with the label."""
 
     def __init__(self, config: GeneratorConfig, discriminator: DiscriminatorConfig) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Epilogue(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Blocks from the image down to 4x4, and the epilogue."""
+    """The discriminator: blocks from the image's resolution to 4x4, and the epilogue."""
 
     def __init__(self, config: GeneratorConfig, discriminator: DiscriminatorConfig) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class Discriminator(nn.Module):
         self.freeze(discriminator.freeze_layers)
 
     def blocks(self) -> Iterator[DiscriminatorBlock]:
-        """From the image's resolution down to 8x8."""
+        """Blocks from the image's resolution down to 8x8."""
         for resolution in self.resolutions:
             yield self.get_submodule(f"b{resolution}")  # type: ignore[misc]
 
@@ -183,7 +183,8 @@ class Discriminator(nn.Module):
 
 
 def append_deviation(x: Tensor, group_size: int) -> Tensor:  # [N, C, H, W] => [N, C + 1, H, W]
-    """Minibatch standard deviation (Karras et al. 2018, section 3): one more channel tells how much a group varies.
+    """Minibatch standard deviation (Karras et al. 2018, section 3): appends a channel with the variation within each
+    group.
 
     Groups are strided: samples i, i + N/group, i + 2N/group, ... form one.
     """

@@ -38,7 +38,7 @@ class Linear(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """z, and a label where there is one, to the intermediate latent w."""
+    """Mapping network: maps z, and a label if conditional, to the intermediate latent w."""
 
     w_avg: Tensor
 
@@ -67,7 +67,7 @@ class MappingNetwork(nn.Module):
 
 
 class SynthesisLayer(nn.Module):
-    """Modulated 3x3 convolution, noise, bias and activation; twice the resolution where `up` is set."""
+    """Modulated 3x3 convolution, noise, bias and activation; doubles the resolution if `up` is set."""
 
     noise_const: Tensor
     resample_filter: Tensor
@@ -128,7 +128,7 @@ class ResidualSkip(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: two layers (one at 4x4), and ToRGB where the architecture has it."""
+    """One resolution: two layers (one at 4x4), and ToRGB if the architecture has it."""
 
     resample_filter: Tensor
 
@@ -191,7 +191,7 @@ class SynthesisBlock(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """ws to an image."""
+    """Synthesis network: maps ws to an image."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class SynthesisNetwork(nn.Module):
             self.add_module(f"b{resolution}", SynthesisBlock(config, resolution))
 
     def blocks(self) -> Iterator[SynthesisBlock]:
-        """From 4x4 upwards."""
+        """Blocks from 4x4 upwards."""
         for resolution in self.resolutions:
             yield self.get_submodule(f"b{resolution}")  # type: ignore[misc]
 
@@ -208,7 +208,7 @@ class SynthesisNetwork(nn.Module):
         return [layer for block in self.blocks() for layer in block.layers]
 
     def noise_shapes(self) -> list[tuple[int, int]]:
-        """Height and width of the noise of each layer, in order."""
+        """Height and width of each layer's noise, in order."""
         return [(len(layer.noise_const), len(layer.noise_const)) for layer in self._layers()]
 
     def noises(self, mode: NoiseMode, batch: int) -> list[Tensor | None]:
@@ -236,7 +236,7 @@ class SynthesisNetwork(nn.Module):
 
 
 class Generator(nn.Module):
-    """Mapping and synthesis. See `Model` for the face that users meet."""
+    """Mapping and synthesis network. Users normally work with `Model`."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()

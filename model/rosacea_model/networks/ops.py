@@ -1,4 +1,4 @@
-"""What StyleGAN2 is built from, as pure functions on native torch ops (Karras et al. 2020, sections 2 and 3)."""
+"""The operations of StyleGAN2 as pure functions on native torch operations (Karras et al. 2020, sections 2 and 3)."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def normalize_second_moment(x: Tensor) -> Tensor:  # [N, D] => [N, D]
 
 
 def cpu_layout(x: Tensor) -> Tensor:
-    """The same values, on a CPU with the channels last in memory, which most convolutions there prefer."""
+    """Convert to channels-last memory layout on a CPU, which most convolutions there prefer; values stay."""
     return x if x.is_cuda else x.contiguous(memory_format=torch.channels_last)
 
 
 class _Filter(torch.autograd.Function):
-    """Depthwise convolution with a constant kernel. Its gradient is another, or with a stride `_Spread`.
+    """Depthwise convolution with a constant kernel. Its gradient is another such convolution, or `_Spread` with a
+    stride.
 
     torch's own gradient of a depthwise convolution is slow on a CPU, and the second one is a loop over the channels.
     """
@@ -122,7 +123,7 @@ def modulated_conv(
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:  # [O, I, k, k], [N, I] => [N, O]
-    """What brings each output channel back to unit variance (Karras et al. 2020, eq. 3)."""
+    """Demodulation factors that restore unit variance of each output channel (Karras et al. 2020, eq. 3)."""
     energy = weight.square().sum(dim=(2, 3))
     return (styles.square() @ energy.t() + EPSILON).rsqrt()
 

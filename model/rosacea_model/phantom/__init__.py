@@ -1,4 +1,4 @@
-"""Faces from parameters: a renderer of frontal faces, healthy or with rosacea, whose every fact is known.
+"""Renders frontal faces, healthy or with rosacea, from parameters, with complete ground truth.
 
 Example:
 

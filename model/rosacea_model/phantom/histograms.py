@@ -1,4 +1,4 @@
-"""Histograms of what a series of phantoms holds, drawn. python -m rosacea_model.phantom.histograms OUT --count 10000"""
+"""Draws histograms of a series of phantoms: `python -m rosacea_model.phantom.histograms OUT --count 10000`."""
 
 from __future__ import annotations
 

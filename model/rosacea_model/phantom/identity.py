@@ -1,4 +1,4 @@
-"""Who is drawn, with which condition and in which scene: every number of a face, drawn from (seed, index).
+"""Samples all parameters of a phantom (person, condition, scene) from (seed, index).
 
 Lengths are in face units: half the height of the head, so that the chin is at +1, the crown at -1, the eyes near 0.
 """
@@ -24,7 +24,7 @@ def _require(holds: bool, name: str, rule: str, value: object) -> None:
 
 
 class Subtype(StrEnum):
-    """Of rosacea; the order is the class label."""
+    """Subtypes of rosacea, in the order of their class labels."""
 
     healthy = "healthy"
     etr = "erythematotelangiectatic"
@@ -47,7 +47,7 @@ class Hair(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class FaceIdentity:
-    """What stays of a person from picture to picture."""
+    """Parameters of a person that stay the same in every picture."""
 
     melanin: float = 0.03  # volume fraction of melanosomes in the epidermis
     blood: float = 0.009  # volume fraction of blood in calm skin
@@ -98,7 +98,7 @@ class FaceIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What the skin goes through, and what hides or mimics it."""
+    """State of the skin: disease, flushing, and what hides or mimics it."""
 
     subtype: Subtype = Subtype.healthy
     severity: float = 0.0  # 0 = none, 3 = severe; the grade is the nearest whole number
@@ -124,7 +124,7 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One picture: pose, expression, light, background, camera."""
+    """Parameters of one picture: pose, expression, light, background, camera."""
 
     yaw: float = 0.0  # radians, positive turns to the right of the picture
     pitch: float = 0.0  # positive looks down
@@ -188,7 +188,7 @@ def sample_phantom(seed: int, index: int, *, confounders: bool = True) -> Phanto
 
 
 def stream(*key: int) -> np.random.Generator:
-    """Random numbers of their own for each key of two numbers under 2**64."""
+    """An independent random stream for each key of two numbers under 2**64."""
     return np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
 
 

@@ -1,4 +1,4 @@
-"""What a colorimeter would say of a face: erythema index and individual typology angle, over fixed regions."""
+"""Measures what a colorimeter would: erythema index and individual typology angle, over fixed regions."""
 
 from __future__ import annotations
 

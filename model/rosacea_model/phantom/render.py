@@ -1,4 +1,4 @@
-"""From a specification to a picture: form, blood, features, light, camera."""
+"""Renders a phantom from its specification: form, blood, features, light, camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A series of phantoms: drawn by several processes, labelled, and written as a data set with its ground truth."""
+"""Renders a series of phantoms in several processes and writes it as a labelled data set with ground truth."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_COUNT = 200_000  # with the files of truth and the data set's own, as many a
 
 
 class LabelKind(StrEnum):
-    """What a face's label says."""
+    """What a phantom's label means."""
 
     severity = "severity"
     subtype = "subtype"
@@ -38,7 +38,7 @@ class LabelKind(StrEnum):
 
 @dataclass(frozen=True)
 class Series:
-    """Which faces to draw, and how large."""
+    """Which phantoms to render, and at what resolution."""
 
     seed: int
     count: int
@@ -77,12 +77,12 @@ def write_series(
 
 
 def truth_name(index: int) -> str:
-    """The file in the zip that tells the truth about a face."""
+    """Name of the ground-truth file of a face in the zip."""
     return f"{TRUTH_FOLDER}/{index // TRUTH_FACES:05d}.jsonl"
 
 
 def draw_series(series: Series, *, workers: int) -> Iterator[Phantom]:
-    """The faces in order, drawn by this many processes; few are held in memory at a time."""
+    """Render the faces in order with this many processes; only a few are in memory at a time."""
     if workers == 1:
         for batch in series.batches():
             yield from _draw(series, batch)
@@ -129,7 +129,7 @@ def class_names(labels: LabelKind) -> list[str]:
 
 
 def datasheet(series: Series, labels: LabelKind) -> dict[str, object]:
-    """What the data set's datasheet says of phantoms: nobody is shown, and how to draw them again."""
+    """Datasheet fields of phantoms: nobody is shown, and how to render them again."""
     names = class_names(labels)
     return {
         **({"classes": names} if names else {}),

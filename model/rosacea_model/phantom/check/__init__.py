@@ -1,4 +1,4 @@
-"""Does a model that was trained on phantoms draw what its label asks, and faces of its own? Figures and sheets.
+"""Checks whether a model trained on phantoms follows its labels and draws new faces; figures and sheets.
 
 Usage:
 

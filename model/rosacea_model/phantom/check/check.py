@@ -1,4 +1,4 @@
-"""The check itself, by fixed rules: which faces are drawn, what they are compared with, and what is found."""
+"""Runs the check: which faces are drawn, what they are compared with, and the resulting figures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Set:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """Everything that a check finds."""
+    """All results of a check."""
 
     series: Series  # the training set
     samples: int  # faces of each kind
@@ -52,7 +52,7 @@ class CheckResult:
 
 
 def check(engine: Engine, data: Path, *, samples: int) -> CheckResult:
-    """Compare a model with the phantoms that it was trained on.
+    """Compare a model with the phantoms it was trained on.
 
     Generated faces are seeds 0 to samples - 1 without truncation, face i at severity i % 4, none left out; the ladder
     takes the first quarter of the seeds at each severity. Fresh phantoms go through the same program.
@@ -101,7 +101,7 @@ def figures(found: CheckResult) -> dict[str, Any]:
 
 
 def series_of(data: Path) -> Series:
-    """Which phantoms a data set holds, as its datasheet says."""
+    """The phantom series of a data set, from its datasheet."""
     stated = (open_source(data, labels=False).datasheet or {}).get("phantoms")
     if not isinstance(stated, dict) or stated.get("labels") != LabelKind.severity:
         raise ValueError(
@@ -119,7 +119,7 @@ def training_images(data: Path) -> NDArray[np.uint8]:  # => [M, size, size, 3]
 def draw(
     engine: Engine, faces: Iterable[tuple[int, int]], truncation_psi: float = 1.0
 ) -> NDArray[np.uint8]:  # => [N, size, size, 3]
-    """Faces of (seed, severity)."""
+    """Draw faces for (seed, severity) pairs."""
     labels = [one_hot(grade, GRADES) for grade in range(GRADES)]
     return engine.render(
         [FaceSample(seed=seed, label=labels[grade], truncation_psi=truncation_psi) for seed, grade in faces]

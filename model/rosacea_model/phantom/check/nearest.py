@@ -1,4 +1,4 @@
-"""How near each image lies to the training set, as training saw it: every picture, and its mirror image.
+"""Distance of each image to the training set, including mirror images.
 
 The distance is the root mean square over pixels and channels, in levels of 255. A copy of a training image stands out
 twice: it is nearer than fresh images ever are, and far nearer to its original than to anything else. An image that is
@@ -20,7 +20,7 @@ BLOCK = 256  # images compared with the training set at once
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each of N images, the training image that is nearest to it."""
+    """The nearest training image of each of N images."""
 
     distance: NDArray[np.float64]  # [N] levels of 255
     second: NDArray[np.float64]  # [N] distance to the nearest of the others
@@ -35,7 +35,7 @@ class Nearest:
 
 @dataclass(frozen=True, kw_only=True)
 class Closeness:
-    """Distances of one set of images, beside those of the training images among themselves."""
+    """Distances of a set of images to the training set, beside those within the training set."""
 
     smallest: float
     percentile_1: float

@@ -1,4 +1,4 @@
-"""How well measured redness follows the severity that was asked for, on faces without ground truth.
+"""Measures how well redness follows the requested severity on faces without ground truth.
 
 Where a generated face has its cheeks is not known, so every face is measured over the same soft regions: the mean of
 those of many phantoms. Phantoms measured in the same way tell what can be reached at all.

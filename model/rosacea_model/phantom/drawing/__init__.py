@@ -1,1 +1,1 @@
-"""What a phantom is painted with: form, skin, features, hair, light."""
+"""The parts of a phantom's picture: form, skin, features, hair, light."""

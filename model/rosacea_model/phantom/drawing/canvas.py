@@ -1,4 +1,4 @@
-"""What a face is painted on: planes that the features change in turn, before light falls on them."""
+"""The planes that features modify before lighting is applied."""
 
 from __future__ import annotations
 
