@@ -1,4 +1,4 @@
-"""Training: StyleGAN2-ADA on a few hundred images, exact, observable, and resumable bit for bit.
+"""Trains StyleGAN2-ADA on a few hundred images, exactly reproducible and resumable bit for bit.
 
     rosacea train --data faces.zip --outdir runs/faces --preset small-data
     torchrun --nproc-per-node 2 -m rosacea_model.training --data faces.zip --outdir runs/faces --preset auto

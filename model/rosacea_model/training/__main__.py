@@ -1,4 +1,4 @@
-"""What torchrun starts: `torchrun --nproc-per-node 2 -m rosacea_model.training --data ... --outdir ...`."""
+"""Entry point for torchrun: `torchrun --nproc-per-node 2 -m rosacea_model.training --data ... --outdir ...`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FAILED, INVALID = 1, 2
 
 
 def main() -> None:
-    """Run `train`; what it raises on purpose leaves as one line and an exit code."""
+    """Run `train`; expected errors end with one line and an exit code."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command()(train)
     try:

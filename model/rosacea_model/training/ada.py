@@ -1,4 +1,4 @@
-"""What steers the augmentation: its probability p, and an alarm for augmentations that leak into the fakes.
+"""Controls the augmentation probability p, and detects augmentations that leak into fakes.
 
 Adaptive discriminator augmentation (Karras et al. 2020, section 3): overfitting shows in how surely the discriminator
 takes reals for real; p follows it in small steps. Here p has an upper bound, and is clamped at every step, so that it
@@ -23,7 +23,7 @@ ALARM_RATIO = 2.0  # fakes that vary so many times as much as reals do what real
 
 
 class AdaController:
-    """Moves p by the mean sign of the discriminator's output for reals; keeps what came in since the last move."""
+    """Adjusts p by the mean sign of the discriminator's output for reals, accumulated since the last adjustment."""
 
     def __init__(self, config: TrainConfig, p: Tensor) -> None:
         self.p = p  # [] the pipe's own buffer
@@ -32,12 +32,12 @@ class AdaController:
         self.sign_count = torch.zeros([], dtype=torch.float64)
 
     def record(self, sign_sum: float, sign_count: float) -> None:
-        """Add signs of the outputs for reals, summed over all ranks."""
+        """Accumulate output signs for reals, summed over all ranks."""
         self.sign_sum += sign_sum
         self.sign_count += sign_count
 
     def adjust(self, step: int) -> None:
-        """In every `ada_interval`-th step, move p towards the target, and start to count anew."""
+        """Every `ada_interval` steps, move p towards the target and reset the accumulation."""
         config = self.config
         if step % config.ada_interval or not self.sign_count:
             return
@@ -51,19 +51,20 @@ class AdaController:
 
 @dataclass(frozen=True, kw_only=True)
 class Leak:
-    """How many times as much fakes vary as reals do; about 1 for a good generator, less for a poor one."""
+    """Variation of fakes relative to reals: about 1 for a good generator, less for a poor one."""
 
     orientation: float
     color: float
 
     @property
     def alarm(self) -> bool:
-        """Whether fakes show rotations or colours that reals do not: p is too high, or the augmentations unfit."""
+        """Whether fakes have rotations or colours that reals lack: p is too high, or the augmentations are
+        unsuitable."""
         return max(self.orientation, self.color) > ALARM_RATIO
 
 
 def leak(reals: Tensor, fakes: Tensor) -> Leak:  # [N, C, H, W], [M, C, H, W], uint8 or in [-1, 1]
-    """Compare the spread of simple orientation and colour statistics.
+    """Compare the spread of simple orientation and colour statistics of fakes and reals.
 
     A generator that has learnt to rotate or recolour makes images that differ from one another in these more than
     the data does, whatever else it makes of them.
@@ -75,7 +76,7 @@ def leak(reals: Tensor, fakes: Tensor) -> Leak:  # [N, C, H, W], [M, C, H, W], u
 
 
 def orientation_statistics(images: Tensor) -> Tensor:  # => [N, ORIENTATIONS + 2]
-    """Share of the gradient at each orientation, and how much brighter the top and the left half are."""
+    """Gradient share of each orientation, and brightness of the top and left halves."""
     # One by one: what is computed of an image is several times its size.
     return torch.stack([_orientations(to_unit(image).mean(dim=0)) for image in images])
 

@@ -1,4 +1,4 @@
-"""Checkpoints: data, complete or absent, and checked before anything is made of them.
+"""Writes and reads checkpoints: pure data, complete or absent, verified before use.
 
 `checkpoints/step-00000012/` holds `state.safetensors` and `manifest.json`, which pins its SHA-256 digest and is
 pinned by one of its own. Both are written in a folder beside, flushed to the disk, and renamed into place.
@@ -55,7 +55,7 @@ DTYPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One that was read and verified."""
+    """A verified checkpoint in memory."""
 
     path: Path
     step: int
@@ -64,7 +64,7 @@ class Checkpoint:
 
 
 def write(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
-    """Save the state of a step; whatever goes wrong, older checkpoints and no fragments are left."""
+    """Save a checkpoint; if that fails, older ones remain and no fragments."""
     path = folder / f"step-{step:08d}"
     if is_good(path):
         return path
@@ -85,7 +85,7 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping
 
 
 def read(path: Path) -> Checkpoint:
-    """Read one checkpoint, or raise CheckpointDamaged with what is wrong."""
+    """Read and verify a checkpoint; CheckpointDamaged says what is wrong."""
     manifest = _read_manifest(path / MANIFEST_NAME)
     if manifest.get("format") != FORMAT:
         raise CheckpointDamaged(f"{path}: this version reads format {FORMAT}, got format {manifest.get('format')!r}")
@@ -100,7 +100,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def read_newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None where there are none at all.
+    """Read the newest intact checkpoint; None if there are none at all.
 
     Each damaged one is told to `warn`; if no good one is left, that is an error and not a fresh start.
     """
@@ -116,19 +116,19 @@ def read_newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
 
 
 def existing(folder: Path) -> list[Path]:
-    """Checkpoints by name, oldest first; nothing is read."""
+    """List checkpoints, oldest first, without reading them."""
     return sorted((path for path in folder.glob("step-*") if NAME.fullmatch(path.name)), key=_step_of)
 
 
 def prune(folder: Path, keep_last: int, keep: Collection[str] = ()) -> None:
-    """Remove all but the newest few and those named."""
+    """Delete all checkpoints but the newest few and those named."""
     for path in existing(folder)[:-keep_last]:
         if path.name not in keep:
             _discard(path)
 
 
 def unfinished(run: Path) -> list[Path]:
-    """What killed processes left in a run, and nothing that anybody else may have put there."""
+    """Unfinished files left by killed processes; never anything that another program may have put there."""
     return [
         path
         for where, names in WRITTEN.items()
@@ -140,7 +140,7 @@ def unfinished(run: Path) -> list[Path]:
 
 
 def sweep(run: Path) -> list[Path]:
-    """Remove what killed processes left unfinished; what that was. Only for the holder of the run's lock."""
+    """Delete unfinished files and return their names. Requires the run's lock."""
     found = unfinished(run)
     for path in found:
         if path.is_dir():
@@ -151,7 +151,7 @@ def sweep(run: Path) -> list[Path]:
 
 
 def check_ours(run: Path) -> None:
-    """Raise ValueError where a run can neither begin nor go on: among files that belong to something else."""
+    """Raise ValueError if the directory holds files of something else, so that no run can begin or resume there."""
     if not run.exists():
         return
     if not run.is_dir():
@@ -164,7 +164,7 @@ def check_ours(run: Path) -> None:
 
 @contextmanager
 def run_lock(run: Path) -> Iterator[None]:
-    """Hold the run directory; RunBusy if a living process does. The lock of a dead one is no lock."""
+    """Lock the run directory; RunBusy if a living process holds it. A dead process's lock is released."""
     run.mkdir(parents=True, exist_ok=True)
     with (run / LOCK_NAME).open("a+") as file:
         try:
@@ -180,7 +180,7 @@ def run_lock(run: Path) -> Iterator[None]:
 
 
 def is_good(path: Path) -> bool:
-    """Whether a checkpoint is there and whole."""
+    """Whether a checkpoint exists and is intact."""
     try:
         digest: str = _read_manifest(path / MANIFEST_NAME)["digest"]
         return _sha256(path / TENSORS_NAME) == digest
@@ -189,7 +189,7 @@ def is_good(path: Path) -> bool:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write a safetensors file tensor by tensor, so that no second copy of the state is in memory; its SHA-256."""
+    """Write a safetensors file tensor by tensor, to avoid a second copy in memory; returns its SHA-256."""
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     header: dict[str, Any] = {}
     end = 0
@@ -251,7 +251,7 @@ def _sha256(path: Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk."""
+    """fsync a folder."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -50,7 +50,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything a run depends on beside its data. Units are in the names: kimg = thousands of real images shown."""
+    """All settings of a training run besides its data. kimg = thousands of real images shown."""
 
     # What the data is like.
     resolution: int
@@ -143,7 +143,7 @@ class TrainConfig:
         self.generator()  # checks the sizes of the networks
 
     def generator(self) -> GeneratorConfig:
-        """What the generator is made of."""
+        """The generator's config."""
         return GeneratorConfig(
             z_dim=self.z_dim,
             c_dim=self.label_width,
@@ -158,7 +158,7 @@ class TrainConfig:
         )
 
     def check_world(self, processes: int) -> None:
-        """Raise ValueError unless each of the processes gets the same number of micro batches."""
+        """Raise ValueError unless all processes get equally many micro-batches."""
         _multiple("batch", self.batch, f"batch_gpu times {processes} processes", self.batch_gpu * processes)
 
     def to_json(self) -> str:
@@ -178,7 +178,7 @@ class TrainConfig:
             raise ValueError(f"the training config is not usable: {error}") from error
 
     def check_continues(self, other: TrainConfig) -> None:
-        """Raise ValueError, naming both sides, where going on with this config would make `other` another run."""
+        """Raise ValueError, naming both values, if resuming with this config would change the run."""
         for field in fields(self):
             before, now = getattr(other, field.name), getattr(self, field.name)
             if before != now and field.name not in MAY_CHANGE_ON_RESUME:
@@ -186,7 +186,7 @@ class TrainConfig:
 
 
 def read_config(path: Path) -> TrainConfig:
-    """The config of a run; a file that does not hold one is a ValueError that names it."""
+    """Read a run's config; ValueError names the file if it is invalid."""
     try:
         return TrainConfig.from_json(path.read_text())
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -233,14 +233,14 @@ RANGES: tuple[tuple[str, float, float], ...] = (
 
 
 def freezable_layers(resolution: int, architecture: Architecture) -> int:
-    """Discriminator layers that can be frozen: those of every block above 4x4."""
+    """Number of discriminator layers that can be frozen: those of all blocks above 4x4."""
     blocks = int(math.log2(resolution)) - 2
     return {"orig": 2 * blocks + 1, "skip": 3 * blocks, "resnet": 3 * blocks + 1}[architecture]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A row of the table. What it does not set is derived from the resolution, as `auto` does."""
+    """A named preset. What it does not set is derived from the resolution, as in `auto`."""
 
     resolution: int | None = None  # the only one that it is for
     needs_source: bool = False  # starts from trained networks (--init-from)
@@ -374,7 +374,7 @@ def resolve(
     processes: int = 1,
     source: GeneratorConfig | None = None,
 ) -> TrainConfig:
-    """The config of a run: what is set in `overrides`, else by the preset, else derived. None = not set.
+    """Build a config from `overrides`, then the preset, then derived values. None = not set.
 
     `source` is the generator that the run starts from: unless stated, mapping depth and widths follow it, p may
     rise faster, and the average starts at its full half-life.
@@ -400,7 +400,7 @@ def resolve(
 
 
 def going_on(before: TrainConfig, preset: str, stated: Mapping[str, Any]) -> TrainConfig:
-    """The config of a run that goes on: as it was, but for what is stated. None = not stated.
+    """Config of a resumed run: the old one with the given changes. None = not given.
 
     A preset is only checked: one that the run did not begin with is refused.
     """
@@ -414,12 +414,12 @@ def going_on(before: TrainConfig, preset: str, stated: Mapping[str, Any]) -> Tra
 
 
 def auto_batch(resolution: int, processes: int) -> int:
-    """The batch that `auto` takes: as many images as fit, from 1 to 32 for each process and 64 at most."""
+    """Batch size of `auto`: up to 32 per process and 64 in total, as memory allows."""
     return max(min(processes * min(4096 // resolution, 32), 64), processes)
 
 
 def derived(resolution: int, batch: int, processes: int) -> dict[str, Any]:
-    """What `auto` makes of a resolution and a batch."""
+    """Settings that `auto` derives from resolution and batch size."""
     rate = 0.002 if resolution >= 1024 else 0.0025
     per_process = max(batch // processes, 1)
     return {

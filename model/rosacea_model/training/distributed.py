@@ -1,4 +1,4 @@
-"""Several processes as one: torchrun tells each who it is; without it there is a world of one.
+"""Distributed training with torchrun; without it, a world of one process.
 
 Every random number is drawn alike on all ranks, and what ranks compute apart is summed, so that all of them hold the
 same state: one rank's checkpoint is everybody's.
@@ -26,7 +26,7 @@ PATIENCE_S = 3600.0  # but so long the others wait while the leader draws, measu
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among those that train together."""
+    """This process's rank among those that train together."""
 
     rank: int = 0
     world: int = 1
@@ -35,41 +35,41 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one that writes files and speaks."""
+        """Whether this rank writes files and prints."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all ranks, the same bits on each; in place."""
+        """Sum a tensor over all ranks in place; the result is bitwise equal on each."""
         if self.world > 1:
             dist.all_reduce(values)
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether it holds on at least one rank."""
+        """Whether the condition holds on any rank."""
         if self.world == 1:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
 
     def share(self, tensors: Iterable[Tensor]) -> None:
-        """Give every rank the leader's values."""
+        """Broadcast the leader's values to every rank."""
         if self.world > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
     def wait(self) -> None:
-        """Until all are here, for as long as a leader may need for what it does alone."""
+        """Wait for all ranks, long enough for work that the leader does alone."""
         if self.world > 1:
             dist.all_reduce(torch.zeros([]), group=self.patient)
 
 
 def processes() -> int:
-    """How many processes torchrun started; 1 without it."""
+    """Number of processes torchrun started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def join(device: str, timeout_s: float = TIMEOUT_S) -> Iterator[Ranks]:
-    """Take part as torchrun's variables say. On CUDA each local rank takes the GPU of its number."""
+    """Join the process group by torchrun's variables. On CUDA each local rank uses the GPU of its number."""
     if processes() == 1:
         yield Ranks(device=torch.device(device))
         return

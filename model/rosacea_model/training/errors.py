@@ -1,4 +1,4 @@
-"""What stops a training run, in words that its owner can act on.
+"""Errors that stop a training run, worded for its owner.
 
 ModelError
   TrainingError
@@ -22,42 +22,42 @@ if TYPE_CHECKING:
 
 
 class TrainingError(ModelError):
-    """Base of what training raises on purpose, beside ValueError for settings."""
+    """Base class of training errors, except ValueError for settings."""
 
 
 class NotFinite(TrainingError):
-    """A loss, gradient or weight holds NaN or infinity. `tensor` names the first, `found` all of them."""
+    """A loss, gradient or weight contains NaN or infinity. `tensor` names the first, `found` lists all."""
 
     def __init__(self, tensor: str, phase: str, step: int, found: Sequence[str] = ()) -> None:
         super().__init__(f"{tensor} is not finite in step {step} ({phase}): stopped before the optimiser used it")
         self.tensor, self.phase, self.step, self.found = tensor, phase, step, tuple(found) or (tensor,)
 
     def facts(self) -> dict[str, object]:
-        """What is kept with the run."""
+        """Facts to store with the run."""
         return {"error": str(self), "step": self.step, "phase": self.phase, "not_finite": self.found}
 
 
 class PictureUnreadable(TrainingError):
-    """An image of the data set cannot be used, though the data set could be opened. The message names it."""
+    """An image of the data set cannot be read. The message names it."""
 
 
 class CheckpointDamaged(TrainingError):
-    """A checkpoint cannot be trusted."""
+    """A checkpoint is damaged."""
 
 
 class NoGoodCheckpoint(CheckpointDamaged):
-    """There are checkpoints, and none of them can be trusted. The command ends with an exit code of its own."""
+    """All checkpoints are damaged. The command ends with its own exit code."""
 
     exit_code = 3
 
 
 class RunBusy(TrainingError):
-    """The run directory belongs to a trainer that is alive."""
+    """The run directory is in use by a running trainer."""
 
 
 class LoaderDied(TrainingError):
-    """A process that loads images is gone, or has been silent for too long."""
+    """A data loading process has died or stopped responding."""
 
 
 class TransferMismatch(TrainingError):
-    """The networks to start from are of another make."""
+    """The starting networks have an incompatible architecture."""

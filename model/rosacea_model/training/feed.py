@@ -1,4 +1,5 @@
-"""Real images in an endless shuffled order, which a position alone tells: going on is counting on from it."""
+"""Loads real images in an endless shuffled order that depends only on seed and position, so resuming needs just the
+position."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ REMEDY = (
 
 
 class TrainingSet(Protocol):
-    """Images of one shape, and a label vector for each; of width 0 where there are no labels."""
+    """Interface of a data set: images of one shape and label vectors, of width 0 without labels."""
 
     def __len__(self) -> int: ...
 
@@ -40,7 +41,7 @@ class TrainingSet(Protocol):
 
 
 class Order:
-    """Which image comes at which position: each epoch is a permutation of its own, drawn from seed and epoch."""
+    """The shuffled order: each epoch is its own permutation, drawn from seed and epoch."""
 
     def __init__(self, seed: int, length: int) -> None:
         if length < 1:
@@ -59,7 +60,7 @@ class Order:
 
 
 class Mirrored(Dataset[tuple[Tensor, Tensor]]):
-    """The set as tensors; with `mirror`, once more with every image flipped."""
+    """The data set as tensors; with `mirror`, all flipped images follow."""
 
     def __init__(self, images: TrainingSet, *, mirror: bool) -> None:
         self.images = images
@@ -80,7 +81,7 @@ class Mirrored(Dataset[tuple[Tensor, Tensor]]):
 
 @dataclass(frozen=True, kw_only=True)
 class RankShare:
-    """The part of each global batch that one rank gets."""
+    """The part of each global batch that belongs to one rank."""
 
     batch: int
     rank: int = 0
@@ -92,7 +93,7 @@ class RankShare:
 
 
 class Batches:
-    """Indices of one rank's share of one batch after another, for a DataLoader."""
+    """Yields the indices of one rank's share of each batch, for a DataLoader."""
 
     def __init__(self, order: Order, share: RankShare, position: int) -> None:
         self.order, self.share, self.position = order, share, position
@@ -107,7 +108,7 @@ class Batches:
 def feed(
     images: TrainingSet, *, seed: int, mirror: bool, share: RankShare, position: int, workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches (uint8 [n, C, H, W], float32 [n, width]) from a position of the endless order on."""
+    """Yield batches (uint8 [n, C, H, W], float32 [n, width]) from a position of the endless order on."""
     mirrored = Mirrored(images, mirror=mirror)
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
         _ErrorsAsText(mirrored),
@@ -122,7 +123,7 @@ def feed(
 
 
 class _ErrorsAsText(Dataset[Any]):
-    """Hands over why an image cannot be read: raised in another process, it would arrive as a page of text."""
+    """Passes reading errors between processes as text: raised there, they would arrive as long tracebacks."""
 
     def __init__(self, images: Mirrored) -> None:
         self.images = images
@@ -147,7 +148,7 @@ def _readable(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor
 
 
 def heed_the_trainer_alone(worker: int) -> None:
-    """Make a loading process end when the trainer says so, and not when everybody is told to stop.
+    """Make a loading process ignore signals to the whole group, so that only the trainer ends it.
 
     The trainer still needs images then, for the step that it is in.
     """
@@ -172,7 +173,7 @@ def _watched(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor,
 
 @contextmanager
 def dead_loaders_told() -> Iterator[None]:
-    """Raise LoaderDied where torch says so in its handler of SIGCHLD, in the midst of whatever is going on."""
+    """Translate the error torch raises in its SIGCHLD handler to LoaderDied."""
     try:
         yield
     except (LoaderDied, RuntimeError) as error:
@@ -186,5 +187,5 @@ def dead_loaders_told() -> Iterator[None]:
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8 levels to [-1, 1]; what is there already stays as it is."""
+    """Scale uint8 levels to [-1, 1]; float input is returned unchanged."""
     return images if images.is_floating_point() else images.float() / 127.5 - 1

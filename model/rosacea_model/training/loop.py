@@ -41,7 +41,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Where a run lies, and what it works with beside its config."""
+    """A run's directory and what it works with besides its config."""
 
     path: Path
     images: TrainingSet
@@ -55,7 +55,7 @@ class Run:
 
 
 def training_loop(config: TrainConfig, run: Run) -> TrainState:
-    """Train from where the run stands to the end, or to the first SIGTERM or Ctrl-C, and save."""
+    """Train from the run's current state to its end, or to the first SIGTERM or Ctrl-C, and save."""
     ranks = run.ranks
     config.check_world(ranks.world)
     _set_up_torch(config, ranks)
@@ -173,7 +173,7 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
 
 @contextmanager
 def failures_kept(run: Path) -> Iterator[None]:
-    """Keep what was not finite in a file of the run; tell of a full disk where it was, and what to do."""
+    """On failure, save what was not finite to a file of the run; explain a full disk."""
     try:
         yield
     except NotFinite as error:
@@ -188,7 +188,7 @@ def failures_kept(run: Path) -> Iterator[None]:
 
 
 def check_same_data(before: Mapping[str, object] | None, now: Mapping[str, object] | None) -> None:
-    """Raise ValueError where a run would go on with other data; runs that do not know theirs are let through."""
+    """Raise ValueError if a run would resume with other data; runs without a recorded fingerprint may."""
     if before is not None and now is not None and dict(before) != dict(now):
         told, tells = (
             f"{data.get('images')} images of digest {str(data.get('digest'))[:12]}" for data in (before, now)
@@ -197,7 +197,7 @@ def check_same_data(before: Mapping[str, object] | None, now: Mapping[str, objec
 
 
 def label_table(images: TrainingSet) -> Tensor:  # => [N, label_width]
-    """The label of every image."""
+    """Labels of all images as a tensor."""
     return torch.from_numpy(np.stack([images.label(index) for index in range(len(images))]))
 
 
@@ -222,7 +222,7 @@ def _write_config(config: TrainConfig, run: Run) -> None:
 
 
 def _restore(state: TrainState, run: Run) -> None:
-    """Load the newest good checkpoint, where there is one to resume."""
+    """Load the newest intact checkpoint if there is one."""
     warnings: list[str] = []
     found = checkpoint.read_newest(run.path / "checkpoints", warnings.append) if run.resume else None
     if found is not None:
@@ -262,6 +262,6 @@ def _prune(config: TrainConfig, run: Run) -> None:
 
 
 def _passes(state: TrainState, config: TrainConfig, kimg: float) -> bool:
-    """Whether the step just done passed a multiple of this many kimg."""
+    """Whether the last step passed a multiple of this many kimg."""
     nimg, unit = int(state.nimg), kimg * 1000
     return int(nimg / unit + 1e-9) > int((nimg - config.batch) / unit + 1e-9)

@@ -1,4 +1,4 @@
-"""The losses of StyleGAN2-ADA, as functions that return tensors. The loop weighs, logs and steps.
+"""The losses of StyleGAN2-ADA as pure functions; the loop weights, logs and applies them.
 
 Non-saturating logistic loss (Goodfellow et al. 2014), R1 (Mescheder et al. 2018), path length regularisation
 (Karras et al. 2020, section 3.2).
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:  # [N, 1] => []
-    """What the generator minimises: fakes should be taken for real."""
+    """The generator's loss: fakes should be classified as real."""
     return F.softplus(-fake_logits).mean()
 
 
 def fake_loss(fake_logits: Tensor) -> Tensor:  # [N, 1] => []
-    """The discriminator's part for fakes."""
+    """The discriminator's loss for fakes."""
     return F.softplus(fake_logits).mean()
 
 
 def real_loss(real_logits: Tensor) -> Tensor:  # [N, 1] => []
-    """The discriminator's part for reals."""
+    """The discriminator's loss for reals."""
     return F.softplus(-real_logits).mean()
 
 
@@ -42,7 +42,7 @@ def r1_penalty(real_logits: Tensor, images: Tensor) -> Tensor:  # [N, 1], [N, C,
 
 
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:  # => [N]
-    """|J^T y| for each sample: how far an image moves when its latent does (Karras et al. 2020, eq. 4).
+    """Path length |J^T y| of each sample: how far an image moves when its latent does (Karras et al. 2020, eq. 4).
 
     images [N, C, H, W] made from ws [N, num_ws, w_dim], which requires grad; noise [N, C, H, W] ~ N(0, 1) / sqrt(H W).
     """
@@ -51,19 +51,20 @@ def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:  # => [N]
 
 
 def path_noise(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The noise that `path_lengths` wants."""
+    """Random image noise for `path_lengths`."""
     height, width = images.shape[2:]
     noise = torch.randn(images.shape, generator=generator, device=generator.device)
     return noise.to(images.device) / math.sqrt(height * width)
 
 
 def path_penalty(lengths: Tensor, mean_length: Tensor) -> Tensor:  # [N], [] => []
-    """Mean squared deviation from `mean_length`. Gradients reach both."""
+    """Mean squared deviation of path lengths from `mean_length`. Gradients reach both."""
     return (lengths - mean_length).square().mean()
 
 
 def mix_styles(ws: Tensor, other: Callable[[], Tensor], probability: float, generator: torch.Generator) -> Tensor:
-    """Style mixing (Karras et al. 2019, section 3.1): sometimes the rows from a random one on are `other`'s.
+    """Style mixing (Karras et al. 2019, section 3.1): with some probability, rows from a random one on come from
+    `other`.
 
     ws [N, num_ws, w_dim]; `other` gives more of the same, and is called only where it is needed.
     """

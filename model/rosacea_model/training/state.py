@@ -1,4 +1,4 @@
-"""Everything that a restart must find again, as one named list: `TrainState.parts`.
+"""The training state: everything a restart must restore, listed in `TrainState.parts`.
 
 All of it is tensors, and the same on every rank. Randomness comes from generators kept here and from nowhere else.
 """
@@ -28,7 +28,7 @@ PHASES = ("G/main", "G/path", "D/main", "D/r1")
 
 
 class CheckpointPart(Protocol):
-    """One thing to save: tensors out, and the same tensors in."""
+    """Interface of a part of the state that saves and loads as tensors."""
 
     def save(self) -> dict[str, Tensor]: ...
 
@@ -49,7 +49,7 @@ class ModulePart:
 
 
 class AdamPart:
-    """The moments and step counts of an optimiser, under the names of the network's parameters."""
+    """Moments and step counts of an Adam optimiser, under the network's parameter names."""
 
     def __init__(self, optimiser: torch.optim.Adam, module: nn.Module) -> None:
         self.optimiser = optimiser
@@ -74,7 +74,7 @@ class AdamPart:
 
 
 class ValuesPart:
-    """Named numbers, loaded in place."""
+    """Named numbers, restored in place."""
 
     def __init__(self, **values: Tensor) -> None:
         self.values = values
@@ -101,7 +101,7 @@ class GeneratorPart:
 
 
 class TrainState:
-    """Networks, optimisers, and every number that outlives a step."""
+    """Networks, optimisers, and all numbers that persist between steps."""
 
     def __init__(self, config: TrainConfig, device: torch.device | None = None) -> None:
         self.config = config
@@ -131,7 +131,7 @@ class TrainState:
         return 0.0 if self.pipe is None else float(self.pipe.p)
 
     def parts(self) -> dict[str, CheckpointPart]:
-        """What must survive a restart, by name. What is missing here makes a resumed run another one."""
+        """All parts to save, by name. Anything missing here would change a resumed run."""
         parts: dict[str, CheckpointPart] = {
             "G": ModulePart(self.G),  # with w_avg
             "D": ModulePart(self.D),
@@ -150,11 +150,11 @@ class TrainState:
         return parts | {f"rng.{name}": GeneratorPart(stream) for name, stream in self.streams.items()}
 
     def save(self) -> dict[str, Tensor]:
-        """All parts in one flat list."""
+        """Save all parts as one flat dict of tensors."""
         return {f"{name}:{key}": value for name, part in self.parts().items() for key, value in part.save().items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `save` gave."""
+        """Restore what `save` returned."""
         named, parts = by_part(tensors), self.parts()
         if named.keys() != parts.keys():
             raise ValueError(f"a checkpoint must hold the parts {sorted(parts)}, got {sorted(named)}")
@@ -163,7 +163,7 @@ class TrainState:
 
 
 def by_part(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The flat list of `TrainState.save`, sorted into parts again."""
+    """Group the flat tensors of `TrainState.save` by part."""
     named: dict[str, dict[str, Tensor]] = {}
     for full_name, value in tensors.items():
         part_name, _, key = full_name.partition(":")
@@ -172,7 +172,7 @@ def by_part(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def fresh_networks(config: TrainConfig, device: torch.device) -> tuple[Generator, Discriminator]:
-    """Untrained networks drawn from the seed; the global generator is left as it was."""
+    """Create untrained networks from the seed, leaving the global random generator unchanged."""
     discriminator = DiscriminatorConfig(
         architecture=config.d_architecture, mbstd_group_size=config.mbstd_group, freeze_layers=config.freeze_d
     )
@@ -194,13 +194,13 @@ def lazy_adam(module: nn.Module, rate: float, interval: int | None, config: Trai
 
 
 def fresh_streams(seed: int) -> dict[str, torch.Generator]:
-    """A CPU generator for each use of randomness, so that one more draw in one never shifts another."""
+    """Create a CPU random generator for each purpose, so that extra draws in one never shift another."""
     seeds = np.random.SeedSequence(seed).generate_state(len(STREAMS), np.uint32)
     return {name: torch.Generator().manual_seed(int(number)) for name, number in zip(STREAMS, seeds, strict=True)}
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """What bit-equality also depends on. A difference is reported at a resume, not refused."""
+    """Environment facts that bit-exactness depends on. Differences are reported when resuming, not refused."""
     facts = {
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
@@ -214,7 +214,7 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What is not as it was, one line each."""
+    """Describe differences from the recorded environment, one per line."""
     return [
         f"{name} was {before.get(name)}, is {now.get(name)}"
         for name in sorted(before.keys() | now.keys())

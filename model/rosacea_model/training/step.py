@@ -1,4 +1,4 @@
-"""The four passes of an iteration: generator, path length, discriminator, R1; and the average of the weights.
+"""The four passes of a training iteration (generator, path length, discriminator, R1) and the weight average.
 
 Each pass sums its gradients over micro batches and ranks, checks that they are finite, and makes one step of Adam.
 What a micro batch draws depends on its number in the global batch alone, not on which rank computes it.
@@ -31,7 +31,7 @@ W_AVG_DECAY = 0.995
 
 @dataclass(frozen=True, kw_only=True)
 class Micro:
-    """One micro batch: its inputs, and generators of its own for everything else that is random."""
+    """A micro-batch: its inputs and its own random generators."""
 
     z: Tensor  # [n, z_dim]
     c: Tensor | None  # [n, label_width]; None = unconditional
@@ -44,7 +44,7 @@ class Micro:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one micro batch says: its loss, figures to report, and the w it came by."""
+    """Result of one micro-batch: loss, statistics, and mean w."""
 
     loss: Tensor  # []
     figures: dict[str, Tensor] = field(default_factory=dict)  # each [any]; reported as means
@@ -53,7 +53,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A figure over the whole batch."""
+    """A statistic over the whole batch."""
 
     total: float
     count: float
@@ -67,7 +67,7 @@ Figures = dict[str, Figure]
 
 
 class Passes:
-    """The passes over one state, on one of several ranks."""
+    """Runs the passes on a state, on one of several ranks."""
 
     def __init__(self, state: TrainState, ranks: Ranks, labels: Tensor | None = None) -> None:
         """`labels` [M, label_width] are those that fakes get, drawn at random; None = unconditional."""
@@ -82,11 +82,11 @@ class Passes:
     # Passes.
 
     def generator(self, reals: Tensor, real_c: Tensor | None) -> Figures:
-        """The generator learns to be taken for real."""
+        """Generator pass: fakes should be classified as real."""
         return self._run("G/main", reals, real_c, self._generator, trains_d=False)
 
     def path_length(self, reals: Tensor, real_c: Tensor | None) -> Figures:
-        """The generator learns to move images as far as latents (path length regularisation)."""
+        """Path length pass: images should move in proportion to latents."""
         figures = self._run("G/path", reals, real_c, self._path_length, trains_d=False, gain=self.config.pl_interval)
         if "path_length" in figures:
             # What is kept is of the whole batch: the same however it is cut into micro batches and ranks.
@@ -95,18 +95,19 @@ class Passes:
         return figures
 
     def discriminator(self, reals: Tensor, real_c: Tensor | None) -> Figures:
-        """The discriminator learns to tell reals from fakes."""
+        """Discriminator pass: classify reals and fakes."""
         figures = self._run("D/main", reals, real_c, self._discriminator, trains_d=True)
         return self._note_signs(figures)
 
     def r1(self, reals: Tensor, real_c: Tensor | None) -> Figures:
-        """The discriminator learns to be flat around reals (R1 regularisation)."""
+        """R1 pass: penalise the discriminator's gradients at reals."""
         figures = self._run("D/r1", reals, real_c, self._r1, trains_d=True, gain=self.config.r1_interval)
         return self._note_signs(figures)
 
     @torch.no_grad()
     def update_ema(self) -> None:
-        """Move the averaged generator: a half-life of ema_kimg, and of a part of the run so far while that is less."""
+        """Update the averaged generator, with a half-life of ema_kimg or, early in the run, a fraction of its
+        length."""
         config, state = self.config, self.state
         half_life = config.ema_kimg * 1000
         if config.ema_rampup is not None:
@@ -155,7 +156,7 @@ class Passes:
         )
 
     def _fakes(self, micro: Micro, count: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Images of the first `count` latents, the ws they are made from, and their own w before style mixing."""
+        """Draw images of the first `count` latents; returns them, their ws, and the w before style mixing."""
         generator = self.state.G
         z, c = micro.z[:count], None if micro.c is None else micro.c[:count]
 
@@ -196,7 +197,7 @@ class Passes:
         trains_d: bool,
         gain: float = 1.0,
     ) -> Figures:
-        """Accumulate over micro batches, sum over ranks, check, step."""
+        """Accumulate gradients over micro-batches, sum over ranks, check, and step."""
         state = self.state
         parameters = state.trainable_D if trains_d else list(state.G.parameters())
         optimiser = state.D_opt if trains_d else state.G_opt
@@ -235,7 +236,7 @@ class Passes:
 
     @contextmanager
     def _only_training(self, parameters: list[nn.Parameter]) -> Iterator[None]:
-        """Have gradients of these alone, and afterwards of none."""
+        """Context manager that enables gradients of only these parameters, and of none afterwards."""
         for parameter in (*self.state.G.parameters(), *self.state.D.parameters()):
             parameter.requires_grad_(False)
         for parameter in parameters:
@@ -247,7 +248,7 @@ class Passes:
                 parameter.requires_grad_(False)
 
     def _draw(self, reals: Tensor, real_c: Tensor | None) -> Iterator[Micro]:
-        """This rank's micro batches. Every rank draws for all of them, so that the streams stay the same on each."""
+        """Draw this rank's micro-batches. Every rank draws for all, so that the random streams stay identical."""
         config, streams, device = self.config, self.state.streams, self.ranks.device
         size = config.batch_gpu
         # In float64, whose values do not hang on the CPU's instruction set.
@@ -277,7 +278,7 @@ class Passes:
         return figures
 
     def _offenders(self, told: _BatchSums, parameters: list[nn.Parameter], pieces: tuple[Tensor, ...]) -> list[str]:
-        """The names of what is not finite: weights first, then losses and figures, then gradients."""
+        """Names of non-finite tensors: weights first, then losses and statistics, then gradients."""
         networks = {"G": self.state.G, "D": self.state.D}
         named = {
             f"{network}.{name}": tensor
@@ -296,7 +297,7 @@ class Passes:
 
 
 class _BatchSums:
-    """Sums over micro batches of what they report, on their way over the ranks."""
+    """Sums of micro-batch results, to be reduced over the ranks."""
 
     def __init__(self, micros: int) -> None:
         self.micros = micros
@@ -318,12 +319,12 @@ class _BatchSums:
             self.w_count += len(outcome.w)
 
     def vectors(self) -> list[Tensor]:
-        """What is to be summed over the ranks, in an order that is the same on each."""
+        """Vectors to sum over the ranks, in the same order on each."""
         figures = torch.stack([self.sums[name] for name in sorted(self.sums)])
         return [figures] if self.w_sum is None else [figures, self.w_sum]
 
     def take_back(self, summed: tuple[Tensor, ...]) -> None:
-        """Take over the sums over all ranks; each of them did the same amount of work."""
+        """Restore the sums reduced over all ranks, which did equal amounts of work."""
         self.sums = dict(zip(sorted(self.sums), summed[0].cpu(), strict=True))
         ranks = self.micros // self.seen
         self.counts = {name: count * ranks for name, count in self.counts.items()}

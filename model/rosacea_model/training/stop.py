@@ -1,4 +1,4 @@
-"""How a run is asked to stop: by SIGTERM or Ctrl-C."""
+"""Stops a run on SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ HEARD = b"\nstopping as soon as what can be kept is kept; asked once more, it en
 
 @dataclass
 class Stop:
-    """Whether somebody asked to stop."""
+    """Flag that a stop was requested."""
 
     wanted: bool = False
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """The first SIGTERM or Ctrl-C asks to stop after the current step; the second does what it always does."""
+    """The first SIGTERM or Ctrl-C stops after the current step; the second has its usual effect."""
     stop = Stop()
     before: dict[int, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Start from trained networks, and know of every tensor where it came from.
+"""Initialises training from trained networks, reporting the origin of every tensor.
 
 A source that does not fit to the last tensor is refused, with both sides named, unless a partial start is allowed.
 """
@@ -50,7 +50,7 @@ EMBEDDING, FIRST_LAYER = "mapping.embed.weight", "mapping.fc0.weight"
 
 @dataclass(frozen=True, kw_only=True)
 class StartingNetworks:
-    """Networks to start from. A model folder has the averaged generator alone."""
+    """Networks to start from. A model folder has only the averaged generator."""
 
     path: Path
     config: GeneratorConfig
@@ -60,7 +60,7 @@ class StartingNetworks:
     allow_partial: bool = False
 
     def apply(self, state: TrainState) -> TransferReport:
-        """Copy what fits into the networks of a fresh state; TransferMismatch where that is not all of it."""
+        """Copy matching tensors into a fresh state; TransferMismatch if that is incomplete and not allowed."""
         report = self.compare(state)
         if not report.complete and not self.allow_partial:
             raise TransferMismatch(report.refusal())
@@ -69,7 +69,7 @@ class StartingNetworks:
         return report
 
     def compare(self, state: TrainState) -> TransferReport:
-        """What would become of every tensor."""
+        """Match every tensor without copying."""
         entries = [*_entries("G", state.G, self.G), *_entries("D", state.D, self.D or {})]
         return TransferReport(
             source=self.path,
@@ -81,7 +81,7 @@ class StartingNetworks:
 
 @dataclass(frozen=True, kw_only=True)
 class TensorMatch:
-    """One tensor: where it stands, and its shapes on both sides."""
+    """How one tensor matched, with both shapes."""
 
     network: str
     name: str
@@ -99,7 +99,7 @@ class TensorMatch:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferReport:
-    """What became of every tensor of both sides."""
+    """The match of every tensor of both sides."""
 
     source: Path
     differences: tuple[str, ...]
@@ -108,7 +108,7 @@ class TransferReport:
 
     @property
     def complete(self) -> bool:
-        """Whether each tensor has its match, and nothing is left over."""
+        """Whether all tensors match on both sides."""
         return not self.differences and all(entry.status == "matched" for entry in self.entries)
 
     def counts(self) -> dict[Status, int]:
@@ -119,11 +119,11 @@ class TransferReport:
         return ", ".join(f"{count} {status}" for status, count in self.counts().items())
 
     def lines(self) -> list[str]:
-        """The report: a line for each tensor, and the sums."""
+        """The report, one line per tensor, with totals."""
         return [*map(str, self.entries), *self.differences, f"{self.source}: {self.summary()}"]
 
     def refusal(self) -> str:
-        """Why this start is refused."""
+        """Why these networks are rejected."""
         reasons = list(self.differences)
         if not self.holds_d:
             reasons.append("the source holds no discriminator, it would start fresh")
@@ -136,7 +136,7 @@ class TransferReport:
 
 
 def load_source(path: Path, *, allow_partial: bool = False) -> StartingNetworks:
-    """A model folder, a run or one of its checkpoints, or a foreign snapshot (.pkl, .pt)."""
+    """Load networks from a model folder, a run, a checkpoint, or a foreign snapshot (.pkl, .pt)."""
     if not path.exists():
         raise ValueError(f"--init-from must name a model folder, a run or a snapshot, got {path}")
     if path.is_file() and not path.with_name(MANIFEST_NAME).exists():
@@ -173,7 +173,7 @@ def _from_run(path: Path) -> dict[str, Any]:
 
 
 def _from_checkpoint(path: Path) -> dict[str, Any]:
-    """The networks of a foreign checkpoint, by the reader of `rosacea model import`."""
+    """Load a foreign checkpoint with the reader of `rosacea model import`."""
     from ..importers.formats import NETWORKS_NAME
     from ..importers.importer import import_checkpoint
 
@@ -186,7 +186,7 @@ def _from_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _network(tensors: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
-    """The tensors of one network, from names like `G_ema:mapping.w_avg`."""
+    """Select one network's tensors from names like `G_ema:mapping.w_avg`."""
     parted = ((*name.partition(":"), tensor) for name, tensor in tensors.items())
     return {name: tensor for owner, _, name, tensor in parted if owner == network}
 
@@ -237,7 +237,8 @@ def _copy(module: nn.Module, source: Mapping[str, Tensor]) -> None:
 
 
 def add_labels(source: Tensor, target: Tensor) -> None:  # [out, z_dim] to [out, z_dim + embedding]
-    """Fill the first layer of a labelled mapping from one that knew no labels: it draws the same whatever the label.
+    """Initialise the first layer of a conditional mapping network from an unconditional one, so that labels have no
+    effect at first.
 
     Labels then gain their influence in training, from nothing. A generator that is given them at once on little data
     may draw one picture for each (Shahbazi et al. 2022, "Collapse by Conditioning").
@@ -250,7 +251,7 @@ def add_labels(source: Tensor, target: Tensor) -> None:  # [out, z_dim] to [out,
 
 
 def adapt(name: str, source: Tensor, target: Tensor) -> None:
-    """Fill a tensor from one of another shape: colour channels by their mean, anything else where they overlap."""
+    """Initialise a tensor from one of another shape: colour channels by their mean, others where they overlap."""
     if source.shape != target.shape and "rgb." in name and "affine" not in name:
         axis = 1 if "fromrgb.weight" in name else 0
         if "fromrgb.bias" not in name and source.shape[axis] != target.shape[axis]:

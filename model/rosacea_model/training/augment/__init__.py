@@ -1,4 +1,4 @@
-"""Adaptive augmentation: what the discriminator sees of reals and fakes alike (Karras et al. 2020, appendix B).
+"""Adaptive discriminator augmentation, applied to reals and fakes (Karras et al. 2020, appendix B).
 
 Example:
 

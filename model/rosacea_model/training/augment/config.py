@@ -1,4 +1,4 @@
-"""Which transforms there are, and how likely each is; and the sets of them that go by a name."""
+"""The available transforms with their probabilities, and named sets of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How likely each transform is, as a multiple of p. 0 = never."""
+    """Probability of each transform as a multiple of p; 0 = never."""
 
     xflip: float = 0.0
     rotate90: float = 0.0

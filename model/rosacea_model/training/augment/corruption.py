@@ -1,4 +1,4 @@
-"""Noise and cutout: what destroys a part of the image for good."""
+"""Noise and cutout: transforms that destroy part of the image."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def cut_out(images: Tensor, draws: Draws, config: AugmentConfig, p: float) -> Te
 
 
 def _distance(size: int, centres: Tensor) -> Tensor:  # [N] => [N, size]
-    """Of each pixel's middle to the centre, along an axis of length 1."""
+    """Distance of each pixel's centre to the rectangle's, along an axis of length 1."""
     middles = (torch.arange(size, device=centres.device) + 0.5) / size
     return (middles - centres[:, None]).abs()

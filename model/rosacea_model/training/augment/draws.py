@@ -1,4 +1,4 @@
-"""Where augmentation gets its random numbers: one object, so that a run can be resumed and a test can fix them."""
+"""The source of augmentation's random numbers, replaceable for resuming and for tests."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor
 
 
 class Draws(Protocol):
-    """A source of float32 numbers. `name` tells what they are for; every use has a name of its own."""
+    """Interface of a source of float32 random numbers; `name` identifies each use."""
 
     def uniform(self, name: str, *shape: int) -> Tensor:
-        """Numbers from [0, 1)."""
+        """Uniform random numbers in [0, 1)."""
         ...
 
     def normal(self, name: str, *shape: int) -> Tensor:
-        """Numbers from the standard normal distribution."""
+        """Standard normal random numbers."""
         ...
 
 
 class RandomDraws:
-    """Draws from an explicit generator, on its device, and from nothing else.
+    """Random numbers from one explicit generator, on its device.
 
     With a generator on the CPU the same augmentations come out wherever the images are.
     """
@@ -37,6 +37,6 @@ class RandomDraws:
 
 
 def choose(draws: Draws, name: str, probability: float, values: Tensor, neutral: float) -> Tensor:
-    """`values` [N, ...] of the samples that the transform falls on, `neutral` for the others."""
+    """Select `values` [N, ...] for samples that get the transform, `neutral` for the others."""
     chosen = draws.uniform(f"{name} chosen", len(values)) < probability
     return torch.where(chosen.view(-1, *[1] * (values.ndim - 1)), values, neutral)

@@ -38,7 +38,7 @@ LOG2_GAIN = 1.0  # standard deviation of log2 of a band's gain
 
 
 def resampling_taps() -> Tensor:  # => [12]
-    """sym6 as a low-pass of gain 1."""
+    """The sym6 wavelet's low-pass filter with gain 1."""
     return torch.tensor([tap / math.sqrt(2) for tap in SYM6])
 
 
@@ -63,14 +63,14 @@ def filter_bank() -> Tensor:  # => [4, 43]
 
 
 def _spread(taps: np.ndarray, step: int) -> np.ndarray:
-    """z -> z^step."""
+    """Upsample a filter: z -> z^step."""
     spread = np.zeros((len(taps) - 1) * step + 1)
     spread[::step] = taps
     return spread
 
 
 def band_gains(draws: Draws, config: AugmentConfig, p: float, batch: int) -> Tensor:  # => [N, 4]
-    """Amplify or weaken each band in turn, and all of them so that the expected power stays."""
+    """Random gain of each band, normalised to keep the expected power."""
     gains = torch.ones(batch, BANDS)
     for band in range(BANDS):
         drawn = torch.exp2(draws.normal(f"imgfilter {band}", batch) * LOG2_GAIN)

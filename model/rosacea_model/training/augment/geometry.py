@@ -99,7 +99,7 @@ def warp(images: Tensor, matrices: Tensor, taps: Tensor) -> Tensor:
 
 
 def placed(matrices: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
-    """What `affine_grid` wants instead of matrices [N, 3, 3] => [N, 2, 3], and the margins (see `margins`)."""
+    """Convert matrices [N, 3, 3] to the form of `affine_grid` [N, 2, 3], for images with these `margins`."""
     shift = matrices.new_full((1,), PEAK)
     matrices = translation(-shift, -shift) @ matrices @ translation(shift, shift)
     left, top = margins(matrices, height, width)
@@ -110,7 +110,7 @@ def placed(matrices: Tensor, height: int, width: int) -> tuple[Tensor, int, int]
 
 
 def margins(matrices: Tensor, height: int, width: int) -> tuple[int, int]:
-    """Pixels to add on the left and right, and at the top and bottom, so that no sample of the batch lacks any.
+    """Horizontal and vertical padding in pixels, so that no sample of the batch lacks any.
 
     More than the reflection can give, one less than the size, is cut off.
     """

@@ -1,4 +1,4 @@
-"""The augmentation pipe: the transforms in their order.
+"""The augmentation pipe: all transforms in order.
 
 Every transform falls on every sample independently, with probability (its multiplier) x p. With p below 1 none of
 them can be learnt by the generator as a part of the data (Karras et al. 2020, section 2.2).
@@ -24,7 +24,7 @@ CHANNELS = (1, 3)
 
 
 class AugmentPipe(nn.Module):
-    """Augment images with probability p; p is the buffer that training steers, and all there is to save."""
+    """Augments images with probability p, a buffer that training adjusts and the pipe's only state."""
 
     p: Tensor
     taps: Tensor

@@ -1,1 +1,1 @@
-"""What a run shows of itself: lines, sheets, figures, estimates and a page."""
+"""Reports on a training run: console lines, picture sheets, statistics, estimates and an HTML page."""

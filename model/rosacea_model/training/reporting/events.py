@@ -1,4 +1,4 @@
-"""The figures of a run as TensorBoard's event files, for those who ask for them: `--tensorboard`."""
+"""Writes a run's statistics as TensorBoard event files (`--tensorboard`)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def check_installed() -> None:
 
 
 class Events:
-    """Writes every figure of every tick over the number of real images shown."""
+    """Writes all statistics of each tick against the number of real images shown."""
 
     def __init__(self, run: Path, nimg: int) -> None:
-        """Go on from this number of images; what an interrupted run has written beyond them is hidden."""
+        """Continue from this number of images; later events of an interrupted run are hidden."""
         check_installed()
         from torch.utils.tensorboard import SummaryWriter
 

@@ -1,4 +1,4 @@
-"""What a run says of itself before its first step."""
+"""Facts printed before a run's first step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BASE_GB = 0.35  # Python and torch themselves, on a CPU
 
 
 def facts(config: TrainConfig, state: TrainState, images: int, classes: Sequence[str], world: int) -> Iterator[str]:
-    """One line each."""
+    """The facts, one per line."""
     colours = {1: "grey", 3: "RGB"}.get(config.img_channels, f"{config.img_channels} channels")
     shown = f", shown flipped as well: {2 * images}" if config.mirror else ""
     yield f"data: {images} images of {config.resolution} px, {colours}{shown}; {_classes(config, classes)}"
@@ -39,7 +39,7 @@ def facts(config: TrainConfig, state: TrainState, images: int, classes: Sequence
 
 
 def expected_gb(config: TrainConfig, state: TrainState) -> float:
-    """A rough figure: copies of the weights, the average, and what one micro batch holds."""
+    """Rough estimate of memory in GB: copies of the weights, the average, and one micro-batch."""
     weights = sum(parameter.numel() for network in (state.G, state.D) for parameter in network.parameters())
     average = sum(parameter.numel() for parameter in state.G.parameters())
     sizes = [2**power for power in range(2, config.resolution.bit_length())]

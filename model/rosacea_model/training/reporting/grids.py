@@ -1,5 +1,5 @@
-"""Sheets of images as PNG files, and how far a set of fakes is from the reals. Nothing here draws a random number
-that training uses: seeds mean the same images from the first sheet to the last."""
+"""Image sheets as PNG files, and distances of fakes from reals. Uses none of training's random numbers: seeds give the
+same images from the first sheet to the last."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PROJECTIONS = 128
 def draw(
     generator: Generator, seeds: range, labels: Tensor | None, psi: float = 1.0, heed: Callable[[], None] = lambda: None
 ) -> Tensor:  # => [N, C, H, W] on the CPU
-    """Images of seeds, with constant noise; labels [M, c_dim] go round where there are fewer.
+    """Draw the images of seeds with constant noise, cycling through labels [M, c_dim].
 
     `heed` is called now and then, and ends it by an exception.
     """
@@ -58,26 +58,26 @@ def draw(
 def draw_truncations(
     generator: Generator, rows: int, labels: Tensor | None, heed: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """A row for each of the first seeds, a column for each of PSIS."""
+    """Draw one row for each of the first seeds, one column for each of PSIS."""
     columns = [draw(generator, range(rows), labels, psi, heed) for psi in PSIS]
     return torch.stack(columns, dim=1).flatten(0, 1)
 
 
 def to_levels(images: Tensor) -> NDArray[np.uint8]:  # [N, C, H, W] in [-1, 1] => [N, H, W, C]
-    """Levels as every other program of this family writes them."""
+    """Convert to uint8 levels by the reference's rule."""
     levels = (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
     array: NDArray[np.uint8] = levels.permute(0, 2, 3, 1).numpy()
     return array
 
 
 def columns_for(count: int) -> int:
-    """Columns of a sheet that is about as wide as high, or somewhat wider, and has no empty cell where that can be."""
+    """Number of columns for a roughly square sheet, without empty cells if possible."""
     near = [columns for columns in range(1, count + 1) if not count % columns and columns**2 >= count]
     return near[0] if near and near[0] ** 2 <= 4 * count else max(math.isqrt(count), 1)
 
 
 def save_sheet(path: Path, images: Tensor, columns: int) -> None:
-    """Write images [N, C, H, W] side by side, row by row; those that would not fill the last row are left out."""
+    """Write images [N, C, H, W] as a sheet, dropping those that would not fill the last row."""
     levels = to_levels(images)
     rows = len(levels) // columns
     _, height, width, channels = levels.shape
@@ -103,7 +103,7 @@ def distance(reals: Tensor, fakes: Tensor) -> float:  # [N, C, H, W], [M, C, H, 
 
 
 def layout(reals: Tensor, fakes: Tensor) -> float:  # [N, C, H, W], [M, C, H, W], uint8 or in [-1, 1]
-    """How differently whole images are laid out: the Frechet distance of their coarse pixels.
+    """Frechet distance of coarse pixels, which compares the layout of whole images.
 
     Gaussians are fitted to images of COARSEST pixels a side (Dowson and Landau 1982; on features of a network it is
     FID), in units of what reals vary by: 0 = alike, 1 = as far as flat images of the reals' mean colour. A set of a
@@ -123,7 +123,7 @@ def layout(reals: Tensor, fakes: Tensor) -> float:  # [N, C, H, W], [M, C, H, W]
 
 
 def pyramid(images: Tensor) -> list[Tensor]:
-    """What each resolution adds to the one of half its size, and the coarsest image itself."""
+    """Laplacian pyramid: the detail of each resolution, and the coarsest image."""
     levels = []
     while images.shape[-1] > COARSEST:
         coarse = F.avg_pool2d(images, 2)
@@ -142,7 +142,7 @@ class _Level:
 
 
 def _levels(images: Tensor) -> list[_Level]:
-    """Pyramids image by image, of which only patches and sums are kept: they are larger than the images."""
+    """Pyramids of images one by one, keeping only patches and sums, since the pyramids are larger than the images."""
     patches: list[list[Tensor]] = []
     moments: list[list[Tensor]] = []
     for image in images:

@@ -1,4 +1,4 @@
-"""What a run shows of itself: stats.jsonl, a line or a live display for each tick, sheets of images, and snapshots."""
+"""Records and shows a run's progress: stats.jsonl, console output, image sheets, snapshots."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MEASURE = "sliced Wasserstein distance of pyramid patches"
 
 
 class Tally:
-    """Sums of figures since the last tick."""
+    """Accumulates statistics since the last tick."""
 
     def __init__(self) -> None:
         self.totals: dict[str, float] = defaultdict(float)
@@ -65,7 +65,7 @@ class Tally:
             self.counts[name] += figure.count
 
     def take(self) -> dict[str, float]:
-        """Means so far, sums of what is COUNTED, and start anew."""
+        """Return means, and sums of what is COUNTED, and reset."""
         means = {
             name: self.totals[name] / (1 if name in COUNTED else self.counts[name]) for name in sorted(self.totals)
         }
@@ -75,12 +75,12 @@ class Tally:
 
 
 class Stopped(Exception):
-    """A stop was asked for in the midst of drawing."""
+    """A stop was requested while drawing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenSnapshot:
-    """What was written of one moment."""
+    """The files written for one snapshot."""
 
     folder: Path
     distance: float
@@ -88,7 +88,7 @@ class WrittenSnapshot:
 
 
 class RunReporter:
-    """Writes and shows what goes on in a run. The leading rank has one, the others have none."""
+    """Writes and shows a run's progress, on the leading rank only."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class RunReporter:
         self.settled = False  # whether fakes have ever varied no more than reals; an alarm needs a before
 
     def begin(self, state: TrainState) -> None:
-        """Forget what an interrupted run has written beyond the state that it goes on from; show the reals."""
+        """Discard records later than the restored state, and write the sheet of reals."""
         self.nimg_at_tick = int(state.nimg)
         if self.config.tensorboard:
             self.events = Events(self.run, int(state.nimg))
@@ -138,7 +138,7 @@ class RunReporter:
         state.best.fill_(min(float(state.best), read_best(self.run).get("distance", math.inf)))
 
     def first_look(self) -> None:
-        """Draw and measure what the run began from, unless that is done. Every later snapshot is compared with it.
+        """Draw and measure the initial state once; later snapshots are compared with it.
 
         It takes a while, and so it comes after the first estimate.
         """
@@ -152,7 +152,7 @@ class RunReporter:
             self._write({"kimg": 0, "step": 0, "p": self.untrained_p, **self.last})
 
     def step(self, state: TrainState) -> None:
-        """Say how fast it goes, where it is time to."""
+        """Print the speed when due."""
         self.pace.end()
         kimg = int(state.nimg) / 1000
         for line in self.pace.estimate(kimg):
@@ -163,7 +163,7 @@ class RunReporter:
             self.display.progress(now)
 
     def tick(self, state: TrainState) -> dict[str, float]:
-        """Write and show the figures since the last tick."""
+        """Write and show the statistics since the last tick."""
         self.first_look()
         now = time.monotonic()
         shown = int(state.nimg) - self.nimg_at_tick
@@ -190,19 +190,19 @@ class RunReporter:
         return record
 
     def snapshot_is_due(self) -> bool:
-        """Whether the clock asks for a snapshot."""
+        """Whether a snapshot is due by time."""
         minutes = self.config.snap_minutes
         return minutes is not None and time.monotonic() - self.snapped >= minutes * 60
 
     def keep(self, state: TrainState) -> ModelFile:
-        """Write the averaged generator as a model folder, whatever it is like."""
+        """Save the averaged generator as a model folder, whatever its quality."""
         name = self._name(state)
         return weights.save(
             self.run / "snapshots" / name, state.G_ema.config, state.G_ema.state_dict(), **self._told(state)
         )
 
     def snapshot(self, state: TrainState) -> WrittenSnapshot | None:
-        """Keep the averaged generator, draw sheets of it, and measure how near it is to the reals.
+        """Save the averaged generator, draw its sheets, and measure its distance to the reals.
 
         None where a stop was asked for meanwhile: the model is kept, and not measured.
         """
@@ -233,7 +233,7 @@ class RunReporter:
         return WrittenSnapshot(folder=folder, distance=distance, leak=found)
 
     def _sheets(self, generator: Generator, nimg: int) -> None:
-        """The same seeds as ever, and what truncation does to the first of them."""
+        """Draw the fixed seeds, and the first of them at several truncations."""
         stem = f"{nimg / 1000:010.3f}"
         fakes = grids.draw(generator, range(self.config.grid_images), self.labels, heed=self._heed)
         grids.save_sheet(self.run / "grids" / f"fakes-{stem}.png", fakes, grids.columns_for(len(fakes)))
@@ -257,7 +257,7 @@ class RunReporter:
         return f"kimg-{int(state.nimg) / 1000:010.3f}"
 
     def _told(self, state: TrainState) -> dict[str, str]:
-        """What the manifest of a snapshot says."""
+        """Manifest entries of a snapshot."""
         return {
             "name": model_name(f"{self.run.resolve().name}-{self._name(state)}"),
             "kimg": str(int(state.nimg) / 1000),
@@ -332,7 +332,7 @@ class Display:
         self._update(0, table)
 
     def progress(self, line: str) -> None:
-        """One line: it takes the place of the one before on a terminal, and is one more elsewhere."""
+        """Print a progress line, which replaces the previous one on a terminal."""
         if self.live is None:
             self.say(line)
         else:
@@ -344,7 +344,7 @@ class Display:
         self.live.update(Group(*self.shown), refresh=True)
 
     def say(self, text: str) -> None:
-        """A line; one that warns in the colour of warnings."""
+        """Print a line; warnings in colour."""
         self.console.print(text, style="bold red" if text.startswith("warning: ") else None, markup=False)
 
     def warn(self, text: str) -> None:
@@ -369,7 +369,7 @@ def _keep_stats_until(path: Path, nimg: int) -> None:
 
 
 def _sample_of(images: Mirrored) -> Tensor:  # => uint8 [N, C, H, W]
-    """Reals spread evenly over the set, and over its flipped images where training shows them."""
+    """Reals spread evenly over the set, flipped ones included if training uses them."""
     places = np.linspace(0, len(images) - 1, min(len(images), SHOWN_REALS)).astype(int)
     return torch.stack([images[int(place)][0] for place in places])
 

@@ -1,4 +1,4 @@
-"""How fast a run is and when it will end: an estimate after its first steps, then a line that goes on."""
+"""Measures a run's speed and estimates its end, after a few steps and then regularly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REMEDY = "fewer --kimg, a smaller network (--cbase, --cmax), a smaller picture, 
 
 @dataclass
 class StepTimer:
-    """Times steps. What is done between them, such as drawing and saving, does not count."""
+    """Times steps; work between them, such as drawing and saving, is not counted."""
 
     config: TrainConfig
     clock: Callable[[], float] = time.monotonic
@@ -32,12 +32,12 @@ class StepTimer:
     shown: float = 0.0
 
     def begin(self) -> None:
-        """A step begins."""
+        """Start timing a step."""
         self.begun = self.clock()
         self.shown = self.shown or self.begun
 
     def end(self) -> None:
-        """It has ended. The first one warms libraries up: it counts until there is another."""
+        """Stop timing a step. The first one, a warm-up, counts only until there is another."""
         self.steps += 1
         if self.steps == 2:
             self.seconds.clear()
@@ -53,7 +53,7 @@ class StepTimer:
         return max(self.config.total_kimg - kimg, 0) * self.s_per_kimg
 
     def estimate(self, kimg: float) -> list[str]:
-        """The first estimate, once; nothing before it is due and after it was given."""
+        """The first estimate when due; None before and after."""
         due = self.steps >= FIRST_STEPS or sum(self.seconds) >= FIRST_S
         if self.told or not due:
             return []
@@ -68,7 +68,7 @@ class StepTimer:
         return [line, *_warning(left)]
 
     def line(self, kimg: float, every_s: float) -> str | None:
-        """Where the run stands, where it is time to say so."""
+        """A progress line when due, else None."""
         if not self.told or self.clock() - self.shown < every_s:
             return None
         self.shown = self.clock()
@@ -80,7 +80,7 @@ class StepTimer:
 
 
 def rough(config: TrainConfig, kimg: float, s_per_kimg: float) -> list[str]:
-    """The estimate before the first step."""
+    """A rough estimate before the first step."""
     left = max(config.total_kimg - kimg, 0) * s_per_kimg
     total = f"{config.total_kimg:g} kimg"
     line = f"roughly: {s_per_kimg:.2g} s a kimg, {duration(left)} for {total}; better after ten steps"
@@ -88,12 +88,12 @@ def rough(config: TrainConfig, kimg: float, s_per_kimg: float) -> list[str]:
 
 
 def _warning(left_s: float) -> list[str]:
-    """A plain word where a run takes days."""
+    """A warning if the run takes days."""
     return [f"warning: that is {left_s / 86400:.1f} days on this machine: {REMEDY}"] if left_s > LONG_S else []
 
 
 def duration(seconds: float) -> str:
-    """Such as `41 s`, `12 min`, `3.4 h` or `12.5 days`."""
+    """Format a duration such as `41 s`, `12 min`, `3.4 h` or `12.5 days`."""
     for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds / size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""How long a run will take, roughly, before its first step: from one image, or a few, through the main passes."""
+"""Estimates a run's duration before its first step, from the main passes on a few images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WARM_S = 2.0  # a first go that took less is mostly warming up
 
 
 def s_per_kimg(config: TrainConfig, state: TrainState) -> float:
-    """Seconds for a thousand real images. Nothing that training uses is changed by it."""
+    """Estimated seconds for a thousand real images. Leaves all training state unchanged."""
     seconds = _image_s(config, state, 1)
     if seconds < WARM_S:
         seconds = _image_s(config, state, min(config.batch_gpu, 8))
@@ -23,7 +23,7 @@ def s_per_kimg(config: TrainConfig, state: TrainState) -> float:
 
 
 def _regularised(config: TrainConfig) -> float:
-    """What path lengths and R1 add: about as long as the main pass on a part of the batch, and once more that pass."""
+    """Estimated cost of path lengths and R1: about one main pass on part of the batch, plus one full one."""
     path = 1.0 / (config.pl_batch_shrink * config.pl_interval) if config.pl_weight else 0.0
     r1 = 1.0 / config.r1_interval if config.gamma else 0.0
     return 1.0 + path + r1

@@ -1,4 +1,4 @@
-"""The files that a run writes about itself, as other programs read them. Needs no torch.
+"""Reads a run's record files. Needs no torch.
 
 What is damaged in them is left out: they are for people, and the run goes on from its checkpoints.
 """
@@ -17,14 +17,14 @@ BEST = {"snapshot": str, "measure": str, "distance": float, "step": int}
 
 
 def read_stats(run: Path) -> list[dict[str, Any]]:
-    """The records of stats.jsonl, each with its kimg; lines that are cut off or hold anything else are left out."""
+    """Read stats.jsonl as records with kimg; truncated and other lines are skipped."""
     path = run / STATS_NAME
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [record for line in lines if (record := _numbers(_parsed(line))) and "kimg" in record]
 
 
 def read_best(run: Path) -> dict[str, Any]:
-    """Which snapshot is the nearest to the reals so far; empty before the first, and where the file is damaged."""
+    """Read which snapshot is closest to the reals; empty if there is none or the file is damaged."""
     path = run / "snapshots" / BEST_NAME
     best = _parsed(path.read_bytes()) if path.exists() else None
     if not isinstance(best, dict) or not all(isinstance(best.get(name), kind) for name, kind in BEST.items()):
@@ -33,7 +33,7 @@ def read_best(run: Path) -> dict[str, Any]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; a ValueError names the file where it holds none."""
+    """Read a JSON object; ValueError names the file if it holds none."""
     found = _parsed(path.read_bytes())
     if not isinstance(found, dict):
         raise ValueError(f"{path}: damaged, it must hold a JSON object")
@@ -41,7 +41,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _parsed(data: bytes) -> object:
-    """What the JSON says; None where it is none."""
+    """Parse JSON; None if invalid."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""One HTML page about a run: everything in one file, curves drawn here as SVG. Needs no torch."""
+"""Writes a self-contained HTML report on a run, with SVG curves. Needs no torch."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ p{margin:.2rem 0;font-size:.8rem}svg text{font-size:10px;fill:#57534e}"""
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
-    """Write the page about a run directory; its path."""
+    """Write the report of a run directory and return its path."""
     config_path = run / "train.json"
     if not config_path.exists():
         raise ValueError(f"{run} must be a run directory, it holds no train.json")
@@ -180,7 +180,7 @@ def _sheets(run: Path) -> str:
 
 
 def _caption(stem: str) -> str:
-    """Such as `Generated at 12 kimg` for `fakes-000012.000`."""
+    """Caption of a sheet, such as `Generated at 12 kimg` for `fakes-000012.000`."""
     kind, _, kimg = stem.partition("-")
     if not kimg:
         return "Real images"
