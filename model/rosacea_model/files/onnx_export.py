@@ -1,4 +1,4 @@
-"""A generator as one ONNX file that any runtime can draw with, checked against torch before it gets its name.
+"""Exports a generator as one ONNX file, and compares it with torch before it gets its name.
 
     from rosacea_model import load
     from rosacea_model.files.onnx_export import export_onnx
@@ -62,7 +62,7 @@ OnnxStart = Literal["z", "w", "ws"]
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxReport:
-    """What was written, and how far onnxruntime's numbers are from torch's."""
+    """What was written, and how far onnxruntime's results are from torch's."""
 
     path: Path
     opset: int
@@ -213,7 +213,7 @@ def _tidy(proto: onnx.ModelProto, model: Model, noise: OnnxNoise) -> None:
 
 
 def _compare(model: Model, data: bytes, noise: OnnxNoise, start: OnnxStart) -> tuple[float, float]:
-    """The largest differences of image and ws, over every seed, batch size and truncation of the check."""
+    """Maximum differences of image and ws over all tested seeds, batch sizes and psi."""
     session: Any = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])  # type: ignore[attr-defined]
     differences = []
     for psi, cutoff in CHECK_TRUNCATIONS:
@@ -239,7 +239,7 @@ def check_inputs(
     noise: OnnxNoise = "const",
     start: OnnxStart = "z",
 ) -> Arrays:
-    """Inputs of the graph, in order, for some seeds; each seed picks its class and its own noise as well."""
+    """Test inputs of the graph for some seeds; each seed also picks its class and noise."""
     feed: Arrays = {"z": latents(seeds, model.config.z_dim)}
     if model.config.c_dim:
         feed["label"] = np.stack([one_hot(seed % model.config.c_dim, model.config.c_dim) for seed in seeds])
