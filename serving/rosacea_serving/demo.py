@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from rosacea_client import FaceClient
-from rosacea_client.commands.grid import contact_sheet, save_sheet
+from rosacea_client.results.grid import contact_sheet, save_sheet
 from rosacea_model.demo import SEVERITIES, folder
 from rosacea_model.files.modelfile import verify
 

@@ -14,6 +14,7 @@ from rosacea_client import (
     DeadlineExceeded,
     Face,
     FaceClient,
+    Faces,
     FaceSpec,
     IntegrityError,
     InvalidSpec,
@@ -321,13 +322,29 @@ def test_a_sheet_shows_its_faces_as_large_as_asked() -> None:
     assert contact_sheet([face()], caption=None, tile=40).size == (48, 48)
 
 
+def test_a_notebook_shows_an_answer_its_slices_and_no_more_than_fits_as_a_marked_sheet(address: str) -> None:
+    with FaceClient(address) as client:
+        faces = client.generate(range(3))
+
+    data = faces._repr_png_()
+    assert data is not None and b"digitalsourcetype/trainedAlgorithmicMedia" in data
+    assert shown(faces) == contact_sheet(faces).size != shown(faces[:1])
+    assert shown(Faces(list(faces) * 40)) == shown(Faces((list(faces) * 40)[:64])) <= (1100, 1300)
+    assert Faces()._repr_png_() is None
+
+
+def shown(faces: Faces) -> tuple[int, int]:
+    with Image.open(io.BytesIO(faces._repr_png_() or b"")) as sheet:
+        return sheet.size
+
+
 def test_a_sheet_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one face"):
         contact_sheet([])
 
 
 def test_a_saved_sheet_says_that_it_is_synthetic(tmp_path: Path) -> None:
-    from rosacea_client.commands.grid import save_sheet
+    from rosacea_client.results.grid import save_sheet
 
     save_sheet(contact_sheet([face()]), tmp_path / "grid.png")
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from rosacea_client import Mark, inspect_image
-from rosacea_client.commands.grid import save_sheet
 from rosacea_client.files import read_bounded
+from rosacea_client.results.grid import save_sheet
 from rosacea_contract.containers import MAX_TEXT_BYTES, MAX_TEXTS, MAX_TEXTS_BYTES, PNG_SIGNATURE, metadata, with_texts
 from rosacea_contract.marks import KEYWORD, NOTICE, TRAINED, marked, properties, xmp
 

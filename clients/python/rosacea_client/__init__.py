@@ -18,7 +18,6 @@ from rosacea_client.relay.forked import switch_fork_support_off
 if TYPE_CHECKING:
     from rosacea_client.async_client import AsyncFaceClient
     from rosacea_client.client import FaceClient
-    from rosacea_client.commands.grid import contact_sheet
     from rosacea_client.commands.inspection import Inspection, inspect_image
     from rosacea_client.commands.replay import CannotReplay, Difference, Replay, replay_image
     from rosacea_client.errors import (
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from rosacea_client.results.face import Face
+    from rosacea_client.results.faces import Faces
+    from rosacea_client.results.grid import contact_sheet
     from rosacea_client.results.latents import Latents
     from rosacea_client.results.modelinfo import Limits, ModelInfo
     from rosacea_client.results.provenance import Timings
@@ -61,6 +62,7 @@ __all__ = [
     "FaceClient",
     "FaceError",
     "FaceSpec",
+    "Faces",
     "Forbidden",
     "Inspection",
     "IntegrityError",
@@ -99,6 +101,7 @@ _HOMES = {
     "Face": "rosacea_client.results.face",
     "FaceClient": "rosacea_client.client",
     "FaceSpec": "rosacea_contract.spec",
+    "Faces": "rosacea_client.results.faces",
     "Inspection": "rosacea_client.commands.inspection",
     "LatentSpec": "rosacea_contract.spec",
     "Latents": "rosacea_client.results.latents",
@@ -114,7 +117,7 @@ _HOMES = {
     "Timings": "rosacea_client.results.provenance",
     "Tls": "rosacea_client.rpc.connection",
     "Violation": "rosacea_contract.reasons",
-    "contact_sheet": "rosacea_client.commands.grid",
+    "contact_sheet": "rosacea_client.results.grid",
     "inspect_image": "rosacea_client.commands.inspection",
     "replay_image": "rosacea_client.commands.replay",
 }

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from rosacea_client.convert import FaceOptions, LatentOptions, Seeds
     from rosacea_client.results.face import Face
+    from rosacea_client.results.faces import Faces
     from rosacea_client.results.latents import Latents
     from rosacea_client.results.modelinfo import ModelInfo
     from rosacea_client.rpc.core import Call, Pull, Result
@@ -74,7 +75,7 @@ class AsyncFaceClient(core.Core):
             if connection.channel is not self._callers_channel:
                 await connection.channel.close()
 
-    async def generate(self, seeds: Seeds | None = None, **options: Unpack[FaceOptions]) -> list[Face]:
+    async def generate(self, seeds: Seeds | None = None, **options: Unpack[FaceOptions]) -> Faces:
         await self._number_class(options)
         return await self._answer(core.generation(face_spec(seeds, options), counted(options)))
 
@@ -89,7 +90,7 @@ class AsyncFaceClient(core.Core):
         await self._number_class(options)
         return await self._answer(core.mapping(latent_spec(seeds, options)))
 
-    async def generate_spec(self, spec: FaceSpec) -> list[Face]:
+    async def generate_spec(self, spec: FaceSpec) -> Faces:
         return await self._answer(core.generation(spec))
 
     def stream_spec(self, spec: FaceSpec, start_index: int = 0) -> AsyncGenerator[Face]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from rosacea_client.convert import FaceOptions, LatentOptions, Seeds
     from rosacea_client.results.face import Face
+    from rosacea_client.results.faces import Faces
     from rosacea_client.results.latents import Latents
     from rosacea_client.results.modelinfo import ModelInfo
     from rosacea_client.rpc.connection import Tls
@@ -102,8 +103,8 @@ class FaceClient(core.Core):
         self._connections.clear()
         self._replaced.clear()
 
-    def generate(self, seeds: Seeds | None = None, **options: Unpack[FaceOptions]) -> list[Face]:
-        """Generate a few faces in one answer, all or an error. Give seeds, z, w or ws.
+    def generate(self, seeds: Seeds | None = None, **options: Unpack[FaceOptions]) -> Faces:
+        """Generate a few faces in one answer, all or an error. Give seeds, z, w or ws. A notebook shows them.
 
         Options are the fields of `FaceSpec`: z, w, ws, truncation_psi, truncation_cutoff, noise_mode, noise_seed,
         class_index (a number, or the name of a class), label_vector, style_mixes, format, jpeg_quality, model.
@@ -132,7 +133,7 @@ class FaceClient(core.Core):
         self._number_class(options)
         return self._answer(core.mapping(latent_spec(seeds, options)))
 
-    def generate_spec(self, spec: FaceSpec) -> list[Face]:
+    def generate_spec(self, spec: FaceSpec) -> Faces:
         """`generate` for a ready-made spec."""
         return self._answer(core.generation(spec))
 

@@ -87,7 +87,7 @@ def generate(
         chosen, total = source(seeds, latents, lambda: client.model(full_name(model)))
         kept = save_faces(client.stream(**chosen, **asked), out, total=total, keep=grid)
     if grid:
-        from rosacea_client.commands.grid import contact_sheet, save_sheet
+        from rosacea_client.results.grid import contact_sheet, save_sheet
 
         save_sheet(contact_sheet(kept), out / "grid.png")
         typer.echo(out / "grid.png")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rosacea_client.errors import IntegrityError
 from rosacea_client.results.face import Face
+from rosacea_client.results.faces import Faces
 from rosacea_client.results.latents import Latents
 
 if TYPE_CHECKING:
@@ -84,12 +85,12 @@ class Expected:
             raise IntegrityError(f"face {face.index} should have shape {shape}, got {len(face.image)} bytes")
 
 
-def all_faces(answer: pb.GenerateFacesResponse, spec: FaceSpec, count: int | None = None) -> list[Face]:
+def all_faces(answer: pb.GenerateFacesResponse, spec: FaceSpec, count: int | None = None) -> Faces:
     """Decode an answer that must hold all expected faces."""
     expected = Expected(spec, count=count)
     faces = expected.take(answer)
     expected.finish()
-    return faces
+    return Faces(faces)
 
 
 def all_latents(answer: pb.MapLatentsResponse, spec: LatentSpec) -> Latents:

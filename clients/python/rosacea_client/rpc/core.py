@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from rosacea_client.errors import FaceError
     from rosacea_client.results.face import Face
+    from rosacea_client.results.faces import Faces
     from rosacea_client.results.latents import Latents
     from rosacea_client.rpc.link import Connection
     from rosacea_contract.spec import FaceSpec, LatentSpec
@@ -120,7 +121,7 @@ def _begins_behind(error: InvalidRequest) -> bool:
     return [violation.field for violation in error.violations] == ["start_index"]
 
 
-def generation(spec: FaceSpec, count: int | None = None) -> Call[list[Face]]:
+def generation(spec: FaceSpec, count: int | None = None) -> Call[Faces]:
     """The GenerateFaces call."""
     request = pb.GenerateFacesRequest(spec=spec.to_pb())
     return Call("GenerateFaces", request, lambda answer: all_faces(answer, spec, count), _checking(request))

@@ -64,10 +64,15 @@ def contact_sheet(
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
     """Write a sheet as PNG, marked as synthetic."""
+    write_atomically(path, sheet_png(sheet))
+
+
+def sheet_png(sheet: Image.Image) -> bytes:
+    """A sheet as PNG, marked as synthetic."""
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     texts = {"Description": f"Synthetic faces; none of these people exist. {NOTICE}", XMP_KEYWORD: xmp(software())}
-    write_atomically(path, with_texts(buffer.getvalue(), texts))
+    return with_texts(buffer.getvalue(), texts)
 
 
 def _tile(face: Face, side: int) -> Image.Image:
