@@ -149,12 +149,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--plot", type=Path, default=Path("augment.png"))
-    told = parser.parse_args()
-    counts = [int(count) for count in told.counts.split(",")]
-    test = real_faces(TEST_SERIES, [told.test] * CLASSES)
-    found = [tried(told.address, seed, counts, test, told.steps) for seed in range(told.seeds)]
+    options = parser.parse_args()
+    counts = [int(count) for count in options.counts.split(",")]
+    test = real_faces(TEST_SERIES, [options.test] * CLASSES)
+    found = [tried(options.address, seed, counts, test, options.steps) for seed in range(options.seeds)]
     print(table(found))
-    plot(found, told.plot)
+    plot(found, options.plot)
 
 
 if __name__ == "__main__":

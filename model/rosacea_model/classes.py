@@ -64,7 +64,7 @@ def class_number(name: str, names: Sequence[str]) -> int:
 def usable_classes(names: Sequence[str], width: int) -> tuple[str, ...]:
     """Make class names from folder names: long ones are shortened, missing ones become numbers.
 
-    None at all where they cannot be told apart then, or are of more classes.
+    None at all where they cannot be distinguished then, or are of more classes.
     """
     if not names or len(names) > width:
         return ()

@@ -196,7 +196,7 @@ class Gateway:
             await self._fleet.start()
             yield
         finally:
-            # Every call has ended or is told that its time is over: nobody waits for what workers may still be drawing.
+            # Every call has ended or has been cancelled: nobody waits for what workers may still be drawing.
             await self._fleet.stop()
 
     @asynccontextmanager
@@ -243,7 +243,7 @@ async def serve(
 ) -> None:
     """Run until SIGTERM or Ctrl-C, then drain; a second one ends the drain. SIGHUP reads the models again.
 
-    `read` verifies the models and returns them; it is told which ones are in use.
+    `read` verifies the models and returns them; it receives those in use.
     """
     stop, again = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -41,7 +41,7 @@ def test_a_face_is_told_as_json(face: Path, rosacea: Rosacea) -> None:
     code, out, _ = rosacea("inspect", face, "--json")
 
     told = json.loads(out)
-    assert (code, told["synthetic"], told["mark"], told["signature"]) == (0, True, MARK.told(), None)
+    assert (code, told["synthetic"], told["mark"], told["signature"]) == (0, True, MARK.facts(), None)
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, rosacea: Rosacea) ->
 
 def test_a_file_cannot_write_on_the_terminal_or_vouch_for_itself(tmp_path: Path, rosacea: Rosacea) -> None:
     lies = {"signature": "trusted", "signer": "Somebody", "synthetic": False, "software": "\x1b[2J\r\nsignature  good"}
-    (tmp_path / "face.png").write_bytes(png_with(KEYWORD, json.dumps({**MARK.told(), **lies})))
+    (tmp_path / "face.png").write_bytes(png_with(KEYWORD, json.dumps({**MARK.facts(), **lies})))
 
     code, out, _ = rosacea("inspect", tmp_path / "face.png")
 

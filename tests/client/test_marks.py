@@ -90,7 +90,7 @@ def test_the_same_mark_gives_the_same_bytes(image_format: str) -> None:
 def test_pillow_reads_a_png() -> None:
     found = opened(marked(coded("png"), MARK)).info
 
-    assert json.loads(found[KEYWORD]) == MARK.told()
+    assert json.loads(found[KEYWORD]) == MARK.facts()
     assert (found["Software"], found["Description"]) == ("rosacea 1.2.3", NOTICE)
     assert TRAINED in found["XML:com.adobe.xmp"]
 
@@ -103,7 +103,7 @@ def test_pillow_reads_a_jpeg() -> None:
     assert image.index(b"\xff\xe1") < image.index(b"\xff\xdb"), "before the tables, where others look for it"
     told = description(found.info["xmp"].decode())
     assert told.attrib[f"{IPTC}DigitalSourceType"] == TRAINED
-    assert json.loads(told.findtext(f"{OURS}generation") or "") == MARK.told()
+    assert json.loads(told.findtext(f"{OURS}generation") or "") == MARK.facts()
     assert dict(found.getexif()) == {0x010E: NOTICE, 0x0131: "rosacea 1.2.3"}
     assert (found.info["jfif_version"], found.size) == ((1, 1), (8, 8))
 
@@ -120,7 +120,7 @@ def test_exiftool_says_that_it_is_synthetic_and_from_what(image_format: str, tmp
     assert (told["XMP-rosacea:Seed"], told["XMP-rosacea:Digest"]) == (7, "ab" * 32)
     assert (told["XMP-xmp:CreatorTool"], told["XMP-dc:Description"]) == ("rosacea 1.2.3", NOTICE)
     # -json parses a value that is JSON.
-    assert told["XMP-rosacea:Generation"] in (MARK.told(), MARK.to_json())
+    assert told["XMP-rosacea:Generation"] in (MARK.facts(), MARK.to_json())
     assert "ExifTool:Warning" not in told
 
 
@@ -174,7 +174,7 @@ def test_hostile_text_stays_text(text: str) -> None:
     assert set(told.attrib) == set(description(xmp(MARK.software, MARK)).attrib)
     assert [child.tag for child in told] == [child.tag for child in description(xmp(MARK.software, MARK))]
     assert told.attrib[f"{OURS}seed"] == "7"
-    assert json.loads(told.findtext(f"{OURS}generation") or "") == mark.told()
+    assert json.loads(told.findtext(f"{OURS}generation") or "") == mark.facts()
     for image_format in FORMATS:
         assert inspect_image(marked(coded(image_format), mark)).mark == mark
 
@@ -267,7 +267,7 @@ def test_a_mark_beyond_its_room_is_refused() -> None:
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
-    later = with_texts(coded("png"), {KEYWORD: json.dumps({**MARK.told(), "mark": 2, "mood": "calm"})})
+    later = with_texts(coded("png"), {KEYWORD: json.dumps({**MARK.facts(), "mark": 2, "mood": "calm"})})
 
     assert inspect_image(later).mark == MARK.model_copy(update={"mark": 2})
 

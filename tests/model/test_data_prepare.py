@@ -400,7 +400,7 @@ def test_a_log_is_told_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_LINES", 0.0)
     console = Console(file=io.StringIO(), force_terminal=False)
 
-    with progress_module.told_progress(console, "pictures") as progress:
+    with progress_module.progress_on(console, "pictures") as progress:
         progress(3, 10)
 
     assert console.file.getvalue().startswith("pictures: 3 of 10, about 0 s left")  # type: ignore[attr-defined]

@@ -444,7 +444,7 @@ def test_dicom_is_seen_without_a_suffix_and_other_files_are_counted(tmp_path: Pa
     source = open_source(tmp_path)
 
     assert [picture.name for picture in source.pictures] == ["IM001", "x.DCM"]
-    assert source.others_told == "; other files in it: 1 without a suffix, 1 .txt"
+    assert source.other_kinds == "; other files in it: 1 without a suffix, 1 .txt"
 
 
 def test_a_link_to_itself_leads_nowhere(tmp_path: Path) -> None:

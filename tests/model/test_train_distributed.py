@@ -168,7 +168,7 @@ def test_a_loading_process_that_hangs_ends_the_run_with_its_reason(monkeypatch: 
 
 
 def test_other_errors_are_not_taken_for_dead_loaders() -> None:
-    with pytest.raises(RuntimeError, match="something else"), feed_module.dead_loaders_told():
+    with pytest.raises(RuntimeError, match="something else"), feed_module.dead_loaders_reported():
         raise RuntimeError("something else")
 
 

@@ -92,7 +92,7 @@ def test_an_image_says_what_was_asked_for_and_what_drew_it(handler: FaceHandler,
     assert (mark.truncation_psi, mark.truncation_cutoff) == (0.7, 2)
     assert (mark.noise_mode, mark.noise_seed) == ("random", 5)
     assert mark.label_vector == (0.1, 0.0, 0.9)
-    assert mark.told()["style_mixes"] == [{"seed": 3, "first_row": 1, "end_row": 2}]
+    assert mark.facts()["style_mixes"] == [{"seed": 3, "first_row": 1, "end_row": 2}]
     assert (mark.format, mark.jpeg_quality) == (image_format, 90 if image_format == "jpeg" else None)
 
 

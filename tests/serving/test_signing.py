@@ -98,7 +98,7 @@ def test_a_signed_image_verifies_and_tells_how_it_was_made(signer: Signer, image
     told = assertions[GENERATION]
     assert (told["seed"], told["truncation_psi"], told["digest"]) == (7, 0.7, DIGEST)
     mark = inspect_image(plain).mark
-    assert mark is not None and told == mark.told()
+    assert mark is not None and told == mark.facts()
     assert inspect_image(signed).mark == mark
     assert pixels_of(signed) == pixels_of(plain)
 

@@ -118,12 +118,12 @@ class Commands(TyperGroup):
                 suggest(error)
                 raise
             command = self.commands.get(ctx.invoked_subcommand or "")
-            told = explain(error, command.entry_point if isinstance(command, LazyCommand) else None)
-            if told is None:
+            explained = explain(error, command.entry_point if isinstance(command, LazyCommand) else None)
+            if explained is None:
                 raise
             if ctx.params["traceback"]:
                 traceback_module.print_exc()
-            fail(*told)
+            fail(*explained)
 
 
 def suggest(error: Any) -> None:
@@ -182,8 +182,8 @@ def summary(entry_point: EntryPoint) -> str:
         part = entry_point.module.partition(".")[0]
         return f"Not installed: {install_line(EXTRAS.get(part, ''))}"
     tree = ast.parse(source)
-    told = [_help_of(node, entry_point.attr) for node in tree.body]
-    return next(filter(None, [*told, ast.get_docstring(tree)]), "").partition("\n")[0]
+    helps = [_help_of(node, entry_point.attr) for node in tree.body]
+    return next(filter(None, [*helps, ast.get_docstring(tree)]), "").partition("\n")[0]
 
 
 def _help_of(node: ast.stmt, name: str) -> str | None:

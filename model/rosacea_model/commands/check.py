@@ -34,20 +34,20 @@ def check_phantoms(
         engine = Engine.load(model)
         found = check(engine, data, samples=samples)
         file = engine.model.file
-        told = {
+        results = {
             "model": {"name": file.name, "digest": file.digest, "note": file.note},
             "data": phantom_command(found.series),
             **figures(found),
         }
         out.mkdir(parents=True, exist_ok=True)
         write_sheets(engine, found, out)
-    told = rounded(told)
-    write_atomically(out / FIGURES_NAME, (json.dumps(told, indent=2) + "\n").encode())
-    write_atomically(out / PAGE_NAME, page(told, "rosacea model check-phantoms").encode())
-    severity, closest = told["generated"]["severity"], told["generated"]["nearest"]
+    results = rounded(results)
+    write_atomically(out / FIGURES_NAME, (json.dumps(results, indent=2) + "\n").encode())
+    write_atomically(out / PAGE_NAME, page(results, "rosacea model check-phantoms").encode())
+    severity, closest = results["generated"]["severity"], results["generated"]["nearest"]
     typer.echo(
         f"{out / PAGE_NAME}: severity {severity['contrast']:.2f} "
-        f"(phantoms {told['fresh_phantoms']['severity']['contrast']:.2f}), "
+        f"(phantoms {results['fresh_phantoms']['severity']['contrast']:.2f}), "
         f"nearer than the training 1 %: {closest['below_training']:.1%}"
     )
 

@@ -28,7 +28,7 @@ from ..data.prepare import (
     named,
 )
 from ..data.prepare import prepare as run_prepare
-from ..data.progress import told_progress
+from ..data.progress import progress_on
 from ..data.report import findings_sheet, report_json, report_path, sheet_path
 from ..data.worker import WorkOptions
 from ..files.modelfile import write_atomically
@@ -49,7 +49,7 @@ app.command("faces")(faces)
 
 STRICT_EXIT = 2
 DEFAULT_MIN_SIZE = 250
-LISTED = 20  # unusable files told on the terminal; the report has them all
+LISTED = 20  # unusable files named on the terminal; the report has them all
 
 
 @app.command()
@@ -110,7 +110,7 @@ def prepare(
         sheets.append(findings_sheet(result, spool))
 
     try:
-        with told_progress(console, "pictures") as progress:
+        with progress_on(console, "pictures") as progress:
             result = run_prepare(source, out, options, progress=progress, after=draw)
     except NothingLeft as error:
         write_atomically(report_path(out), report_json(error.result, out))
@@ -153,7 +153,7 @@ def _tell(console: Console, result: Result, out: Path, has_sheet: bool) -> None:
             console.print(f"left out {printable(name)}: {problem}", markup=False, soft_wrap=True)
         if len(result.unusable) > LISTED:
             console.print(f"... and {len(result.unusable) - LISTED} more, see the report")
-    for line in _told_labels(result):
+    for line in _label_lines(result):
         console.print(printable(line), markup=False, soft_wrap=True)
     found = {name: count for name, count in found_counts(result).items() if count}
     console.print(
@@ -173,13 +173,13 @@ def _tell(console: Console, result: Result, out: Path, has_sheet: bool) -> None:
         typer.echo(str(path))
 
 
-def _told_labels(result: Result) -> Iterator[str]:
+def _label_lines(result: Result) -> Iterator[str]:
     """Print the number of each class, and labels that were interpreted."""
     names = class_names(result)
     per_class = Counter(kept.picture.label for kept in result.kept)
     if names:
-        told = [f"{number} = {name} ({per_class[number]})" for number, name in enumerate(names[:LISTED])]
-        yield "classes: " + ", ".join([*told, *(["..."] if len(names) > LISTED else [])])
+        listed = [f"{number} = {name} ({per_class[number]})" for number, name in enumerate(names[:LISTED])]
+        yield "classes: " + ", ".join([*listed, *(["..."] if len(names) > LISTED else [])])
     if result.source.renamed:
         yield f"{result.source.renamed} labels name their picture in another case or with another suffix"
     if (astray := astray_labels(result.source)) and not result.options.hash_names:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from rosacea_model.data.errors import DataRejected, Unusable, printable
 from rosacea_model.data.pictures.decode import DecodeOptions, decode
-from rosacea_model.data.progress import told_progress
+from rosacea_model.data.progress import progress_on
 from rosacea_model.data.screening.faces import DetectedFace, FaceFinder, aligned
 from rosacea_model.data.screening.people import people
 from rosacea_model.data.source import Picture, Reader, open_source
@@ -58,7 +58,7 @@ def faces(
     if not out.parent.is_dir():
         raise DataRejected(f"{out}: there is no folder {out.parent}")
     finder, console = FaceFinder(), Console(stderr=True, highlight=False)
-    with told_progress(console, "pictures") as progress:
+    with progress_on(console, "pictures") as progress:
         found = look(source, finder, progress, align=align, resolution=resolution)
     write_atomically(out, subjects_csv(found))
     write_atomically(out.with_suffix(".json"), report(found))

@@ -296,5 +296,5 @@ def _text(value: object) -> Text:
     # Names and notes come out of files: no markup in them is obeyed, no control character gets to a terminal.
     if value in (None, ""):
         return Text("-")
-    told = f"{value:,}" if isinstance(value, int) else str(value)
-    return Text("".join(char if char.isprintable() or char == "\n" else "?" for char in told))
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return Text("".join(char if char.isprintable() or char == "\n" else "?" for char in text))

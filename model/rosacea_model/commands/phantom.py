@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..data.progress import told_progress
+from ..data.progress import progress_on
 from ..phantom.render import RESOLUTIONS
 from ..phantom.series import MAX_COUNT, LabelKind, Series, write_series
 
@@ -28,7 +28,7 @@ def phantom(
         raise typer.BadParameter(f"must be one of {', '.join(map(str, RESOLUTIONS))}, got {resolution}")
     series = Series(seed, count, resolution, confounders)
     console = Console(stderr=True)
-    with told_progress(console, "drawing faces") as progress:
+    with progress_on(console, "drawing faces") as progress:
         for done in write_series(out, series, labels, maps=maps, workers=workers):
             progress(done, count)
     typer.echo(f"{out}: {count} faces of {resolution} px, seed {seed}, labels {labels}")

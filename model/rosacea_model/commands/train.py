@@ -67,7 +67,7 @@ def train(
     check_places(data, outdir)
     before = config_of(outdir) if resume else None
     images = open_images(data, before, cond=cond, subset=subset, seed=settings["seed"])
-    # A run that goes on has its networks, and need not be told again where they came from.
+    # A run that goes on has its networks, and need not be given again where they came from.
     source = load_source(init_from, allow_partial=allow_partial) if init_from and before is None else None
     config = config_for(images, source, preset, stated, before)
     if before is None:

@@ -56,7 +56,7 @@ class LabelledImages(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]])
         self.path = Path(path)
         source = open_source(self.path, labels=labels)
         if not source.pictures:
-            raise DataRejected(f"{self.path}: no images in it{source.others_told}")
+            raise DataRejected(f"{self.path}: no images in it{source.other_kinds}")
         self._all_labels = _label_matrix(self.path, source.pictures, source)
         self.label_dim = self._all_labels.shape[1]
         self.classes = source.classes
@@ -96,13 +96,13 @@ class LabelledImages(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]])
 
         No picture is read: contents are known by the checksums of a zip, and in a folder by their sizes.
         """
-        told = hashlib.sha256()
+        digest = hashlib.sha256()
         for number in self._chosen:
             picture = self._pictures[int(number)]
             member = picture.member
             size = [member.bytes, member.crc] if member else [(self.path / picture.name).stat().st_size]
-            told.update(json.dumps([picture.name, *size]).encode() + self._all_labels[number].tobytes())
-        return {"images": len(self), "digest": told.hexdigest()}
+            digest.update(json.dumps([picture.name, *size]).encode() + self._all_labels[number].tobytes())
+        return {"images": len(self), "digest": digest.hexdigest()}
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_reader": None}
@@ -159,7 +159,7 @@ class LabelledImages(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]])
                 unlike[name] = problem
         problems |= _odd_ones(shapes) or unlike
         if problems:
-            raise DataRejected(f"{self.path}: {_told(problems, len(chosen))}. {REMEDY}")
+            raise DataRejected(f"{self.path}: {_summary(problems, len(chosen))}. {REMEDY}")
 
 
 def _misshapen(image: NDArray[np.uint8]) -> str:
@@ -187,7 +187,7 @@ def _kind(shape: tuple[int, ...]) -> str:
     return f"{width}x{height} and {'grey' if channels == 1 else 'in colour'}"
 
 
-def _told(problems: Mapping[str, str], total: int) -> str:
+def _summary(problems: Mapping[str, str], total: int) -> str:
     named = "; ".join(f"{name}: {problem}" for name, problem in list(problems.items())[:NAMED])
     more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
     return f"{len(problems)} of {total} images cannot be trained on: {named}{more}"
@@ -206,8 +206,8 @@ def _label_matrix(path: Path, pictures: Sequence[Picture], source: Source) -> ND
     if closed := [picture for picture in pictures if picture.reason is not UnusableReason.no_label]:
         raise DataRejected(f"{path}: {closed[0].name}: {closed[0].problem}")
     if missing := [picture.name for picture in pictures if picture.problem]:
-        told = f"{path}: {len(missing)} of {len(pictures)} images have no label, such as {missing[0]}"
-        raise DataRejected(told + (f"; a label without an image is {source.astray[0]}" if source.astray else ""))
+        problem = f"{path}: {len(missing)} of {len(pictures)} images have no label, such as {missing[0]}"
+        raise DataRejected(problem + (f"; a label without an image is {source.astray[0]}" if source.astray else ""))
     labels = [picture.label for picture in pictures]
     if labels[0] is None:
         return np.zeros((len(labels), 0), np.float32)

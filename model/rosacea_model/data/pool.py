@@ -91,10 +91,10 @@ def outcomes(
 
 def _in_order(crew: list[Worker], pictures: Sequence[Picture], path: Path, options: WorkOptions) -> Iterator[Outcome]:
     done: dict[int, Outcome] = {}
-    given = told = 0
-    while told < len(pictures):
+    given = answered = 0
+    while answered < len(pictures):
         for worker in crew:
-            if worker.place is None and given < min(len(pictures), told + AHEAD * len(crew)):
+            if worker.place is None and given < min(len(pictures), answered + AHEAD * len(crew)):
                 _give(worker, given, pictures[given])
                 given += 1
         busy = {worker.connection: worker for worker in crew if worker.place is not None}
@@ -107,9 +107,9 @@ def _in_order(crew: list[Worker], pictures: Sequence[Picture], path: Path, optio
                 worker.place = None
                 if not worker.process.is_alive() or worker.connection.closed:
                     crew[crew.index(worker)] = _replaced(worker, path, options)
-        while told in done:
-            yield done.pop(told)
-            told += 1
+        while answered in done:
+            yield done.pop(answered)
+            answered += 1
 
 
 def _give(worker: Worker, place: int, picture: Picture) -> None:

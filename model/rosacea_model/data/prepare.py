@@ -332,13 +332,13 @@ def _write_part(result: Result, spool: Spool, path: Path, places: Sequence[int])
 
 def _why_none(result: Result) -> str:
     """Explain a split without pictures on one side, to help choose another share."""
-    told = f"{len(result.excluded)} of {len(result.kept)} pictures are excluded"
+    summary = f"{len(result.excluded)} of {len(result.kept)} pictures are excluded"
     if not result.options.holdout:
-        return told
+        return summary
     left = [_class(kept.picture) for place, kept in enumerate(result.kept) if place not in result.excluded]
     sizes = ", ".join(f"{count} of class {kind}" for kind, count in Counter(left).items() if kind is not None)
     return (
-        f"{told}, and a share of {result.options.holdout:g} of {sizes or f'{len(left)} pictures'} was to be held "
+        f"{summary}, and a share of {result.options.holdout:g} of {sizes or f'{len(left)} pictures'} was to be held "
         "out, where near duplicates or pictures of one person that are more than their class's share stay in "
         "training together"
     )
@@ -430,17 +430,17 @@ def found_counts(result: Result) -> dict[str, int]:
 def _why_unusable(result: Result) -> str:
     """Counts of unusable pictures by reason with the first names, and other file types found."""
     source, hashed = result.source, result.options.hash_names
-    told = f"no usable picture among {len(source.pictures)}"
+    summary = f"no usable picture among {len(source.pictures)}"
     counts = Counter(problem.reason.value for _, problem in result.unusable)
     if counts:
-        told += ": " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        summary += ": " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     first = [
         f"{named(picture, problem.sha256, hashed=hashed)}: {problem}" for picture, problem in result.unusable[:NAMED]
     ]
-    told = "; ".join([told, *first])
+    summary = "; ".join([summary, *first])
     if not source.pictures and not hashed:
-        told += source.others_told
-    return told if hashed else told + astray_labels(source)
+        summary += source.other_kinds
+    return summary if hashed else summary + astray_labels(source)
 
 
 def astray_labels(source: Source) -> str:

@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextmanager
-def told_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+def progress_on(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """Context manager that yields a function to call with (done, total)."""
     if console.is_terminal:
         columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -25,13 +25,13 @@ def told_progress(console: Console, what: str) -> Iterator[Callable[[int, int], 
             task = bar.add_task("", total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
         return
-    started = told = time.monotonic()
+    started = printed = time.monotonic()
 
     def line(done: int, total: int) -> None:
-        nonlocal told
+        nonlocal printed
         now = time.monotonic()
-        if now - told >= SECONDS_BETWEEN_LINES:
-            told = now
+        if now - printed >= SECONDS_BETWEEN_LINES:
+            printed = now
             left = (now - started) * (total - done) / max(done, 1)
             console.print(f"{what}: {done} of {total}, about {left:.0f} s left", markup=False)
 

@@ -113,11 +113,11 @@ class Source:
         return "folder" if self.path.is_dir() else "zip"
 
     @property
-    def others_told(self) -> str:
+    def other_kinds(self) -> str:
         """Types of other files, for the message that there are no pictures."""
         kinds = list(self.others.items())[:MAX_KINDS]
-        told = ", ".join(f"{count} {f'.{suffix}' if suffix else 'without a suffix'}" for suffix, count in kinds)
-        return f"; other files in it: {told}" if told else ""
+        listed = ", ".join(f"{count} {f'.{suffix}' if suffix else 'without a suffix'}" for suffix, count in kinds)
+        return f"; other files in it: {listed}" if listed else ""
 
 
 @dataclass
@@ -430,8 +430,10 @@ def read_labels(content: object, classes: Sequence[str] = ()) -> tuple[dict[str,
         ) from error
     kinds = Counter(len(label) if isinstance(label, tuple) else 0 for label in labels.values())
     if len(kinds) > 1:
-        told = ", ".join(f"{count} of width {width}" if width else f"{count} classes" for width, count in kinds.items())
-        raise DataRejected(f"{LABELS_NAME}: labels must all be of one kind, got {told}")
+        listed = ", ".join(
+            f"{count} of width {width}" if width else f"{count} classes" for width, count in kinds.items()
+        )
+        raise DataRejected(f"{LABELS_NAME}: labels must all be of one kind, got {listed}")
     return labels, names
 
 

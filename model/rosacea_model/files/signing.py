@@ -41,7 +41,7 @@ def sign(path: Path, key: Path) -> Path:
     try:
         config.use_elliptic_key_signer(private_key=key)
     except Exception as error:
-        raise ValueError(f"{key}: not a private elliptic key in PEM: {_told(error)}") from error
+        raise ValueError(f"{key}: not a private elliptic key in PEM: {_cause(error)}") from error
     with _alone(model) as folder, tempfile.TemporaryDirectory() as beside:
         signature = Path(beside) / SIGNATURE_NAME
         config.sign(folder, signature)
@@ -75,7 +75,7 @@ def key_verifier(public_key: Path) -> Any:
     try:
         return config.use_elliptic_key_verifier(public_key=public_key)
     except Exception as error:
-        raise ValueError(f"{public_key}: not a public elliptic key in PEM: {_told(error)}") from error
+        raise ValueError(f"{public_key}: not a public elliptic key in PEM: {_cause(error)}") from error
 
 
 def _library(name: str) -> Any:
@@ -102,5 +102,5 @@ def _alone(model: ModelFile) -> Iterator[Path]:
         yield folder
 
 
-def _told(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

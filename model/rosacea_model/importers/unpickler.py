@@ -26,7 +26,7 @@ from ..errors import CheckpointRejected
 
 MAX_FILE_BYTES = 2 * 2**30
 MAX_OPCODES = 1_000_000  # a 1024x1024 snapshot has some 60,000
-MAX_STORAGE_OPCODES = 200  # in a storage's header, which has up to 40: headers can be told often
+MAX_STORAGE_OPCODES = 200  # in a storage's header, which has up to 40: headers can occur often
 MAX_DEPTH = 64  # of containers in each other; a snapshot has about 20
 MAX_DIMENSIONS = 8
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -483,8 +483,8 @@ def latin1_bytes(arguments: Arguments) -> bytes:
     """Decode bytes as protocol 2 stores them: text with the same code points."""
     text, encoding = arguments
     if encoding != "latin1":
-        reject(f"bytes must be told as latin1, got {shown(encoding)}", "_codecs.encode")
-    data: bytes = _expect(text, str, "bytes told as text").encode("latin1")
+        reject(f"bytes must be stored as latin1, got {shown(encoding)}", "_codecs.encode")
+    data: bytes = _expect(text, str, "bytes stored as text").encode("latin1")
     return data
 
 

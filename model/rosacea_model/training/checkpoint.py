@@ -102,7 +102,7 @@ def read(path: Path) -> Checkpoint:
 def read_newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     """Read the newest intact checkpoint; None if there are none at all.
 
-    Each damaged one is told to `warn`; if no good one is left, that is an error and not a fresh start.
+    Each damaged one is passed to `warn`; if no good one is left, that is an error and not a fresh start.
     """
     paths = existing(folder)
     for path in reversed(paths):

@@ -154,10 +154,10 @@ def heed_the_trainer_alone(worker: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    Thread(target=_end_when_told, daemon=True).start()
+    Thread(target=_end_when_asked, daemon=True).start()
 
 
-def _end_when_told() -> None:
+def _end_when_asked() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
@@ -172,7 +172,7 @@ def _watched(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor,
 
 
 @contextmanager
-def dead_loaders_told() -> Iterator[None]:
+def dead_loaders_reported() -> Iterator[None]:
     """Translate the error torch raises in its SIGCHLD handler to LoaderDied."""
     try:
         yield

@@ -17,7 +17,7 @@ from . import checkpoint
 from .config import CONFIG_NAME, TrainConfig, read_config
 from .distributed import Ranks
 from .errors import NotFinite
-from .feed import RankShare, dead_loaders_told, feed
+from .feed import RankShare, dead_loaders_reported, feed
 from .reporting.facts import facts
 from .reporting.observe import RunReporter
 from .reporting.pace import rough
@@ -60,7 +60,7 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
     config.check_world(ranks.world)
     _set_up_torch(config, ranks)
 
-    with ExitStack() as stack, dead_loaders_told():
+    with ExitStack() as stack, dead_loaders_reported():
         # Take the run directory.
         if ranks.leads:
             checkpoint.check_ours(run.path)
@@ -145,8 +145,8 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
             due = ranks.any(watch is not None and watch.snapshot_is_due())
             saves = ended or due or _passes(state, config, config.snap_kimg)
             if watch is not None:
-                for told in figures:
-                    watch.tally.add(told)
+                for figure in figures:
+                    watch.tally.add(figure)
 
                 # Save a checkpoint of everything; then, if there is time, a snapshot of the averaged generator.
                 if saves:
@@ -177,7 +177,7 @@ def failures_kept(run: Path) -> Iterator[None]:
     try:
         yield
     except NotFinite as error:
-        with suppress(OSError):  # what went wrong first is what is told
+        with suppress(OSError):  # what went wrong first is what is reported
             write_atomically(run / NOT_FINITE_NAME, (json.dumps(error.facts(), indent=2) + "\n").encode())
         raise
     except OSError as error:
@@ -190,10 +190,12 @@ def failures_kept(run: Path) -> Iterator[None]:
 def check_same_data(before: Mapping[str, object] | None, now: Mapping[str, object] | None) -> None:
     """Raise ValueError if a run would resume with other data; runs without a recorded fingerprint may."""
     if before is not None and now is not None and dict(before) != dict(now):
-        told, tells = (
+        recorded, present = (
             f"{data.get('images')} images of digest {str(data.get('digest'))[:12]}" for data in (before, now)
         )
-        raise ValueError(f"the data of this run was {told}, got {tells}: resume it with the data that it began with")
+        raise ValueError(
+            f"the data of this run was {recorded}, got {present}: resume it with the data that it began with"
+        )
 
 
 def label_table(images: TrainingSet) -> Tensor:  # => [N, label_width]

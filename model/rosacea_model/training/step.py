@@ -202,24 +202,24 @@ class Passes:
         parameters = state.trainable_D if trains_d else list(state.G.parameters())
         optimiser = state.D_opt if trains_d else state.G_opt
         optimiser.zero_grad(set_to_none=True)
-        told = _BatchSums(self.micros)
+        sums = _BatchSums(self.micros)
         with self._only_training(parameters):
             for micro in self._draw(reals, real_c):
                 outcome = outcome_of(micro)
                 (outcome.loss * (gain / self.micros)).backward()
-                told.add(outcome)
+                sums.add(outcome)
 
         # Sum gradients and figures in one go, in a fixed order.
         gradients = [torch.zeros_like(item) if item.grad is None else item.grad for item in parameters]
-        total = self.ranks.sum(torch.cat([item.flatten() for item in gradients] + told.vectors()))
-        pieces = total.split([item.numel() for item in gradients] + [len(item) for item in told.vectors()])
-        told.take_back(pieces[len(gradients) :])
+        total = self.ranks.sum(torch.cat([item.flatten() for item in gradients] + sums.vectors()))
+        pieces = total.split([item.numel() for item in gradients] + [len(item) for item in sums.vectors()])
+        sums.take_back(pieces[len(gradients) :])
 
         # Refuse to step with what is not finite.
         skipped = state.bad_steps[PHASES.index(phase)]
         if not bool(torch.isfinite(total).all()):
             if int(skipped) >= self.config.bad_steps:
-                found = self._offenders(told, parameters, pieces)
+                found = self._offenders(sums, parameters, pieces)
                 raise NotFinite(found[0], phase, int(state.step), found)
             skipped += 1
             return {"skipped": Figure(total=1, count=1)}
@@ -230,9 +230,9 @@ class Passes:
                 parameter.grad = torch.zeros_like(parameter)
             parameter.grad.copy_(piece.view_as(parameter))
         optimiser.step()
-        if told.w_sum is not None:
-            state.G.mapping.w_avg.copy_((told.w_sum / told.w_count).lerp(state.G.mapping.w_avg, W_AVG_DECAY))
-        return told.figures()
+        if sums.w_sum is not None:
+            state.G.mapping.w_avg.copy_((sums.w_sum / sums.w_count).lerp(state.G.mapping.w_avg, W_AVG_DECAY))
+        return sums.figures()
 
     @contextmanager
     def _only_training(self, parameters: list[nn.Parameter]) -> Iterator[None]:
@@ -277,7 +277,7 @@ class Passes:
             self.state.ada.record(figures["signs/real"].total, figures["signs/real"].count)
         return figures
 
-    def _offenders(self, told: _BatchSums, parameters: list[nn.Parameter], pieces: tuple[Tensor, ...]) -> list[str]:
+    def _offenders(self, sums: _BatchSums, parameters: list[nn.Parameter], pieces: tuple[Tensor, ...]) -> list[str]:
         """Names of non-finite tensors: weights first, then losses and statistics, then gradients."""
         networks = {"G": self.state.G, "D": self.state.D}
         named = {
@@ -287,7 +287,7 @@ class Passes:
         }
         names = {id(tensor): name for name, tensor in named.items()}
         found = [f"weight {name}" for name, tensor in named.items() if not bool(torch.isfinite(tensor).all())]
-        found += [name for name, figure in told.figures().items() if not math.isfinite(figure.total)]
+        found += [name for name, figure in sums.figures().items() if not math.isfinite(figure.total)]
         found += [
             f"gradient of {names[id(parameter)]}"
             for parameter, piece in zip(parameters, pieces, strict=False)

@@ -193,12 +193,12 @@ def _network(tensors: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
 
 def _differences(source: GeneratorConfig, config: TrainConfig) -> tuple[str, ...]:
     renamed = {"label_width": source.c_dim, "resolution": source.img_resolution}
-    told = []
+    problems = []
     for name, words in COMPARED.items():
         theirs, ours = renamed.get(name, getattr(source, name, None)), getattr(config, name)
         if theirs != ours:
-            told.append(f"{words}: the source has {theirs}, this run {ours}")
-    return tuple(told)
+            problems.append(f"{words}: the source has {theirs}, this run {ours}")
+    return tuple(problems)
 
 
 def _entries(network: str, module: nn.Module, source: Mapping[str, Tensor]) -> list[TensorMatch]:

@@ -28,7 +28,7 @@ MAX_VIOLATIONS = 16  # a status travels in HTTP/2 trailers, which hold 8 KiB
 class FaceError(Exception):
     """Base of everything this package raises on purpose. `reason` is a `Reason` where the cause is known.
 
-    `request_id` is the name that the service's log has for the call, where it told one.
+    `request_id` is the name that the service's log has for the call, if it sent one.
     """
 
     def __init__(

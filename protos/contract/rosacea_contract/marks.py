@@ -86,18 +86,18 @@ class Mark(BaseModel):
     class_index: int | None = None
     class_name: str | None = None  # of that class, where the model has names for them
     label_vector: tuple[float, ...] | None = None
-    label_left_out: bool | None = None  # there was a label, too long to be told
+    label_left_out: bool | None = None  # there was a label, too long to keep
     style_mixes: tuple[MixMark, ...] | None = None
     format: str  # png or jpeg
     jpeg_quality: int | None = None
 
-    def told(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """The non-empty fields by name; tuples as lists."""
         return self.model_dump(mode="json", exclude_none=True)
 
     def to_json(self) -> str:
         """JSON text in ASCII, identical for equal marks."""
-        return json.dumps(self.told(), separators=(",", ":"), allow_nan=False)
+        return json.dumps(self.facts(), separators=(",", ":"), allow_nan=False)
 
 
 def marked(image: bytes, mark: Mark) -> bytes:
@@ -118,11 +118,11 @@ def marked(image: bytes, mark: Mark) -> bytes:
 
 def xmp(software: str, mark: Mark | None = None) -> str:
     """Build the XMP packet: the image is synthetic and, if it is reproducible, how it was made."""
-    told = mark.told() if mark else {}
+    facts = mark.facts() if mark else {}
     shown = {
         "Iptc4xmpExt:DigitalSourceType": TRAINED,
         "xmp:CreatorTool": software,
-        **{name: str(told[key]) for name, key in _TOLD_APART.items() if key in told},
+        **{name: str(facts[key]) for name, key in _TOLD_APART.items() if key in facts},
     }
     spaces = "".join(f' xmlns:{name}="{address}"' for name, address in _NAMESPACES.items() if name != "rdf")
     attributes = "".join(f' {name}="{_xml(text)}"' for name, text in shown.items())
@@ -144,11 +144,11 @@ def _xml(text: str, quote: bool = True) -> str:
 
 def read_mark(found: Metadata) -> Mark | None:
     """Read the mark in a file's metadata; None if there is none or it is invalid."""
-    told = found.texts.get(KEYWORD) or properties(found.xmp).get(_RECORD)
-    if told is None:
+    facts = found.texts.get(KEYWORD) or properties(found.xmp).get(_RECORD)
+    if facts is None:
         return None
     try:
-        return Mark.model_validate_json(told)
+        return Mark.model_validate_json(facts)
     except ValidationError:
         return None
 

@@ -57,7 +57,7 @@ class Access:
     def listen(self, server: grpc.aio.Server) -> int:
         """Bind the port; ValueError if that is not possible."""
         if missing := self._settings.missing_protection:
-            log.warning("listening on %s without %s, as told", self._settings.address, missing)
+            log.warning("listening on %s without %s, as set", self._settings.address, missing)
         return listen(server, self._settings.address, self._tls)
 
     @asynccontextmanager

@@ -15,7 +15,7 @@ class Rule(StrEnum):
     """What a caller needs in order to make a call."""
 
     OPEN = "open"  # nothing
-    IDENTIFIED = "identified"  # to be known, wherever the service is told who is
+    IDENTIFIED = "identified"  # to be known, if the service authenticates callers
 
 
 RULES: dict[str, Rule] = {

@@ -86,13 +86,13 @@ class Health(health_pb2_grpc.HealthServicer):
                 yield health_pb2.HealthCheckResponse(status=status)
 
     async def _statuses_of(self, service: str) -> AsyncIterator[Status]:
-        told = None
+        sent = None
         while True:
             changed = self._changed  # before looking: what changes while the watcher reads is not missed
             status = self._statuses.get(service, UNKNOWN)
-            if status != told:
+            if status != sent:
                 yield status
-                told = status
+                sent = status
             await changed.wait()
 
     @asynccontextmanager

@@ -102,7 +102,7 @@ class Signer:
         if mark is None:
             raise ValueError("an image must be marked to be signed")
         signed = io.BytesIO()
-        with self._c2pa.Builder(manifest(mark.told()), context=self._context) as builder:
+        with self._c2pa.Builder(manifest(mark.facts()), context=self._context) as builder:
             builder.sign(f"image/{found.format}", io.BytesIO(image), signed)
         return signed.getvalue()
 

@@ -102,10 +102,10 @@ class CallInterceptor(WrappingInterceptor):
         self._rejected.labels(reason_of(error)).inc()
         # grpc holds on to the error until the garbage collector comes; a large request must not stay with it.
         traceback.clear_frames(error.__traceback__)
-        told: Any = rpc_status.to_status(status)
+        sent: Any = rpc_status.to_status(status)
         call = current_call()
         ids = ((REQUEST_ID, call.id),) if call else ()
-        await context.abort_with_status(told._replace(trailing_metadata=(*told.trailing_metadata, *ids)))
+        await context.abort_with_status(sent._replace(trailing_metadata=(*sent.trailing_metadata, *ids)))
         raise AssertionError("abort always raises")
 
 

@@ -1,8 +1,8 @@
 """Keepalive and maximum connection age of every gRPC port.
 
-A connection that has reached its age is told so (GOAWAY). Calls under way end on it; the next one goes over a new
-connection, for which clients look the name up again: that is how running clients find replicas that were added. gRPC
-varies each connection's age by a tenth up or down, so that clients do not all come back at once.
+A connection that has reached its age is closed to new calls (GOAWAY). Calls in progress end on it; the next one uses a
+new connection, for which clients resolve the name again: that is how running clients find added replicas. gRPC varies
+each connection's age by up to a tenth, so that clients do not all reconnect at once.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Shelf:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         if kept := self._kept.get((file.name, file.digest)):
-            file = _retold(kept, file)
+            file = _with_current_manifest(kept, file)
             shutil.rmtree(folder)
         self._kept[file.name, file.digest] = file
         return file
@@ -81,7 +81,7 @@ class Shelf:
             return copied(model, folder)
 
 
-def _retold(kept: ModelFile, file: ModelFile) -> ModelFile:
+def _with_current_manifest(kept: ModelFile, file: ModelFile) -> ModelFile:
     """Update the note and class names beside a kept copy; workers read them at start."""
     if (kept.note, kept.classes) == (file.note, file.classes):
         return kept

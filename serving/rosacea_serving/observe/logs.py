@@ -122,8 +122,8 @@ def trace_of(exc_info: Any) -> str:
     error = exc_info[1]
     while error is not None and len(parts) < MAX_CAUSES + 1:
         frames = "".join(traceback.format_tb(error.__traceback__)).splitlines()
-        told = f"{type(error).__module__}.{type(error).__qualname__}: {safe(str(error), MAX_VALUE)}"
-        parts.append("\n".join([*(safe(line, MAX_VALUE) for line in frames), told]))
+        line = f"{type(error).__module__}.{type(error).__qualname__}: {safe(str(error), MAX_VALUE)}"
+        parts.append("\n".join([*(safe(line, MAX_VALUE) for line in frames), line]))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return "\n".join(parts)[:MAX_TRACE]
 
@@ -146,14 +146,14 @@ def start_logging(log_format: LogFormat | None = None) -> QueuedHandler:
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
-    threading.excepthook = lambda told: _lost("a thread", told)
-    sys.unraisablehook = lambda told: _lost("something that was thrown away", told)
+    threading.excepthook = lambda args: _lost("a thread", args)
+    sys.unraisablehook = lambda args: _lost("something that was thrown away", args)
     return handler
 
 
-def _lost(where: str, told: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
+def _lost(where: str, args: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
     """Log an unhandled exception."""
-    if told.exc_value is not None:
+    if args.exc_value is not None:
         logging.getLogger(__name__).error(
-            "%s ended with an error", where, exc_info=(told.exc_type, told.exc_value, told.exc_traceback)
+            "%s ended with an error", where, exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
         )

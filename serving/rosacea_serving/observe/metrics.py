@@ -1,8 +1,8 @@
 """The gateway's Prometheus metrics. Each gateway has its own registry; nothing is global.
 
-Every label has a closed set of values, and every combination of them is there from the start at 0: what has never
-happened is told from what is not counted, and `rate` sees the first event too. `watch` has the calls (`grpc_server_*`)
-and what is asked of TorchServe at each scrape.
+Every label has a closed set of values, and every combination exists from the start with value 0: what never happened
+differs from what is not counted, and `rate` sees the first event too. `grpc_metrics` counts calls (`grpc_server_*`);
+`backends` reads TorchServe at each scrape.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Layout:
     scratch: Scratch
     inference_port: int
     management_port: int
-    gpus: int = 0  # workers go to them in turn; TorchServe counts for itself unless told
+    gpus: int = 0  # workers go to them in turn; TorchServe counts them itself unless set
 
     @property
     def root(self) -> Path:

@@ -37,14 +37,14 @@ def look_at(torch: Any) -> dict[str, Any]:
     """List the GPUs of a loaded torch. Whatever it raises becomes the answer."""
     if not torch.version.cuda:
         return nothing(f"torch {torch.__version__} is built without CUDA")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         except Exception as error:
             return nothing(first_line(error))
     if not count:
-        return nothing(first_line(told[0].message) if told else no_gpu(torch.__version__))
+        return nothing(first_line(caught[0].message) if caught else no_gpu(torch.__version__))
     return {"gpus": [examine(torch, index) for index in range(count)], "trouble": ""}
 
 

@@ -106,7 +106,7 @@ class FaceHandler:
     def __init__(self, load: Callable[[Path, str], Drawing] = load_engine) -> None:
         self._load = load
         self._writer = SegmentWriter()
-        self._told_of_inline = False
+        self._warned_of_inline = False
 
     def initialize(self, context: Context) -> None:
         """Load the model beside the handler and draw with it. A worker that fails here never gets a job."""
@@ -223,9 +223,9 @@ class FaceHandler:
         try:
             return self._writer.write(segment.path, index, segment.slot_bytes, image)
         except (OSError, ValueError) as error:
-            level = logging.DEBUG if self._told_of_inline else logging.WARNING
+            level = logging.DEBUG if self._warned_of_inline else logging.WARNING
             log.log(level, "shared memory cannot be used, images go inline: %s", error)
-            self._told_of_inline = True
+            self._warned_of_inline = True
             return False
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEED_SCHEME = SEED_SCHEMES[1]
-LONGEST_LABEL = 256  # numbers; a longer one is not told
+LONGEST_LABEL = 256  # numbers; a longer one is left out
 
 
 @dataclass(frozen=True, kw_only=True)

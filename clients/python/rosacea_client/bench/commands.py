@@ -82,8 +82,8 @@ def bench(
 
     interrupted = False
     try:
-        with _progress(len(sweep.loads)) as told:
-            asyncio.run(sweep.run(connect, told))
+        with _progress(len(sweep.loads)) as announce:
+            asyncio.run(sweep.run(connect, announce))
     except KeyboardInterrupt:
         interrupted = True
     write(sweep, {"target": connection.address, "spacing": spacing}, interrupted, as_json, picture)
@@ -94,8 +94,8 @@ def bench(
 
 def write(sweep: Sweep, facts: dict[str, Any], interrupted: bool, as_json: str, picture: Path | None) -> None:
     """Print the table on stdout (on stderr if stdout has the JSON) and write the requested files."""
-    told = {"revision": sweep.revision, "warmup_seconds": sweep.window.warmup_seconds}
-    asked = {**facts, **told, **asdict(sweep.question)}
+    facts_of_run = {"revision": sweep.revision, "warmup_seconds": sweep.window.warmup_seconds}
+    asked = {**facts, **facts_of_run, **asdict(sweep.question)}
     text = json.dumps(to_json(sweep.steps, asked, interrupted=interrupted), indent=2) + "\n"
     if as_json == "-":
         typer.echo(text, nl=False)

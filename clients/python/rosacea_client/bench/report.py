@@ -55,9 +55,9 @@ def step(load: Load, window: MeasurementWindow, calls: Sequence[Done]) -> Step:
     Images count when they come within the window. The latency of a closed loop is that of calls which end in the
     window; that of an open loop, of calls which were meant to begin in it, however long they took.
     """
-    told = [call for call in calls if window.holds(call.end if load.loop == "closed" else call.start)]
-    waits = [1e3 * (call.end - call.start) for call in told if call.answer]
-    errors = Counter(call.error for call in told if not call.answer)
+    counted = [call for call in calls if window.holds(call.end if load.loop == "closed" else call.start)]
+    waits = [1e3 * (call.end - call.start) for call in counted if call.answer]
+    errors = Counter(call.error for call in counted if not call.answer)
     came = [call.answer for call in calls if call.answer and window.holds(call.end)]
     return Step(
         loop=load.loop,

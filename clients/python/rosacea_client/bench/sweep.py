@@ -47,10 +47,10 @@ class Sweep:
         self.loads = loads
         self.window = window
         self.steps: list[Step] = []
-        self.revision = ""  # of the model, once the service has told it
+        self.revision = ""  # of the model, once the service has sent it
 
-    async def run(self, connect: Callable[[], AsyncFaceClient], told: Callable[[Load], None]) -> None:
-        """Measure all loads; `told` is called before each begins.
+    async def run(self, connect: Callable[[], AsyncFaceClient], announce: Callable[[Load], None]) -> None:
+        """Measure all loads; `announce` is called before each begins.
 
         Raises FaceError where there is nothing to measure: the service is not there, or the question is none.
         """
@@ -59,6 +59,6 @@ class Sweep:
             with contextlib.suppress(Overloaded, DeadlineExceeded, ServerError):  # these are findings
                 await self.question.ask(client, 0)
             for load in self.loads:
-                told(load)
+                announce(load)
                 calls = await under(load, lambda number: self.question.ask(client, number), self.window)
                 self.steps.append(step(load, self.window, calls))

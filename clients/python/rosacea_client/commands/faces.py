@@ -192,7 +192,7 @@ def inspect(
         found = inspect_image(read_bounded(file), trust.read_text() if trust else "")
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-    typer.echo(json.dumps(found.told(), indent=2) if as_json else "\n".join(_told(found)))
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(_lines(found)))
     if not found.synthetic:
         typer.echo(f"{file}: does not say that it is synthetic", err=True)
     if not found.synthetic or (found.signature and found.signature.state == "invalid"):
@@ -209,13 +209,13 @@ def replay(
 ) -> None:
     """Generate the face in a file again by its mark, and compare byte for byte.
 
-    Exit code 0 where it is the same, 1 where it differs, 2 where that cannot be told: an image without a mark, or of a
+    Exit code 0 where it is the same, 1 where it differs, 2 where that is unknown: an image without a mark, or of a
     latent, which is never in the file.
     """
     with connect(connection, timeout) as client:
         found = replayed(file, client)
     if as_json:
-        typer.echo(json.dumps(found.told(), indent=2))
+        typer.echo(json.dumps(found.to_json(), indent=2))
     else:
         typer.echo(f"{file}: " + _verdict(found))
         for each in found.differences:
@@ -241,22 +241,22 @@ def replayed(file: Path, client: FaceClient) -> Replay:
         raise CannotReplay(f"{file}: {error}") from None
 
 
-def _told(found: Inspection) -> Iterator[str]:
+def _lines(found: Inspection) -> Iterator[str]:
     """Print the findings, one per line and JSON-encoded so that a file cannot write control characters to the
     terminal."""
-    facts = found.mark.told() if found.mark else {"rosacea": "no mark of how it was made"}
-    told = {"synthetic": found.synthetic, "source_type": found.source_type, **facts}
+    facts = found.mark.facts() if found.mark else {"rosacea": "no mark of how it was made"}
+    shown = {"synthetic": found.synthetic, "source_type": found.source_type, **facts}
     if found.signature is None:
-        told["signature"] = "none: anybody could have written or changed this"
+        shown["signature"] = "none: anybody could have written or changed this"
     elif found.signature.state == "unchecked":
-        told["signature"] = f"unchecked: {install_line('c2pa')} to check it"
+        shown["signature"] = f"unchecked: {install_line('c2pa')} to check it"
     else:
-        told["signature"] = " ".join([found.signature.state, *found.signature.problems])
-        told["signer"] = found.signature.signer
-    width = max(map(len, told))
-    for name, value in told.items():
-        shown = json.dumps(value)
-        yield f"{json.dumps(name)[1:-1].ljust(width)}  {shown[1:-1] if isinstance(value, str) else shown}"
+        shown["signature"] = " ".join([found.signature.state, *found.signature.problems])
+        shown["signer"] = found.signature.signer
+    width = max(map(len, shown))
+    for name, value in shown.items():
+        text = json.dumps(value)
+        yield f"{json.dumps(name)[1:-1].ljust(width)}  {text[1:-1] if isinstance(value, str) else text}"
 
 
 def name_of(face: Face) -> str:

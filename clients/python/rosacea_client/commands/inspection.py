@@ -52,14 +52,14 @@ class Inspection:
         """Whether the file is marked as made by a trained model."""
         return self.mark is not None or self.source_type == TRAINED.removeprefix(SOURCE_TYPES)
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The result as JSON data."""
         signature = self.signature and {**vars(self.signature), "problems": list(self.signature.problems)}
         return {
             "format": self.format,
             "synthetic": self.synthetic,
             "source_type": self.source_type,
-            "mark": self.mark and self.mark.told(),
+            "mark": self.mark and self.mark.facts(),
             "signature": signature,
         }
 

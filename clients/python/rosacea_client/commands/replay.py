@@ -60,7 +60,7 @@ class Replay:
     differences: tuple[Difference, ...]
     face: Face | None  # as the service draws it now; None where it does not have the model
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The result as JSON data, without the face."""
         return {"same": self.same, "signed": self.signed, "differences": [vars(each) for each in self.differences]}
 
@@ -125,12 +125,12 @@ def _compared(image: bytes, mark: Mark, face: Face) -> Replay:
 def _between_marks(mark: Mark, other: Mark | None) -> list[Difference]:
     if other is None:
         return [Difference("image", "marked", "not marked")]
-    mine, theirs = mark.told(), other.told()
+    mine, theirs = mark.facts(), other.facts()
     names = [name for name in type(mark).model_fields if mine.get(name) != theirs.get(name)]
-    return [_told(name, mine.get(name), theirs.get(name)) for name in names]
+    return [_difference(name, mine.get(name), theirs.get(name)) for name in names]
 
 
-def _told(name: str, mine: object, theirs: object) -> Difference:
+def _difference(name: str, mine: object, theirs: object) -> Difference:
     part = _PARTS.get(name, "settings")
     said = "" if name in ("model", "seed_scheme", "fingerprint", "software") else f"{name} "
     return Difference(part, f"{said}{mine}", f"{said}{theirs}")

@@ -88,26 +88,26 @@ class DatasetFolder:
         """Path of a shard's list of requests."""
         return self.folder / f"shard-{shard:06d}.jsonl"
 
-    def told(self, shard: int) -> dict[str, Any] | None:
+    def head(self, shard: int) -> dict[str, Any] | None:
         """The first line of a shard's list if it belongs to this data set; its claims are not verified."""
         try:
             with self.list_path(shard).open("rb") as file:
-                told: dict[str, Any] = json.loads(file.readline(MAX_HEAD_BYTES))
+                head: dict[str, Any] = json.loads(file.readline(MAX_HEAD_BYTES))
         except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
             return None
-        return told if is_head(told) and (told["dataset"], told["shard"]) == (self.spec.digest, shard) else None
+        return head if is_head(head) and (head["dataset"], head["shard"]) == (self.spec.digest, shard) else None
 
     def is_complete(self, shard: int) -> bool:
         """Whether the shard and its list are complete to the last byte."""
-        told = self.told(shard)
-        if told is None or digest_of(self.shard_path(shard)) != told["sha256"]:
+        head = self.head(shard)
+        if head is None or digest_of(self.shard_path(shard)) != head["sha256"]:
             return False
         size = sum(file.stat().st_size for file in files_of(self.shard_path(shard)))
-        if (told["bytes"], told["count"]) != (size, len(self.spec.indices(shard))):
+        if (head["bytes"], head["count"]) != (size, len(self.spec.indices(shard))):
             return False
         with self.list_path(shard).open("rb") as file:
             file.readline(MAX_HEAD_BYTES)
-            return bool(hashlib.file_digest(file, "sha256").hexdigest() == told["list_sha256"])
+            return bool(hashlib.file_digest(file, "sha256").hexdigest() == head["list_sha256"])
 
     def write(self, shard: int, drawn: Iterator[Drawn], advance: Callable[[], None]) -> None:
         """Write a shard. A failure leaves nothing that looks like one."""
@@ -118,7 +118,7 @@ class DatasetFolder:
             lines = list(self._fill(partial, drawn, advance))
             for file in files_of(partial):
                 _sync(file)
-            told = {
+            facts = {
                 "dataset": self.spec.digest,
                 "shard": shard,
                 "count": len(lines),
@@ -127,7 +127,7 @@ class DatasetFolder:
             }
             partial.rename(path)
             text = "".join(line + "\n" for line in lines).encode()
-            head = json.dumps(told | {"list_sha256": hashlib.sha256(text).hexdigest()})
+            head = json.dumps(facts | {"list_sha256": hashlib.sha256(text).hexdigest()})
             write_atomically(self.list_path(shard), head.encode() + b"\n" + text)
             _sync(self.list_path(shard))
             _sync(self.folder)
@@ -164,11 +164,11 @@ class DatasetFolder:
 
     def finish(self) -> int:
         """Write manifest.json and README.md for the finished shards; returns their number."""
-        told = [found for shard in range(self.spec.shards) if (found := self.told(shard)) is not None]
-        manifest = {"dataset": self.spec.digest, "shards": self.spec.shards, "complete": told}
+        complete = [found for shard in range(self.spec.shards) if (found := self.head(shard)) is not None]
+        manifest = {"dataset": self.spec.digest, "shards": self.spec.shards, "complete": complete}
         write_atomically(self.folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
-        write_atomically(self.folder / "README.md", data_card(self.spec, told, self.class_names).encode())
-        return len(told)
+        write_atomically(self.folder / "README.md", data_card(self.spec, complete, self.class_names).encode())
+        return len(complete)
 
 
 def make(
@@ -207,20 +207,20 @@ def make(
     return drawn
 
 
-def is_head(told: object) -> bool:
+def is_head(value: object) -> bool:
     """Whether this could be the first line of a shard's list."""
-    return isinstance(told, dict) and all(type(told.get(name)) is kind for name, kind in HEAD.items())
+    return isinstance(value, dict) and all(type(value.get(name)) is kind for name, kind in HEAD.items())
 
 
 def read_spec(place: Path) -> dict[str, Any]:
     """Read dataset.json; ValueError, with a way out, if it is invalid."""
     try:
-        told = json.loads(read_bounded(place, MAX_SPEC_BYTES))
+        data = json.loads(read_bounded(place, MAX_SPEC_BYTES))
     except (ValueError, RecursionError, IsADirectoryError) as error:
         raise ValueError(f"{place} is damaged ({str(error)[:160]}); {MENDING}") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"{place} is damaged (it must be a JSON object, got {type(told).__name__}); {MENDING}")
-    return told
+    if not isinstance(data, dict):
+        raise ValueError(f"{place} is damaged (it must be a JSON object, got {type(data).__name__}); {MENDING}")
+    return data
 
 
 @contextlib.contextmanager

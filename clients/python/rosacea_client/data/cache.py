@@ -66,9 +66,9 @@ class FaceCache:
         """Store a face."""
         if not self._writes:
             return
-        told = asdict(replace(face, image=b""))
-        del told["image"], told["timings"]
-        rest = json.dumps(told).encode("ascii") + b"\n" + face.image
+        facts = asdict(replace(face, image=b""))
+        del facts["image"], facts["timings"]
+        rest = json.dumps(facts).encode("ascii") + b"\n" + face.image
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,5 +108,5 @@ def read_entry(data: bytes) -> Face:
     digest, rest = data[:HASH_BYTES], data[HASH_BYTES:]
     if digest != hashlib.sha256(rest).digest():
         raise ValueError("the entry does not match its hash")
-    told, _, image = rest.partition(b"\n")
-    return Face(**json.loads(told), image=image, timings=NO_TIMINGS)
+    facts, _, image = rest.partition(b"\n")
+    return Face(**json.loads(facts), image=image, timings=NO_TIMINGS)

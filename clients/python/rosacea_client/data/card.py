@@ -20,7 +20,7 @@ SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "1
 
 def data_card(spec: DatasetSpec, complete: Sequence[dict[str, Any]], class_names: Sequence[str] = ()) -> str:
     """The data card's text: contents, origin, intended and excluded uses."""
-    images, size = sum(told["count"] for told in complete), sum(told["bytes"] for told in complete)
+    images, size = sum(shard["count"] for shard in complete), sum(shard["bytes"] for shard in complete)
     settings = {name: value for name, value in asdict(spec.look).items() if value is not None}
     category = next((name for most, name in SIZES if spec.count < most), "n>10M")
     data_files = CONFIG.format(files=FILES[spec.form]) if spec.form in FILES else ""
@@ -58,6 +58,6 @@ learns the difference.
 def _classes(spec: DatasetSpec, names: Sequence[str]) -> str:
     if not spec.classes:
         return "none: the model is unconditional"
-    told = ", ".join(f"{number} = `{name}`" for number, name in enumerate(names))
+    listed = ", ".join(f"{number} = `{name}`" for number, name in enumerate(names))
     # A name is somebody else's text: it must not end the cell that it stands in.
-    return f"{spec.classes}{': ' if told else ''}{told}".replace("|", "\\|")
+    return f"{spec.classes}{': ' if listed else ''}{listed}".replace("|", "\\|")

@@ -56,10 +56,10 @@ class DatasetSpec:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_json` gave."""
-        told = dict(data)
-        if told.pop("version", None) != VERSION:
+        rest = dict(data)
+        if rest.pop("version", None) != VERSION:
             raise ValueError(f"the version of a data set must be {VERSION}, got {data.get('version')}")
-        return cls(**{**told, "plan": Plan.from_json(told["plan"]), "look": Look(**told["look"])})
+        return cls(**{**rest, "plan": Plan.from_json(rest["plan"]), "look": Look(**rest["look"])})
 
     @property
     def digest(self) -> str:

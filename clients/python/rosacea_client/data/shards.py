@@ -151,8 +151,8 @@ class ParquetWriter:
         image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
         fields = [("image", image), ("label", pyarrow.int64()), ("seed", pyarrow.int64()),
                   ("index", pyarrow.int64()), ("request", pyarrow.string())]  # fmt: skip
-        told = json.dumps({"info": {"features": features(classes)}})
-        schema = pyarrow.schema(fields, metadata={"huggingface": told})
+        info = json.dumps({"info": {"features": features(classes)}})
+        schema = pyarrow.schema(fields, metadata={"huggingface": info})
         self._schema: Any = schema
         self._rows: list[dict[str, Any]] = []
         self._parquet: Any = pyarrow.parquet.ParquetWriter(path, schema)

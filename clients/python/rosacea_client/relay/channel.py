@@ -206,9 +206,9 @@ class RelayedError(grpc.RpcError):
     @classmethod
     def read(cls, payload: bytes) -> RelayedError:
         """Parse the helper's report of a call's end."""
-        told = wire.from_json(payload)
-        pairs = (told[name] for name in ("initial_metadata", "trailing_metadata"))
-        return cls(grpc.StatusCode[told["code"]], told["details"], *pairs)
+        status = wire.from_json(payload)
+        pairs = (status[name] for name in ("initial_metadata", "trailing_metadata"))
+        return cls(grpc.StatusCode[status["code"]], status["details"], *pairs)
 
     def code(self) -> grpc.StatusCode:
         """The status."""

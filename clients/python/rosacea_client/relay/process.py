@@ -101,13 +101,13 @@ def cancel_when_gone(link: socket.socket, call: Any) -> None:
 
 def status_of(call: Any) -> bytes:
     """The status of a call, as data to send back."""
-    told = {
+    status = {
         "code": call.code().name,
         "details": call.details() or "",
         "initial_metadata": list(call.initial_metadata() or ()),
         "trailing_metadata": list(call.trailing_metadata() or ()),
     }
-    return wire.to_json(told)
+    return wire.to_json(status)
 
 
 def main() -> None:

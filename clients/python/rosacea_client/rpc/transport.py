@@ -20,7 +20,7 @@ _HTTP = re.compile(r"Received http2 header with status: (\d+)")
 _TOO_LARGE = re.compile(r"(Received|Sent) message larger than max \((\d+) vs\. (\d+)\)")
 _BROKEN = ("RST_STREAM", "Stream removed", "END_STREAM")
 _UNREADABLE = "Exception deserializing response!"
-_NO_STATUS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)  # what gRPC has where it was told none
+_NO_STATUS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)  # what gRPC reports if it received none
 
 
 def transport_error(code: grpc.StatusCode, message: str, target: str, request_bytes: int | None) -> FaceError | None:

@@ -100,8 +100,8 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
     except Exception as error:
         # Pillow's readers raise many kinds of errors over damaged files; the process itself is guarded elsewhere.
         truncated = "truncated" in str(error) or isinstance(error, EOFError)
-        told = f"{type(error).__name__}: {error}"[:200]
-        raise Unusable(UnusableReason.truncated if truncated else UnusableReason.corrupt, told) from error
+        cause = f"{type(error).__name__}: {error}"[:200]
+        raise Unusable(UnusableReason.truncated if truncated else UnusableReason.corrupt, cause) from error
 
 
 def _decoded(data: bytes, options: DecodeOptions) -> Decoded:

@@ -82,7 +82,7 @@ def check(engine: Engine, data: Path, *, samples: int) -> CheckResult:
 def figures(found: CheckResult) -> dict[str, Any]:
     """The figures as plain values, ready for JSON."""
 
-    def told(one: Set) -> dict[str, Any]:
+    def plain(one: Set) -> dict[str, Any]:
         return {
             "severity": asdict(one.agreement),
             "same_latent": asdict(one.ladder),
@@ -94,8 +94,8 @@ def figures(found: CheckResult) -> dict[str, Any]:
     return {
         "samples": found.samples,
         "training_phantoms": found.series.count,
-        "generated": told(found.generated),
-        "fresh_phantoms": told(found.fresh),
+        "generated": plain(found.generated),
+        "fresh_phantoms": plain(found.fresh),
         "training_among_themselves": {"nearest": own},
     }
 

@@ -157,7 +157,7 @@ class RunReporter:
         kimg = int(state.nimg) / 1000
         for line in self.pace.estimate(kimg):
             self.display.say(line)
-        if self.pace.told:
+        if self.pace.announced:
             self.first_look()
         if now := self.pace.line(kimg, LIVE_S if self.display.live else LINE_S):
             self.display.progress(now)
@@ -198,7 +198,7 @@ class RunReporter:
         """Save the averaged generator as a model folder, whatever its quality."""
         name = self._name(state)
         return weights.save(
-            self.run / "snapshots" / name, state.G_ema.config, state.G_ema.state_dict(), **self._told(state)
+            self.run / "snapshots" / name, state.G_ema.config, state.G_ema.state_dict(), **self._manifest_facts(state)
         )
 
     def snapshot(self, state: TrainState) -> WrittenSnapshot | None:
@@ -217,7 +217,7 @@ class RunReporter:
     def _measure(self, state: TrainState, file: ModelFile) -> WrittenSnapshot:
         distance, found = self._compare(self._draw(state.G_ema))
         name, folder = self._name(state), file.path.parent
-        write_manifest(folder, digest=file.digest, **self._told(state), distance=f"{distance:.6g}")
+        write_manifest(folder, digest=file.digest, **self._manifest_facts(state), distance=f"{distance:.6g}")
         if distance < float(state.best):
             state.best.fill_(distance)
             best = {"snapshot": name, "step": int(state.step), "distance": distance, "measure": MEASURE}
@@ -256,7 +256,7 @@ class RunReporter:
     def _name(self, state: TrainState) -> str:
         return f"kimg-{int(state.nimg) / 1000:010.3f}"
 
-    def _told(self, state: TrainState) -> dict[str, str]:
+    def _manifest_facts(self, state: TrainState) -> dict[str, str]:
         """Manifest entries of a snapshot."""
         return {
             "name": model_name(f"{self.run.resolve().name}-{self._name(state)}"),

@@ -28,7 +28,7 @@ class StepTimer:
     begun: float = 0.0
     seconds: list[float] = field(default_factory=list)  # of the steps that count
     steps: int = 0
-    told: bool = False
+    announced: bool = False
     shown: float = 0.0
 
     def begin(self) -> None:
@@ -55,9 +55,9 @@ class StepTimer:
     def estimate(self, kimg: float) -> list[str]:
         """The first estimate when due; None before and after."""
         due = self.steps >= FIRST_STEPS or sum(self.seconds) >= FIRST_S
-        if self.told or not due:
+        if self.announced or not due:
             return []
-        self.told = True
+        self.announced = True
         left = self.left_s(kimg)
         until = (self.now() + timedelta(seconds=left)).strftime("%Y-%m-%d %H:%M")
         count = f"{self.steps} step{'s' if self.steps > 1 else ''}"
@@ -69,7 +69,7 @@ class StepTimer:
 
     def line(self, kimg: float, every_s: float) -> str | None:
         """A progress line when due, else None."""
-        if not self.told or self.clock() - self.shown < every_s:
+        if not self.announced or self.clock() - self.shown < every_s:
             return None
         self.shown = self.clock()
         part = kimg / max(self.config.total_kimg, 1e-9)

@@ -102,7 +102,7 @@ def _page(run: Path, config: Mapping[str, Any], records: Sequence[Mapping[str, f
         "peak memory": f"{last.get('memory_gb', 0):.2f} GB, {last.get('gpu_memory_gb', 0):.2f} GB on the GPU",
         **_best(run),
     }
-    charts = "".join(_chart(title, names, told, records) for title, names, told in CHARTS)
+    charts = "".join(_chart(title, names, explanation, records) for title, names, explanation in CHARTS)
     name = html.escape(run.resolve().name)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Run {name}</title><style>{STYLE}</style>"
@@ -129,7 +129,7 @@ def _best(run: Path) -> dict[str, str]:
     return {"best snapshot": f"{best['snapshot']} ({best['measure']}: {best['distance']:.4g})"}
 
 
-def _chart(title: str, names: Sequence[str], told: str, records: Sequence[Mapping[str, float]]) -> str:
+def _chart(title: str, names: Sequence[str], meaning: str, records: Sequence[Mapping[str, float]]) -> str:
     curves = {
         name: [(record["kimg"], record[name]) for record in records if math.isfinite(record.get(name, math.nan))]
         for name in names
@@ -157,7 +157,7 @@ def _chart(title: str, names: Sequence[str], told: str, records: Sequence[Mappin
         f"<text x={WIDTH - MARGIN} y={HEIGHT - 4} text-anchor=end>{right:g} kimg</text>"
     )
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role=img aria-label="{html.escape(title)}">{axes}{lines}</svg>'
-    return f"<figure><figcaption>{html.escape(title)}</figcaption><small>{legend}</small>{svg}<p>{told}</p></figure>"
+    return f"<figure><figcaption>{html.escape(title)}</figcaption><small>{legend}</small>{svg}<p>{meaning}</p></figure>"
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
