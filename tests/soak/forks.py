@@ -16,6 +16,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import psutil
+
 from tests.client.data.conftest import free_port
 from tests.client.data.service import GatewayProcess
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 RUNS = {"fork": 300, "spawn": 30, "forkserver": 30}
 BUSY_LOOPS = 6
 LANES = 3  # runs side by side
-LIMIT_SECONDS = 300.0  # by far more than a run takes; beyond it a run counts as hung
+# A run hangs if it spends less than WORK_SECONDS of CPU time between two looks, several times in a row: how long it may
+# take depends on what else the machine does.
+LOOK_SECONDS, WORK_SECONDS, HUNG_LOOKS = 30.0, 0.5, 4
 
 PROGRAM = """
 import sys
@@ -103,13 +107,26 @@ def one(program: Path, address: str, start: str, way: tuple[str, ...]) -> str:
         [sys.executable, "-W", "ignore", str(program), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
-    try:
-        _, stderr = run.communicate(timeout=LIMIT_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(run.pid, signal.SIGKILL)
-        run.communicate()
-        return "it hung"
-    return "" if run.returncode == 0 else f"exit code {run.returncode}: {stderr[-500:]}"
+    spent, looks = 0.0, 0
+    while True:
+        try:
+            _, stderr = run.communicate(timeout=LOOK_SECONDS)
+            return "" if run.returncode == 0 else f"exit code {run.returncode}: {stderr[-500:]}"
+        except subprocess.TimeoutExpired:
+            before, spent = spent, cpu_seconds(run.pid)
+            looks = 0 if spent - before > WORK_SECONDS else looks + 1
+        if looks == HUNG_LOOKS:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.communicate()
+            return "it hung"
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and its descendants, those included that have ended."""
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        return sum(sum(each.cpu_times()[:4]) for each in (parent, *parent.children(recursive=True)))
+    return 0.0
 
 
 @contextlib.contextmanager
