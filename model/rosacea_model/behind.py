@@ -21,8 +21,8 @@ SNAPSHOTS = "snapshots"
 
 @contextmanager
 def model_behind(path: Path) -> Iterator[tuple[Path, str]]:
-    """Context manager that yields the model for a path and a note of what was used ("" for a model); an imported
-    checkpoint is deleted at the end."""
+    """Context manager that resolves a path to a model and yields it with a note of what was used ("" for a model
+    itself); an imported checkpoint is deleted at the end."""
     if is_run(path) or not _is_foreign(path):
         yield take_model(path, path)  # nothing is imported
         return

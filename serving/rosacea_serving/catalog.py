@@ -110,7 +110,7 @@ class Catalog:
 
     @property
     def revisions(self) -> list[ServedModel]:
-        """All revisions, in the order given."""
+        """All served model revisions, in the order of the command line."""
         return [model for revisions in self._models.values() for model in revisions]
 
     def find(self, name: str, field: str) -> ServedModel:

@@ -174,7 +174,8 @@ def _tell(console: Console, result: Result, out: Path, has_sheet: bool) -> None:
 
 
 def _label_lines(result: Result) -> Iterator[str]:
-    """Print the number of each class, and labels that were interpreted."""
+    """Output lines that list the classes with index and count, and labels whose file names matched only approximately
+    or not."""
     names = class_names(result)
     per_class = Counter(kept.picture.label for kept in result.kept)
     if names:

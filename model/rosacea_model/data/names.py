@@ -30,7 +30,7 @@ def natural(name: str) -> tuple[object, ...]:
 
 
 def stem(name: str) -> str:
-    """The normalised name without suffix and case."""
+    """A file name normalised, without suffix and in lower case, for matching."""
     folder, slash, last = plain(name).casefold().rpartition("/")
     return folder + slash + (last.rpartition(".")[0] or last)
 

@@ -78,7 +78,8 @@ def _one_thread_each() -> Iterator[None]:
 def outcomes(
     pictures: Sequence[Picture], path: Path, options: WorkOptions, *, workers: int
 ) -> Generator[Outcome, None, None]:
-    """Yield the outcome of every picture in order. A failure affects only its own picture."""
+    """Process every picture in the pool and yield, in order, the prepared picture or its error. A failure affects only
+    its own picture."""
     crew = [Worker.start(path, options) for _ in range(max(1, min(workers, len(pictures))))]
     try:
         for worker in crew:

@@ -345,7 +345,8 @@ def _why_none(result: Result) -> str:
 
 
 def _datasheet(result: Result, places: Sequence[int], counted: Mapping[str, object]) -> dict[str, object]:
-    """Datasheet fields that the writer does not know. An unchanged data set keeps its own datasheet."""
+    """The contents of datasheet.json that only `prepare` knows, such as its options; a data set that was not changed
+    keeps its own."""
     before = result.source.datasheet or {}
     ours = before.get("format") == FORMAT
     kept = [result.kept[place] for place in places]

@@ -126,7 +126,7 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="How many faces.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Which series.")] = 0,
 ) -> None:
-    """Draw the histograms of a series."""
+    """Command: draw histograms of the attributes of a series of phantoms (rendered faces) to a PNG file."""
     facts = gather(seed, count)
     out.parent.mkdir(parents=True, exist_ok=True)
     draw(facts, f"{count} phantoms, seed {seed}, measured at {MEASURED_AT} px").save(out, optimize=True)

@@ -149,7 +149,8 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class PhantomSpec:
-    """Everything that `render` needs; `dataclasses.replace` its parts for the same face in another state."""
+    """All parameters of a phantom for `render`. With `dataclasses.replace`, the same person in another condition or
+    scene."""
 
     identity: FaceIdentity = FaceIdentity()
     condition: Condition = Condition()
@@ -174,7 +175,8 @@ class PhantomSpec:
 
 
 def sample_phantom(seed: int, index: int, *, confounders: bool = True) -> PhantomSpec:
-    """Face `index` of a series: it depends on no other face. Grades are balanced in every four faces."""
+    """Sample the parameters of phantom number `index` of the series `seed`, independent of all others. Severity grades
+    0 to 3 occur once in every four."""
     _require(0 <= seed < MAX_SEED, "seed", "from 0 to 2**63 - 1", seed)
     _require(0 <= index < MAX_SEED, "index", "from 0 to 2**63 - 1", index)
     rng = stream(seed, index)

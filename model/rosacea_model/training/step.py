@@ -53,7 +53,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A statistic over the whole batch."""
+    """A training statistic, such as a loss: its sum and count over all micro-batches and ranks."""
 
     total: float
     count: float

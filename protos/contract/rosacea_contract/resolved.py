@@ -122,7 +122,7 @@ def numbers_per_face(source: str, limits: ModelLimits) -> int:
 
 
 def size_rules(source: str, size: int, limits: ModelLimits) -> Iterator[Violation]:
-    """Violations by the number of seeds or values in a source."""
+    """Check the number of seeds or values in a source against the model; yields the violations."""
     path = f"spec.{source}"
     expected = numbers_per_face(source, limits)
     count, rest = divmod(size, expected)
@@ -175,7 +175,7 @@ def label_required(limits: ModelLimits) -> Violation:
 
 
 def vector_rules(size: int, limits: ModelLimits) -> Iterator[Violation]:
-    """Violations by the length of a label vector."""
+    """Check the number of values in a label vector against the model; yields the violation if it differs."""
     if limits.label_dim == 0:
         yield _no_label(limits)
     elif size != limits.label_dim:

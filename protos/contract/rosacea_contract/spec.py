@@ -105,7 +105,7 @@ class _Spec(Checked):
 
     @property
     def source(self) -> str:
-        """Name of the field that holds the source."""
+        """Name of the field that defines the faces or latents: seeds, seed_range, z, w or ws."""
         return next(name for name in self.sources if getattr(self, name) is not None)
 
     @property

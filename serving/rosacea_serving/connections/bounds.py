@@ -15,7 +15,7 @@ HEADER_BYTES = 8 * 1024  # of a call; more are refused
 
 
 def bounds(max_message_bytes: int, max_connections: int) -> list[tuple[str, Any]]:
-    """Channel arguments for a server."""
+    """gRPC server options that limit header size, streams and message size per connection."""
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_allowed_incoming_connections", max_connections),

@@ -19,7 +19,7 @@ KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 60.0, 20.0
 
 
 def port_options(settings: Settings) -> list[tuple[str, Any]]:
-    """Channel arguments for a server."""
+    """gRPC server options for keepalive and maximum connection age."""
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_time_ms", _milliseconds(KEEPALIVE_SECONDS)),

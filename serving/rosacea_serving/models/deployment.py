@@ -90,7 +90,7 @@ class Deployment:
         metrics.model_info.remove(*self._info)
 
     async def stop(self) -> None:
-        """Stop it at once; images that still wait fail with Unavailable."""
+        """Stop the workers at once; images that still wait fail with Unavailable."""
         self.retire()
         self.scheduler.close()
         await self.workers.stop()

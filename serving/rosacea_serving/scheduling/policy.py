@@ -1,4 +1,5 @@
-"""The queue's fairness policy: admission and order, as pure code without gRPC, workers or clocks.
+"""The queue's fairness policy: admission and order of images by caller (principal), as pure code without gRPC, workers
+or clocks.
 
 Two lanes: `interactive` (somebody waits for the answer) and `bulk` (streams). While both have images waiting, of every
 four that go three are interactive and one is bulk, so neither starves; a lane that waits alone has everything. Within
@@ -109,7 +110,8 @@ class _Line(Generic[T]):
         return True
 
     def ahead(self, principal: str, images: int) -> int:
-        """Images of this lane dispatched up to and including the last of N further ones of the principal."""
+        """How many images of this lane will be sent to workers until N more images of this principal (caller) have been
+        sent."""
         own = self.share.held.get(principal, 0) + images
         return own + sum(min(held, own) for other, held in self.share.held.items() if other != principal)
 
@@ -167,7 +169,7 @@ class Queue(Generic[T]):
         return self._lines[ticket.lane].remove(ticket)
 
     def ahead(self, lane: Lane, principal: str, images: int) -> int:
-        """Images dispatched up to and including the last of N further ones of the principal.
+        """How many images will be sent to workers until N more images of this principal (caller) have been sent.
 
         For the callers who are there now: later ones may come in between.
         """

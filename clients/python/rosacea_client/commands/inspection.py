@@ -1,4 +1,4 @@
-"""Reads the marks of an image file and verifies its signature.
+"""Reads the provenance mark in an image file's metadata and verifies its signature.
 
     found = inspect_image(Path("face.png").read_bytes())
     found.synthetic, found.mark.seed, found.signature      # None where nobody signed it
@@ -65,7 +65,8 @@ class Inspection:
 
 
 def inspect_image(image: bytes, trust: str = "") -> Inspection:
-    """Read the marks of a PNG or JPEG file; ValueError for anything else.
+    """Read the provenance mark in a PNG or JPEG file's metadata (synthetic, how generated) and its signature;
+    ValueError for other files.
 
     `trust` holds certificates (PEM) of those whose signatures are trusted.
     """
@@ -80,7 +81,7 @@ def inspect_image(image: bytes, trust: str = "") -> Inspection:
 
 
 def signature(image: bytes, image_format: str, trust: str) -> Signature:
-    """Verify a file's C2PA signature."""
+    """Verify a file's C2PA signature; returns its state, signer and problems."""
     try:
         import c2pa
     except ModuleNotFoundError:

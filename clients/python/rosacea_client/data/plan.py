@@ -41,7 +41,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Labels:
-    """Rule that assigns classes to samples. `shares` are whole numbers, one for each class.
+    """Rule that assigns classes to samples, such as balanced or fixed. `shares` are whole numbers, one for each class.
 
     Labels.none()                        # an unconditional model, or the zero label
     Labels.fixed(2)

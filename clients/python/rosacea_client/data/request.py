@@ -39,13 +39,13 @@ class Look:
         object.__setattr__(self, "noise_mode", found.noise_mode)
 
     def spec(self, model: str, samples: Sequence[Sample]) -> FaceSpec:
-        """Build the request for samples of one class."""
+        """Build the FaceSpec that requests the given samples, all of one class."""
         (class_index,) = {sample.class_index for sample in samples}
         seeds = [sample.seed for sample in samples]
         return FaceSpec(model=model, seeds=seeds, class_index=class_index, **asdict(self))
 
     def request(self, model: str, sample: Sample) -> dict[str, Any]:
-        """The request for one sample, as JSON of `rosacea.v1.FaceSpec`."""
+        """The request for one single sample, as the JSON of `rosacea.v1.FaceSpec` that data sets record."""
         return MessageToDict(self.spec(model, [sample]).to_pb())
 
     def key(self, digest: str, sample: Sample) -> str:

@@ -83,12 +83,12 @@ class Parts:
         return cls(request, settings, count, min(count, room // face_bytes))
 
     def start(self, index: int) -> int:
-        """Start of the part that contains a face."""
+        """Index of the first face in the part (request) that contains face number `index`."""
         return index - index % self.length
 
     @property
     def ends(self) -> range:
-        """Ends of all parts but the last."""
+        """Indices at which parts end, except the last."""
         return range(self.length, self.count, self.length)
 
     def request(self, index: int) -> pb.StreamFacesRequest:

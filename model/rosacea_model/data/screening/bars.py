@@ -203,7 +203,8 @@ def _band(view: _View, top: int, bottom: int) -> Band | None:
 
 
 def _ends(view: _View, top: int, bottom: int, rows: slice) -> tuple[int, int]:
-    """Column range around the middle in which columns are smooth inside and have edges."""
+    """Horizontal extent of a bar: from the middle outwards, columns that are uniform inside and contrast above and
+    below."""
     roughness = _quantile(view.detail[rows], 0.75, 0)
     smooth = roughness <= max(4.0, 2.5 * float(np.median(roughness[MIDDLE])))
     fits = smooth & (np.maximum(view.steps[top], view.steps[bottom]) >= ONE_EDGE)
@@ -220,7 +221,7 @@ def _ends(view: _View, top: int, bottom: int, rows: slice) -> tuple[int, int]:
 
 
 def _reach(fits: NDArray[np.bool_]) -> int:
-    """Length of the run from the start that tolerates gaps of up to `MAX_GAP`."""
+    """Number of consecutive true values from the start, tolerating gaps of up to `MAX_GAP`."""
     last = 0
     for place, good in enumerate(fits, start=1):
         if good:

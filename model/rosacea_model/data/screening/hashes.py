@@ -129,13 +129,14 @@ def _spectra(thumbnails: NDArray[np.uint8], crop: float) -> NDArray[np.float32]:
 
 
 def _unit(spectra: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Normalise rows to length 1, or 0 if there is almost no detail."""
+    """Scale each row vector to length 1; rows with almost no detail become zeros."""
     norm = np.sqrt((spectra**2).sum(axis=(1, 2), keepdims=True))
     return np.asarray(np.where(norm > MIN_DETAIL, spectra / np.maximum(norm, MIN_DETAIL), 0), np.float32)
 
 
 def _halves(spectra: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Even and odd columns as flat vectors, jointly of length 1."""
+    """Split spectra into the parts that mirroring keeps (even columns) and negates (odd columns), as flat vectors
+    scaled together to length 1."""
     norm = np.sqrt((spectra**2).sum(axis=(1, 2), keepdims=True))
     unit = spectra / np.maximum(norm, 1e-6)
     shape = (len(unit), BANDS * BANDS // 2)
