@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from rosacea_model.commands import data
 from rosacea_model.commands.data import app
 from rosacea_model.data.errors import DataRejected
-from rosacea_model.data.screening.faces import FaceFinder
+from rosacea_model.data.screening.faces import DetectedFace, FaceFinder
 from rosacea_model.data.screening.people import people
 from rosacea_model.phantom.identity import sample_phantom
 from rosacea_model.phantom.render import render
@@ -95,6 +96,34 @@ def test_the_command_groups_people_and_names_pictures_without_one_face(tmp_path:
     assert len(subjects) >= 7 and (tmp_path / "people-people.png").exists()
     assert "9 pictures with one face, 1 without, 1 with several" in result.output
     assert all(eyes_are_level(path) for path in (tmp_path / "aligned").glob("*.png"))
+
+
+def test_prepare_keeps_the_people_that_it_finds_on_one_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures").mkdir()
+    for person in range(8):
+        for picture in range(3):
+            noise = np.random.default_rng(10 * person + picture).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+            noise[0, 0] = person  # what the stand-in for the networks knows people by
+            Image.fromarray(noise).save(tmp_path / "pictures" / f"{picture}-{person}.png")
+    monkeypatch.setattr(data, "FaceFinder", ByFirstPixel)
+    arguments = ["prepare", str(tmp_path / "pictures"), "--out", str(tmp_path / "data.zip"), "--resolution", "32"]
+
+    result = CliRunner().invoke(app, [*arguments, "--holdout", "0.3", "--people"], catch_exceptions=False)
+    alone = CliRunner().invoke(app, [*arguments[:4], "--people"])
+
+    report = json.loads((tmp_path / "data-report.json").read_text())
+    held = [entry["file"][2:] for entry in report["images"] if "holdout" in entry["zip"]]
+    assert 0 < len(held) < 24 and all(held.count(person) == 3 for person in held)
+    assert "24 look like another one, in 8 groups" in result.output and (tmp_path / "data-people.png").exists()
+    assert isinstance(alone.exception, ValueError) and "need a holdout above 0" in str(alone.exception)
+
+
+class ByFirstPixel:
+    """Finds one face in every picture, of the person that its first pixel names."""
+
+    def find(self, image: Image.Image) -> list[DetectedFace]:
+        person = int(np.asarray(image)[0, 0, 0])
+        return [DetectedFace(2, 2, 30, 30, 1.0, ((10, 12), (20, 12)), embeddings(8, 1, 0)[person])]
 
 
 def eyes_are_level(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from ..data.prepare import (
     Result,
     Spool,
     astray_labels,
+    check_out,
     class_names,
     found_counts,
     holdout_path,
@@ -30,9 +32,10 @@ from ..data.prepare import (
 from ..data.prepare import prepare as run_prepare
 from ..data.progress import progress_on
 from ..data.report import findings_sheet, report_json, report_path, sheet_path
+from ..data.screening.faces import FaceFinder
 from ..data.worker import WorkOptions
 from ..files.modelfile import write_atomically
-from .faces import faces
+from .faces import FaceSurvey, faces, look, people_of, people_sheet, tell
 from .phantom import phantom
 
 if TYPE_CHECKING:
@@ -74,6 +77,10 @@ def prepare(
     subjects: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Columns file,subject: a person stays on one side.")
     ] = None,
+    people: Annotated[
+        bool,
+        typer.Option("--people", help="Find faces: one person stays on one side (extra faces)."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Chooses what is set aside.")] = 0,
     labels: Annotated[bool, typer.Option(help="Take classes from dataset.json or sub-folders.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unusable picture (exit code 2).")] = False,
@@ -98,12 +105,16 @@ def prepare(
         holdout=holdout,
         seed=seed,
         subjects=subjects,
+        people={} if people else None,
         labels=labels,
         strict=strict,
         hash_names=hash_names,
         **({} if workers is None else {"workers": workers}),
     )
     console = Console(stderr=True, highlight=False)
+    survey = _survey(console, source, out) if people else None
+    if survey:
+        options = replace(options, people=people_of(survey))
     sheets: list[Image.Image | None] = []
 
     def draw(result: Result, spool: Spool) -> None:
@@ -123,6 +134,24 @@ def prepare(
     if sheet is not None:
         write_atomically(sheet_path(out), _png(sheet))
     _tell(console, result, out, sheet is not None)
+    if survey and survey.groups:
+        write_atomically(people_path(out), _png(people_sheet(survey)))
+        typer.echo(str(people_path(out)))
+
+
+def _survey(console: Console, source: Path, out: Path) -> FaceSurvey:
+    """Who looks like one person, among the pictures of a source that may be made into `out`."""
+    check_out(source, out, holdout=True)
+    finder = FaceFinder()
+    with progress_on(console, "faces") as progress:
+        found = look(source, finder, progress)
+    tell(console, found)
+    return found
+
+
+def people_path(out: Path) -> Path:
+    """Where the sheet of people lies, beside the data set."""
+    return out.with_name(f"{out.stem}-people.png")
 
 
 @app.command()

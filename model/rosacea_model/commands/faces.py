@@ -65,14 +65,19 @@ def faces(
     written = [out, out.with_suffix(".json")]
     if found.groups:
         written.append(out.with_name(f"{out.stem}-people.png"))
-        _sheet(found).save(written[-1])
-    _tell(console, found)
+        people_sheet(found).save(written[-1])
+    tell(console, found)
     for path in written:
         typer.echo(str(path))
 
 
 def look(
-    source: Path, finder: FaceFinder, progress: Callable[[int, int], None], *, align: Path | None, resolution: int
+    source: Path,
+    finder: FaceFinder,
+    progress: Callable[[int, int], None],
+    *,
+    align: Path | None = None,
+    resolution: int = 512,
 ) -> FaceSurvey:
     """Find the faces of a source and group similar ones. Pictures are read as in `data prepare`."""
     listed, reader, found = open_source(source, labels=False), Reader(source), FaceSurvey()
@@ -108,13 +113,17 @@ def _read(reader: Reader, picture: Picture) -> Image.Image:
     return decode(reader.read(picture.name, picture.member, most_bytes(options)), options).image
 
 
+def people_of(found: FaceSurvey) -> dict[str, str]:
+    """The person of each grouped picture."""
+    return {name: f"person-{number:04d}" for number, group in enumerate(found.groups, 1) for name in group}
+
+
 def subjects_csv(found: FaceSurvey) -> bytes:
     """CSV with one row for each grouped picture: file and person."""
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
     rows.writerow(["file", "subject"])
-    for number, group in enumerate(found.groups, 1):
-        rows.writerows([name, f"person-{number:04d}"] for name in group)
+    rows.writerows(people_of(found).items())
     return buffer.getvalue().encode()
 
 
@@ -138,7 +147,7 @@ def report(found: FaceSurvey) -> bytes:
     return (json.dumps(entries, indent=1) + "\n").encode()
 
 
-def _sheet(found: FaceSurvey) -> Image.Image:
+def people_sheet(found: FaceSurvey) -> Image.Image:
     """Picture sheet with one row per person, largest groups first."""
     groups = sorted(found.groups, key=len, reverse=True)[:MAX_ROWS]
     columns = min(max(map(len, groups)), MAX_COLUMNS)
@@ -152,7 +161,8 @@ def _sheet(found: FaceSurvey) -> Image.Image:
     return sheet
 
 
-def _tell(console: Console, found: FaceSurvey) -> None:
+def tell(console: Console, found: FaceSurvey) -> None:
+    """Print how many faces were found, and where there is none or several."""
     alike = sum(map(len, found.groups))
     console.print(
         f"{len(found.faces)} pictures with one face, {len(found.none)} without, {len(found.several)} with several, "

@@ -59,6 +59,7 @@ class PrepareOptions:
     holdout: float = 0.0  # share of each class; 0 = no second zip
     seed: int = 0  # of the choice of what is held out
     subjects: Path | None = None  # CSV with the columns file and subject
+    people: Mapping[str, str] | None = None  # picture to person, as far as faces tell; None = not looked at
     labels: bool = True
     strict: bool = False  # stop at the first unusable picture
     hash_names: bool = False  # tell of files by their content, not by name
@@ -67,8 +68,8 @@ class PrepareOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.holdout < 1:
             raise ValueError(f"holdout must be at least 0 and below 1, got {self.holdout}")
-        if self.subjects and not self.holdout:
-            raise ValueError("subjects say who is held out together, so they need a holdout above 0")
+        if (self.subjects or self.people is not None) and not self.holdout:
+            raise ValueError("subjects and people say who is held out together, so they need a holdout above 0")
         if self.workers < 1:
             raise ValueError(f"workers must be at least 1, got {self.workers}")
 
@@ -289,7 +290,8 @@ def _set_aside(result: Result, subjects: dict[str, str]) -> None:
     kept = [result.kept[place] for place in places]
     result.without_subject = sum(one.picture.name not in subjects for one in kept) if subjects else 0
     names = [one.picture.name for one in result.kept]
-    links = [*((pair.first, pair.second) for pair in result.pairs), *same_subject(names, subjects)]
+    alike = [*same_subject(names, subjects), *same_subject(names, result.options.people or {})]
+    links = [*((pair.first, pair.second) for pair in result.pairs), *alike]
     now = {place: number for number, place in enumerate(places)}
     # Over all pictures: two that only an excluded one connects belong together as well.
     together = [[now[place] for place in group if place in now] for group in groups(len(result.kept), links)]
@@ -405,6 +407,7 @@ def _filters(result: Result) -> dict[str, object]:
             "seed": options.seed,
             "held_out": len(result.held_out),
             "by_subject": options.subjects is not None,
+            "by_face": options.people is not None,
         }
         if options.holdout
         else None,
