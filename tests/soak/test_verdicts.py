@@ -12,6 +12,8 @@ import pytest
 from tests.faults.goldens import Want
 from tests.faults.history import Call, History, violations
 
+from . import forks
+from .forks import WAYS
 from .growth import Growth, Samples
 from .network import CLIENTS, Spell, crawled, lost, silent, waited
 from .orders import Order, stale
@@ -19,6 +21,7 @@ from .report import POOLS, Row, exit_code, held, table, troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 OLD, NEW = "models/tiny/revisions/" + "a" * 64, "models/tiny/revisions/" + "b" * 64
 ORDER = Order([1, 2, 3])
@@ -219,6 +222,27 @@ def test_answers_have_come_again_when_every_client_has_one() -> None:
 
     assert spell(*back).reconnect_seconds == 0.5 + CLIENTS - 1
     assert spell(*back[1:]).reconnect_seconds > 10**9
+
+
+# Forked runs.
+
+
+@pytest.mark.parametrize(
+    ("program", "verdict"),
+    [
+        ("import time; time.sleep(60)", "it hung"),
+        ("for _ in range(30_000_000): pass", ""),
+        ("raise SystemExit(3)", "exit code 3: "),
+    ],
+)
+def test_a_run_that_stops_working_hung_and_one_that_works_did_not(
+    program: str, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forks, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(forks, "WORK_SECONDS", 0.0)
+    (tmp_path / "program.py").write_text(program)
+
+    assert forks.one(tmp_path / "program.py", "", "fork", WAYS[0]) == verdict
 
 
 # The verdict.
