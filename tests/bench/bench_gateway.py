@@ -32,7 +32,7 @@ import typer
 from rosacea.render.v1 import render_pb2
 from rosacea.v1 import faces_pb2, faces_pb2_grpc
 from rosacea_client import FaceClient
-from rosacea_serving.api.wire import ENCODINGS
+from rosacea_contract.spec import format_number
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.models.deployment import jobs_in_flight
 from rosacea_serving.settings import Settings
@@ -146,8 +146,8 @@ class Bench:
                         render_pb2.RenderItem(
                             seed=next(seeds),
                             truncation_psi=0.7,
-                            noise=render_pb2.NOISE_CONST,
-                            encoding=ENCODINGS[image_format][0],
+                            noise_mode=faces_pb2.NOISE_MODE_CONST,
+                            format=format_number(image_format),
                         )
                         for _ in range(self._settings.max_batch)
                     ]
@@ -196,7 +196,7 @@ def _timed(client: FaceClient, seed: int, image_format: ImageFormat) -> tuple[fl
 
 def ask_together(address: str, image_format: ImageFormat, images: int) -> float:
     """The seconds that so many clients take for all images, one a call."""
-    return asyncio.run(_ask_together(address, ENCODINGS[image_format][1], images))
+    return asyncio.run(_ask_together(address, format_number(image_format), images))
 
 
 async def _ask_together(address: str, image_format: faces_pb2.ImageFormat.ValueType, images: int) -> float:

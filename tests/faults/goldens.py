@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_model import FaceSample
 from rosacea_model.engine import Engine
 from rosacea_serving.worker.handler import maker_of, to_bytes
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from rosacea_model.files.modelfile import ModelFile
 
-ENCODINGS = {"png": render_pb2.ENCODING_PNG, "raw": render_pb2.ENCODING_RAW}
+ENCODINGS = {"png": faces_pb2.IMAGE_FORMAT_PNG, "raw": faces_pb2.IMAGE_FORMAT_RAW}
 
 
 class Want(NamedTuple):
@@ -43,7 +44,7 @@ def goldens(
             (pixels,) = engine.render([FaceSample(seed=seed, truncation_psi=psi)])
             for name in formats:
                 item = render_pb2.RenderItem(
-                    seed=seed, truncation_psi=psi, noise=render_pb2.NOISE_CONST, encoding=ENCODINGS[name]
+                    seed=seed, truncation_psi=psi, noise_mode=faces_pb2.NOISE_MODE_CONST, format=ENCODINGS[name]
                 )
                 found[Want(revision, seed, psi, name)] = digest(to_bytes(item, pixels, maker))
     return found

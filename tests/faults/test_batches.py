@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_model import GeneratorConfig
 from rosacea_model.engine import Engine
 from rosacea_model.fresh import fresh_model
@@ -56,7 +57,7 @@ def started(model: Path, engine: type[Engine]) -> handler.FaceHandler:
 def faces_of(worker: handler.FaceHandler, seeds: Iterable[int]) -> list[bytes]:
     items = [
         render_pb2.RenderItem(
-            seed=seed, truncation_psi=1.0, noise=render_pb2.NOISE_CONST, encoding=render_pb2.ENCODING_PNG
+            seed=seed, truncation_psi=1.0, noise_mode=faces_pb2.NOISE_MODE_CONST, format=faces_pb2.IMAGE_FORMAT_PNG
         )
         for seed in seeds
     ]

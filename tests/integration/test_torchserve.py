@@ -24,6 +24,7 @@ import pytest
 import torch
 
 from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.engine import Engine
 from rosacea_model.files import weights
@@ -78,7 +79,7 @@ async def running(model: ModelFile, **options: Any) -> AsyncIterator[Supervisor]
 
 
 def item(seed: int, **fields: Any) -> render_pb2.RenderItem:
-    defaults = {"truncation_psi": 0.7, "noise": render_pb2.NOISE_CONST, "encoding": render_pb2.ENCODING_RAW}
+    defaults = {"truncation_psi": 0.7, "noise_mode": faces_pb2.NOISE_MODE_CONST, "format": faces_pb2.IMAGE_FORMAT_RAW}
     return render_pb2.RenderItem(seed=seed, **(defaults | fields))
 
 
@@ -144,7 +145,7 @@ async def test_faces_come_back_through_slots_and_inline(model: ModelFile) -> Non
     assert [segment.read(slot, each.slot_length) for slot, each in enumerate(by_slot.outcomes)] == faces
     assert [result.outcomes[0].image for result in inline] == faces
     assert [outcome.image for outcome in mixed.outcomes] == [faces[3], b"", faces[0]]
-    assert mixed.outcomes[1].failure.reason == "INVALID_ITEM"
+    assert mixed.outcomes[1].failure.reason == "INTERNAL"
     assert len(pids) == 2 and {result.worker_pid for result in inline} <= set(pids)
     assert by_slot.digest == model.digest and by_slot.fingerprint
     pool.release(segment)

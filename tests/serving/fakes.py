@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_serving.background import Background
 from rosacea_serving.worker.segments import SegmentWriter
 
@@ -74,8 +75,8 @@ class FakeWorkers:
             failure = render_pb2.RenderFailure(reason="OUTPUT_NOT_FINITE", message="the image holds NaN or infinity")
             return render_pb2.RenderOutcome(failure=failure)
         image = str(item.seed).encode().ljust(self.image_bytes)
-        if item.output != render_pb2.OUTPUT_UNSPECIFIED:
-            rows = 1 if item.output == render_pb2.OUTPUT_W else config.num_ws
+        if item.output != faces_pb2.LATENT_SPACE_UNSPECIFIED:
+            rows = 1 if item.output == faces_pb2.LATENT_SPACE_W else config.num_ws
             image = np.full(rows * config.w_dim, item.seed, "<f4").tobytes()
         if job.HasField("segment") and self.use_segments and len(image) <= job.segment.slot_bytes:
             self.writer.write(job.segment.path, slot, job.segment.slot_bytes, image)

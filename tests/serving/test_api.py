@@ -8,7 +8,6 @@ import grpc
 import numpy as np
 import pytest
 
-from rosacea.render.v1 import render_pb2
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import FaceClient, InvalidRequest, NotFound, Overloaded
 from rosacea_contract.reasons import Quota, Reason
@@ -17,6 +16,8 @@ from .hosted import CONDITIONAL, CONFIG, DIGEST, MAX_IMAGES, SETTINGS, Hosted, h
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rosacea.render.v1 import render_pb2
 
 REVISION = f"models/demo/revisions/{DIGEST}"
 
@@ -61,10 +62,10 @@ def test_a_latent_is_mapped_with_what_the_request_says() -> None:
         )  # fmt: skip
 
     (item,) = items
-    assert item.output == render_pb2.OUTPUT_WS
+    assert item.output == pb.LATENT_SPACE_WS
     assert (item.z, item.truncation_psi, item.truncation_cutoff) == (z.tobytes(), 0.5, 2)
     assert np.frombuffer(item.label, "<f4").tolist() == [0, 1, 0]
-    assert [(mix.seed, mix.first_row, mix.end_row) for mix in item.mixes] == [(9, 1, 3)]
+    assert [(mix.seed, mix.first_row, mix.end_row) for mix in item.style_mixes] == [(9, 1, 3)]
 
 
 def test_faces_are_drawn_and_not_mapped(service: Hosted, client: FaceClient) -> None:
@@ -72,7 +73,7 @@ def test_faces_are_drawn_and_not_mapped(service: Hosted, client: FaceClient) -> 
 
     client.generate([1])
 
-    assert [item.output for item in items] == [render_pb2.OUTPUT_UNSPECIFIED]
+    assert [item.output for item in items] == [pb.LATENT_SPACE_UNSPECIFIED]
 
 
 @pytest.mark.parametrize(

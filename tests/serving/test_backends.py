@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_serving.observe import backends
 from rosacea_serving.observe.backends import BackendCollector, Report, ServedRevision
 from rosacea_serving.observe.torchserve import NUMBERS, ask, parse
@@ -170,7 +170,7 @@ def test_a_workers_answer_says_where_its_time_went() -> None:
     context: Any = SimpleNamespace(system_properties={"model_dir": "/m", "gpu_id": None})
     handler.initialize(context)
 
-    (drawn,) = handle(handler, row(*[item(seed, encoding=render_pb2.ENCODING_PNG) for seed in range(4)]))
+    (drawn,) = handle(handler, row(*[item(seed, format=faces_pb2.IMAGE_FORMAT_PNG) for seed in range(4)]))
     (empty,) = handle(handler, row())
 
     assert drawn.mapping_seconds == FakeEngine.mapping_seconds

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_client import Mark
 from rosacea_serving.worker import encode as coding
 
-PNG, JPEG, RAW = render_pb2.ENCODING_PNG, render_pb2.ENCODING_JPEG, render_pb2.ENCODING_RAW
+PNG, JPEG, RAW = faces_pb2.IMAGE_FORMAT_PNG, faces_pb2.IMAGE_FORMAT_JPEG, faces_pb2.IMAGE_FORMAT_RAW
 SHAPES = [(16, 16, 3), (16, 16, 1), (1, 1, 3), (1, 1, 1), (7, 13, 3), (13, 7, 1), (1, 300, 3), (300, 1, 3)]
 
 
@@ -23,7 +23,7 @@ MARK = Mark(
 )  # fmt: skip
 
 
-def encode(pixels: np.ndarray, encoding: render_pb2.Encoding.ValueType, quality: int) -> bytes:
+def encode(pixels: np.ndarray, encoding: faces_pb2.ImageFormat.ValueType, quality: int) -> bytes:
     return coding.encode(pixels, encoding, quality, MARK)
 
 
@@ -78,8 +78,8 @@ def test_raw_is_the_pixels() -> None:
 
 
 def test_what_cannot_be_coded_is_refused() -> None:
-    with pytest.raises(ValueError, match="encoding must be"):
-        encode(picture(4, 4, 3), render_pb2.ENCODING_UNSPECIFIED, 90)
+    with pytest.raises(ValueError, match="format must be"):
+        encode(picture(4, 4, 3), faces_pb2.IMAGE_FORMAT_UNSPECIFIED, 90)
     with pytest.raises(ValueError, match="quality must be from 1 to 100, got 0"):
         encode(picture(4, 4, 3), JPEG, 0)
     with pytest.raises(ValueError, match="1 or 3"):

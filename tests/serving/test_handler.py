@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_model.config import GeneratorConfig
 from rosacea_model.errors import OutputNotFinite, RenderError
 from rosacea_serving.worker.handler import PICTURE, FaceHandler, is_sticky, to_sample
@@ -80,8 +81,8 @@ def item(seed: int = 0, **fields: Any) -> render_pb2.RenderItem:
     defaults: dict[str, Any] = {
         "seed": seed,
         "truncation_psi": 0.7,
-        "noise": render_pb2.NOISE_CONST,
-        "encoding": render_pb2.ENCODING_RAW,
+        "noise_mode": faces_pb2.NOISE_MODE_CONST,
+        "format": faces_pb2.IMAGE_FORMAT_RAW,
     }
     return render_pb2.RenderItem(**(defaults | fields))
 
@@ -131,26 +132,26 @@ def test_a_bad_item_fails_alone(handler: FaceHandler) -> None:
     (result,) = handle(handler, row(item(1), item(1000), item(1001), item(1002), item(2)))
 
     reasons = [outcome.failure.reason for outcome in result.outcomes]
-    assert reasons == ["", "OUTPUT_NOT_FINITE", "RENDER_FAILED", "INVALID_ITEM", ""]
+    assert reasons == ["", "OUTPUT_NOT_FINITE", "RENDER_FAILED", "INTERNAL", ""]
     assert result.outcomes[0].image[0] == 1 and result.outcomes[4].image[0] == 2
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"encoding": render_pb2.ENCODING_UNSPECIFIED}, "encoding must be PNG, JPEG or RAW, got 0"),
-        ({"encoding": 99}, "encoding must be PNG, JPEG or RAW, got 99"),
+        ({"format": faces_pb2.IMAGE_FORMAT_UNSPECIFIED}, "format must be PNG, JPEG or RAW, got 0"),
+        ({"format": 99}, "format must be PNG, JPEG or RAW, got 99"),
         ({"output": 99}, "output must be a picture, w or ws, got 99"),
-        ({"noise": render_pb2.NOISE_UNSPECIFIED}, "noise must be const, none or random, got 0"),
+        ({"noise_mode": faces_pb2.NOISE_MODE_UNSPECIFIED}, "noise_mode must be const, none or random, got 0"),
         ({"z": b"12345"}, "z must hold float32 numbers of 4 bytes each, got 5 bytes"),
         ({"ws": bytes(20)}, "ws must hold rows of 4 numbers, got 5 numbers"),
-        ({"encoding": render_pb2.ENCODING_JPEG, "jpeg_quality": 101}, "jpeg quality must be from 1 to 100, got 101"),
+        ({"format": faces_pb2.IMAGE_FORMAT_JPEG, "jpeg_quality": 101}, "jpeg quality must be from 1 to 100, got 101"),
     ],
 )
 def test_an_item_that_makes_no_sense_is_told_why(handler: FaceHandler, fields: dict[str, Any], message: str) -> None:
     (result,) = handle(handler, row(item(**fields), item(5)))
 
-    assert result.outcomes[0].failure.reason == "INVALID_ITEM"
+    assert result.outcomes[0].failure.reason == "INTERNAL"
     assert result.outcomes[0].failure.message == message
     assert result.outcomes[1].image[0] == 5
 
@@ -161,7 +162,7 @@ def test_an_item_that_makes_no_sense_is_told_why(handler: FaceHandler, fields: d
 def test_a_malformed_job_fails_alone(handler: FaceHandler, bad: dict[str, Any]) -> None:
     first, second, third = handle(handler, row(item(1)), bad, row(item(2)))
 
-    assert [outcome.failure.reason for outcome in second.outcomes] == ["MALFORMED_JOB"]
+    assert [outcome.failure.reason for outcome in second.outcomes] == ["INTERNAL"]
     assert colours(first) == [1] and colours(third) == [2]
 
 
@@ -203,9 +204,11 @@ def test_a_segment_that_cannot_be_used_makes_images_travel_inline(handler: FaceH
     assert colours(result) == [1]
 
 
-@pytest.mark.parametrize(("encoding", "form"), [(render_pb2.ENCODING_PNG, "PNG"), (render_pb2.ENCODING_JPEG, "JPEG")])
+@pytest.mark.parametrize(
+    ("encoding", "form"), [(faces_pb2.IMAGE_FORMAT_PNG, "PNG"), (faces_pb2.IMAGE_FORMAT_JPEG, "JPEG")]
+)
 def test_images_are_coded_as_asked(handler: FaceHandler, encoding: int, form: str) -> None:
-    (result,) = handle(handler, row(item(100, encoding=encoding, jpeg_quality=95)))
+    (result,) = handle(handler, row(item(100, format=encoding, jpeg_quality=95)))
 
     with Image.open(io.BytesIO(result.outcomes[0].image)) as image:
         assert image.format == form
@@ -213,7 +216,7 @@ def test_images_are_coded_as_asked(handler: FaceHandler, encoding: int, form: st
 
 
 def test_latents_and_pictures_of_one_job_are_made_apart_and_stay_in_order(handler: FaceHandler) -> None:
-    w, ws = render_pb2.OUTPUT_W, render_pb2.OUTPUT_WS
+    w, ws = faces_pb2.LATENT_SPACE_W, faces_pb2.LATENT_SPACE_WS
 
     (result,) = handle(handler, row(item(7), item(8, output=ws), item(1000, output=w), item(9), item(10, output=w)))
 
@@ -229,7 +232,7 @@ def test_latents_go_into_their_slots_too(handler: FaceHandler) -> None:
     segment = Segment(2, 100)
     wire = render_pb2.Segment(path=segment.path, slot_bytes=100)
 
-    (result,) = handle(handler, row(item(1), item(2, output=render_pb2.OUTPUT_W), segment=wire))
+    (result,) = handle(handler, row(item(1), item(2, output=faces_pb2.LATENT_SPACE_W), segment=wire))
 
     assert result.outcomes[1].slot_length == 16
     assert np.frombuffer(segment.read(1, 16), "<f4").tolist() == [2, 3, 4, 5]
@@ -238,10 +241,14 @@ def test_latents_go_into_their_slots_too(handler: FaceHandler) -> None:
 
 def test_an_item_becomes_the_sample_it_describes() -> None:
     numbers = np.arange(8, dtype="<f4")
-    mixes = [render_pb2.Mix(seed=5, first_row=1, end_row=3)]
+    mixes = [faces_pb2.StyleMix(seed=5, first_row=1, end_row=3)]
 
-    by_seed = to_sample(item(7, mixes=mixes, truncation_cutoff=0, noise=render_pb2.NOISE_RANDOM, noise_seed=9), CONFIG)
-    by_ws = to_sample(item(ws=numbers.tobytes(), label=numbers[:2].tobytes(), noise=render_pb2.NOISE_NONE), CONFIG)
+    by_seed = to_sample(
+        item(7, style_mixes=mixes, truncation_cutoff=0, noise_mode=faces_pb2.NOISE_MODE_RANDOM, noise_seed=9), CONFIG
+    )
+    by_ws = to_sample(
+        item(ws=numbers.tobytes(), label=numbers[:2].tobytes(), noise_mode=faces_pb2.NOISE_MODE_NONE), CONFIG
+    )
 
     assert (by_seed.seed, by_seed.truncation_psi, by_seed.truncation_cutoff) == (7, 0.7, 0)
     assert (by_seed.noise_mode, by_seed.noise_seed, by_seed.label) == ("random", 9, None)
@@ -366,9 +373,9 @@ def test_memory_that_runs_out_in_any_stage_fails_the_items_and_the_worker_goes_o
     handler = FaceHandler(load=lambda path, device: engine)
     handler.initialize(SimpleNamespace(system_properties={"model_dir": "/models/tiny", "gpu_id": None}))
     engine.is_full = True
-    job = row(item(1, output=render_pb2.OUTPUT_W if stage == "mapping" else PICTURE), item(2, encoding=99))
+    job = row(item(1, output=faces_pb2.LATENT_SPACE_W if stage == "mapping" else PICTURE), item(2, format=99))
 
     (result,) = handle(handler, job)
-    assert [outcome.failure.reason for outcome in result.outcomes] == ["RENDER_FAILED", "INVALID_ITEM"]
+    assert [outcome.failure.reason for outcome in result.outcomes] == ["RENDER_FAILED", "INTERNAL"]
     engine.is_full = False
     assert handle(handler, job)[0].outcomes[0].WhichOneof("result") == "image"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_client import Mark, inspect_image
 from rosacea_contract.marks import MAX_MARK_BYTES
 from rosacea_model import FaceSample, GeneratorConfig
@@ -33,7 +33,9 @@ from .test_handler import item as bare_item
 if TYPE_CHECKING:
     from pathlib import Path
 
-PNG, JPEG, RAW = render_pb2.ENCODING_PNG, render_pb2.ENCODING_JPEG, render_pb2.ENCODING_RAW
+    from rosacea.render.v1 import render_pb2
+
+PNG, JPEG, RAW = faces_pb2.IMAGE_FORMAT_PNG, faces_pb2.IMAGE_FORMAT_JPEG, faces_pb2.IMAGE_FORMAT_RAW
 CODED = {"png": PNG, "jpeg": JPEG}
 CONFIG = GeneratorConfig(
     z_dim=8, w_dim=8, c_dim=3, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16
@@ -79,8 +81,8 @@ def decoded(image: bytes) -> np.ndarray:
 @pytest.mark.parametrize("image_format", CODED)
 def test_an_image_says_what_was_asked_for_and_what_drew_it(handler: FaceHandler, image_format: str) -> None:
     asked = item(
-        7, encoding=CODED[image_format], jpeg_quality=90, truncation_cutoff=2, noise=render_pb2.NOISE_RANDOM,
-        noise_seed=5, label=LABEL, mixes=[render_pb2.Mix(seed=3, first_row=1, end_row=2)],
+        7, format=CODED[image_format], jpeg_quality=90, truncation_cutoff=2, noise_mode=faces_pb2.NOISE_MODE_RANDOM,
+        noise_seed=5, label=LABEL, style_mixes=[faces_pb2.StyleMix(seed=3, first_row=1, end_row=2)],
     )  # fmt: skip
 
     (result,) = handle(handler, row(asked))
@@ -103,7 +105,7 @@ def test_the_face_that_proves_a_worker_is_drawn_by_a_conditional_model(handler: 
 def test_an_image_names_its_class_where_the_model_has_names(folder: Path, tmp_path: Path) -> None:
     named = shutil.copytree(folder, tmp_path / "small")
     name_classes(named, ["none", "mild", "severe"])
-    wanted = item(7, encoding=PNG, label=np.eye(3, dtype="<f4")[2].tobytes())
+    wanted = item(7, format=PNG, label=np.eye(3, dtype="<f4")[2].tobytes())
 
     (bare,), (told,) = (images(worker(path), wanted) for path in (folder, named))
 
@@ -114,7 +116,7 @@ def test_an_image_names_its_class_where_the_model_has_names(folder: Path, tmp_pa
 
 
 def test_a_png_decodes_to_the_very_pixels_of_raw(handler: FaceHandler) -> None:
-    bare, coded = images(handler, item(7, encoding=RAW), item(7, encoding=PNG))
+    bare, coded = images(handler, item(7, format=RAW), item(7, format=PNG))
 
     assert decoded(coded).tobytes() == bare
 
@@ -122,7 +124,7 @@ def test_a_png_decodes_to_the_very_pixels_of_raw(handler: FaceHandler) -> None:
 def test_a_jpeg_decodes_to_what_it_would_without_a_mark(handler: FaceHandler, folder: Path) -> None:
     pixels = Engine.load(folder).render([FaceSample(seed=7, truncation_psi=0.7, label=np.frombuffer(LABEL, "<f4"))])[0]
 
-    (coded,) = images(handler, item(7, encoding=JPEG, jpeg_quality=90))
+    (coded,) = images(handler, item(7, format=JPEG, jpeg_quality=90))
 
     assert np.array_equal(decoded(coded), decoded(jpeg(pixels, 90)))
 
@@ -131,7 +133,7 @@ def test_raw_is_bare_pixels_and_latents_are_bare_numbers(handler: FaceHandler, f
     engine = Engine.load(folder)
     sample = FaceSample(seed=7, truncation_psi=0.7, label=np.frombuffer(LABEL, "<f4"))
 
-    bare, rows = images(handler, item(7), item(7, output=render_pb2.OUTPUT_WS))
+    bare, rows = images(handler, item(7), item(7, output=faces_pb2.LATENT_SPACE_WS))
 
     assert bare == engine.render([sample])[0].tobytes()
     ws = engine.ws_each([sample])[0]
@@ -143,7 +145,7 @@ def test_a_face_is_the_same_bytes_alone_in_company_and_from_another_worker(
     handler: FaceHandler, folder: Path, image_format: str
 ) -> None:
     def asked(seed: int) -> render_pb2.RenderItem:
-        return item(seed, encoding=CODED[image_format], jpeg_quality=90)
+        return item(seed, format=CODED[image_format], jpeg_quality=90)
 
     (alone,) = images(handler, asked(7))
 
@@ -159,7 +161,7 @@ def test_a_latent_is_never_told(handler: FaceHandler, image_format: str, kind: s
     numbers = np.random.default_rng(0).normal(size=(rows, 8)).astype("<f4")
     psi = 0.7 if kind == "z" else 1.0
 
-    asked = item(encoding=CODED[image_format], jpeg_quality=90, truncation_psi=psi)
+    asked = item(format=CODED[image_format], jpeg_quality=90, truncation_psi=psi)
     setattr(asked, kind, numbers.tobytes())
     (image,) = images(handler, asked)
 
@@ -169,18 +171,18 @@ def test_a_latent_is_never_told(handler: FaceHandler, image_format: str, kind: s
     assert not [number for number in numbers.flat if number.tobytes() in image or str(number)[:6].encode() in image]
 
 
-def most_telling(encoding: render_pb2.Encoding.ValueType) -> render_pb2.RenderItem:
+def most_telling(encoding: faces_pb2.ImageFormat.ValueType) -> render_pb2.RenderItem:
     """The item with the longest mark that a caller can ask for."""
     awkward = np.full(LONGEST_LABEL, -1.1754944e-38, "<f4")
-    mixes = [render_pb2.Mix(seed=2**32 - 1, first_row=17, end_row=18)] * 64
+    mixes = [faces_pb2.StyleMix(seed=2**32 - 1, first_row=17, end_row=18)] * 64
     return item(
-        2**32 - 1, encoding=encoding, jpeg_quality=100, truncation_psi=-1.2345678901234567e-300, truncation_cutoff=18,
-        noise=render_pb2.NOISE_RANDOM, noise_seed=2**32 - 1, label=awkward.tobytes(), mixes=mixes,
+        2**32 - 1, format=encoding, jpeg_quality=100, truncation_psi=-1.2345678901234567e-300, truncation_cutoff=18,
+        noise_mode=faces_pb2.NOISE_MODE_RANDOM, noise_seed=2**32 - 1, label=awkward.tobytes(), style_mixes=mixes,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("encoding", CODED.values())
-def test_the_longest_mark_has_room(encoding: render_pb2.Encoding.ValueType) -> None:
+def test_the_longest_mark_has_room(encoding: faces_pb2.ImageFormat.ValueType) -> None:
     asked = most_telling(encoding)
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     config = GeneratorConfig(img_resolution=64)
@@ -218,7 +220,7 @@ def test_a_label_is_told_so_that_it_comes_back(label: list[float], told: dict[st
 
 @pytest.mark.parametrize("psi", [0.1 + 0.2, 1e-300, -2.0, 1 / 3])
 def test_truncation_is_told_to_the_last_bit(psi: float) -> None:
-    told = json.loads(mark_of(item(encoding=PNG, truncation_psi=psi), MAKER).to_json())["truncation_psi"]
+    told = json.loads(mark_of(item(format=PNG, truncation_psi=psi), MAKER).to_json())["truncation_psi"]
 
     assert math.copysign(1, told) == math.copysign(1, psi) and told == psi
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_contract.errors import DeadlineExceeded, Overloaded, ServerError, Unavailable
 from rosacea_contract.reasons import Reason
 from rosacea_model import GeneratorConfig
@@ -417,7 +418,7 @@ async def test_mapping_is_judged_by_the_pictures_before_it_and_tells_nothing_of_
     bench = Bench(max_batch=1)
     bench.scheduler._pace.note(1, 60.0, time.monotonic())
     caller = Caller(principal="other", deadline=time.monotonic() + 30.0)
-    item = render_pb2.RenderItem(seed=1, output=render_pb2.OUTPUT_W)
+    item = render_pb2.RenderItem(seed=1, output=faces_pb2.LATENT_SPACE_W)
 
     bench.scheduler.check_deadline(20, Lane.INTERACTIVE, caller, pictures=False)
     await asyncio.gather(*bench.scheduler.submit([item] * 20, Lane.INTERACTIVE, caller))

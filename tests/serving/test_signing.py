@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-FORMATS = {"png": render_pb2.ENCODING_PNG, "jpeg": render_pb2.ENCODING_JPEG}
-PUBLIC = {"png": pb.IMAGE_FORMAT_PNG, "jpeg": pb.IMAGE_FORMAT_JPEG}
+FORMATS = {"png": pb.IMAGE_FORMAT_PNG, "jpeg": pb.IMAGE_FORMAT_JPEG}
 MAKER = Maker(name="demo", digest=DIGEST, fingerprint="f" * 64)
 
 
@@ -63,10 +62,10 @@ def image_format(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def drawn(seed: int, encoding: render_pb2.Encoding.ValueType) -> bytes:
+def drawn(seed: int, encoding: pb.ImageFormat.ValueType) -> bytes:
     """A marked picture with some detail, as a worker makes them."""
     pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
-    asked = item(seed, encoding=encoding, jpeg_quality=90)
+    asked = item(seed, format=encoding, jpeg_quality=90)
     return encode(pixels, encoding, 90, mark_of(asked, MAKER))
 
 
@@ -296,9 +295,9 @@ class Painters(FakeWorkers):
     def _outcome(
         self, item: render_pb2.RenderItem, job: render_pb2.RenderJob, slot: int, config: Any
     ) -> render_pb2.RenderOutcome:
-        if item.output or item.encoding == render_pb2.ENCODING_RAW:
+        if item.output or item.format == pb.IMAGE_FORMAT_RAW:
             return super()._outcome(item, job, slot, config)
-        return render_pb2.RenderOutcome(image=drawn(item.seed, item.encoding))
+        return render_pb2.RenderOutcome(image=drawn(item.seed, item.format))
 
 
 @asynccontextmanager
@@ -318,8 +317,8 @@ async def signing(good: Credentials) -> AsyncIterator[Service]:
 
 async def test_all_coded_faces_of_calls_and_streams_are_signed(good: Credentials, image_format: str) -> None:
     async with signing(good) as service:
-        answer = await service.generate(seeds=seeds(5, 3, 5), format=PUBLIC[image_format])
-        messages = [each async for each in service.stream(seeds=seeds(5, 3, 5), format=PUBLIC[image_format])]
+        answer = await service.generate(seeds=seeds(5, 3, 5), format=FORMATS[image_format])
+        messages = [each async for each in service.stream(seeds=seeds(5, 3, 5), format=FORMATS[image_format])]
 
     for faces in (answer.faces, [face for message in messages for face in message.faces]):
         assert [face.seed for face in faces] == [5, 3, 5]

@@ -30,8 +30,8 @@ ImageFormat = Literal["png", "jpeg", "raw"]
 NoiseMode = Literal["const", "none", "random"]
 LatentSpace = Literal["w", "ws"]
 
-FORMATS: Mapping[int, str] = {0: "png", 1: "png", 2: "jpeg", 3: "raw"}
-NOISE_MODES: Mapping[int, str] = {0: "const", 1: "const", 2: "none", 3: "random"}
+FORMATS: Mapping[int, ImageFormat] = {0: "png", 1: "png", 2: "jpeg", 3: "raw"}
+NOISE_MODES: Mapping[int, NoiseMode] = {0: "const", 1: "const", 2: "none", 3: "random"}
 LATENT_SPACES: Mapping[int, LatentSpace] = {0: "w", 1: "w", 2: "ws"}
 UINT32_MAX = 2**32 - 1
 MAX_STYLE_MIXES = 64
@@ -45,6 +45,21 @@ Floats = Annotated[fields.Floats, PlainValidator(fields.floats)]
 _noise_mode = one_of(get_args(NoiseMode), Reason.NOISE_MODE_UNKNOWN)
 image_format = one_of(get_args(ImageFormat), Reason.FORMAT_UNKNOWN, jpg="jpeg")
 _latent_space = one_of(get_args(LatentSpace), Reason.INVALID_FIELD)
+
+
+def format_number(name: ImageFormat) -> pb.ImageFormat.ValueType:
+    """The format of that name, as messages have it."""
+    return pb.ImageFormat.Value(f"IMAGE_FORMAT_{name.upper()}")
+
+
+def noise_mode_number(name: NoiseMode) -> pb.NoiseMode.ValueType:
+    """The noise mode of that name, as messages have it."""
+    return pb.NoiseMode.Value(f"NOISE_MODE_{name.upper()}")
+
+
+def latent_space_number(name: LatentSpace) -> pb.LatentSpace.ValueType:
+    """The latent space of that name, as messages have it."""
+    return pb.LatentSpace.Value(f"LATENT_SPACE_{name.upper()}")
 
 
 class SeedRange(Checked):
@@ -203,9 +218,9 @@ class FaceSpec(_Spec):
     def to_pb(self) -> pb.FaceSpec:
         """The request as it travels."""
         message = pb.FaceSpec(
-            noise_mode=pb.NoiseMode.Value(f"NOISE_MODE_{self.noise_mode.upper()}"),
+            noise_mode=noise_mode_number(self.noise_mode),
             noise_seed=self.noise_seed,
-            format=pb.ImageFormat.Value(f"IMAGE_FORMAT_{self.format.upper()}"),
+            format=format_number(self.format),
             jpeg_quality=self.jpeg_quality,
         )
         self._write(message)
@@ -246,7 +261,7 @@ class LatentSpec(_Spec):
 
     def to_pb(self) -> pb.LatentSpec:
         """The request as it travels."""
-        message = pb.LatentSpec(space=pb.LatentSpace.Value(f"LATENT_SPACE_{self.space.upper()}"))
+        message = pb.LatentSpec(space=latent_space_number(self.space))
         self._write(message)
         return message
 

@@ -198,7 +198,7 @@ class Faces:
             max_style_mixes=MAX_STYLE_MIXES,
             min_jpeg_quality=JPEG_QUALITIES[0],
             max_jpeg_quality=JPEG_QUALITIES[1],
-            formats=[public for _, public in wire.ENCODINGS.values()],
+            formats=[each for each in faces_pb2.ImageFormat.values() if each],
             noise_modes=[mode for mode in faces_pb2.NoiseMode.values() if mode],
             max_page_size=MAX_PAGE,
             max_queued_stream_images=places(Lane.BULK, self._limits.queue_images),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_client.commands.inspection import OFFLINE, inspect_image
 from rosacea_client.secrets import read_bounded, read_secret
 from rosacea_contract.containers import metadata
@@ -74,7 +75,7 @@ class Signer:
         try:
             info = c2pa.C2paSignerInfo(algorithm, chain, private_key, None)
             self._context = c2pa.Context.from_dict(SETTINGS, signer=c2pa.Signer.from_info(info))
-            self.added_bytes = max(self._prove(encoding) for encoding in PROBES)
+            self.added_bytes = max(self._prove(image_format) for image_format in PROBES)
         except (c2pa.C2paError, ValueError) as error:
             raise ValueError(f"{certificates} and {key} cannot sign: {error}") from None
 
@@ -106,10 +107,10 @@ class Signer:
             builder.sign(f"image/{found.format}", io.BytesIO(image), signed)
         return signed.getvalue()
 
-    def _prove(self, encoding: render_pb2.Encoding.ValueType) -> int:
+    def _prove(self, image_format: faces_pb2.ImageFormat.ValueType) -> int:
         """Sign and verify a small image; returns the bytes a signature adds, ValueError if it fails or adds too
         many."""
-        image = probe(encoding)
+        image = probe(image_format)
         signed = self.sign(image)
         signature = inspect_image(signed).signature
         if signature is None or not signature.holds:
@@ -121,14 +122,14 @@ class Signer:
         return added
 
 
-PROBES = (render_pb2.ENCODING_PNG, render_pb2.ENCODING_JPEG)
+PROBES = (faces_pb2.IMAGE_FORMAT_PNG, faces_pb2.IMAGE_FORMAT_JPEG)
 
 
-def probe(encoding: render_pb2.Encoding.ValueType) -> bytes:
+def probe(image_format: faces_pb2.ImageFormat.ValueType) -> bytes:
     """A grey test image."""
-    item = render_pb2.RenderItem(seed=0, noise=render_pb2.NOISE_CONST, encoding=encoding)
+    item = render_pb2.RenderItem(seed=0, noise_mode=faces_pb2.NOISE_MODE_CONST, format=image_format)
     maker = Maker(name="probe", digest="0" * 64, fingerprint="0" * 64)
-    return encode(np.full((8, 8, 3), 128, np.uint8), encoding, 90, mark_of(item, maker))
+    return encode(np.full((8, 8, 3), 128, np.uint8), image_format, 90, mark_of(item, maker))
 
 
 def manifest(generation: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from rosacea.render.v1 import render_pb2
 from rosacea.v1 import faces_pb2
+from rosacea_contract.spec import format_number, latent_space_number, noise_mode_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,33 +21,20 @@ if TYPE_CHECKING:
     from ..catalog import ServedModel
     from ..scheduling.scheduler import Drawn
 
-ENCODINGS = {
-    "png": (render_pb2.ENCODING_PNG, faces_pb2.IMAGE_FORMAT_PNG),
-    "jpeg": (render_pb2.ENCODING_JPEG, faces_pb2.IMAGE_FORMAT_JPEG),
-    "raw": (render_pb2.ENCODING_RAW, faces_pb2.IMAGE_FORMAT_RAW),
-}
-NOISES = {
-    "const": render_pb2.NOISE_CONST,
-    "none": render_pb2.NOISE_NONE,
-    "random": render_pb2.NOISE_RANDOM,
-}
-SPACES = {
-    "w": (render_pb2.OUTPUT_W, faces_pb2.LATENT_SPACE_W),
-    "ws": (render_pb2.OUTPUT_WS, faces_pb2.LATENT_SPACE_WS),
-}
-
 
 def render_item(face: FaceItem, space: LatentSpace | None = None) -> render_pb2.RenderItem:
     """The worker's message for one face, or for one latent of space `space`."""
     item = render_pb2.RenderItem(
-        output=SPACES[space][0] if space else render_pb2.OUTPUT_UNSPECIFIED,
+        output=latent_space_number(space) if space else faces_pb2.LATENT_SPACE_UNSPECIFIED,
         truncation_psi=face.truncation_psi,
         truncation_cutoff=face.truncation_cutoff,
-        noise=NOISES[face.noise_mode],
+        noise_mode=noise_mode_number(face.noise_mode),
         noise_seed=face.noise_seed,
         label=_bytes(face.label),
-        mixes=[render_pb2.Mix(seed=mix.seed, first_row=mix.first_row, end_row=mix.end_row) for mix in face.style_mixes],
-        encoding=ENCODINGS[face.format][0],
+        style_mixes=[
+            faces_pb2.StyleMix(seed=mix.seed, first_row=mix.first_row, end_row=mix.end_row) for mix in face.style_mixes
+        ],
+        format=format_number(face.format),
         jpeg_quality=face.jpeg_quality,
     )
     if face.z is not None:
@@ -68,7 +56,7 @@ def face_message(face: FaceItem, drawn: Drawn, model: ServedModel) -> faces_pb2.
         index=face.index,
         seed=face.seed,
         image=drawn.image,
-        format=ENCODINGS[face.format][1],
+        format=format_number(face.format),
         width=size,
         height=size,
         channels=model.config.img_channels,
@@ -84,7 +72,7 @@ def latents_message(
     seeds = faces.spec.seed_list
     return faces_pb2.MapLatentsResponse(
         latents=faces_pb2.Latents(data=b"".join(each.image for each in drawn)),
-        space=SPACES[space][1],
+        space=latent_space_number(space),
         shape=[len(faces), config.w_dim] if space == "w" else [len(faces), config.num_ws, config.w_dim],
         seeds=() if seeds is None else seeds,
         provenance=provenance(model, drawn),

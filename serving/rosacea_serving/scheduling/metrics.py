@@ -8,17 +8,18 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
+from rosacea_contract.spec import FORMATS
 
 from ..lane import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from rosacea.render.v1 import render_pb2
+
     from ..observe.metrics import Metrics
     from .facts import JobFacts
-
-FORMATS = {render_pb2.ENCODING_PNG: "png", render_pb2.ENCODING_JPEG: "jpeg", render_pb2.ENCODING_RAW: "raw"}
 
 
 class ModelMetrics:
@@ -83,7 +84,7 @@ class ModelMetrics:
     ) -> None:
         """Count a drawn image and its queue time; `wanted` says whether a caller still waits for it."""
         self._queue_wait(lane).observe(waited_seconds)
-        what = FORMATS.get(item.encoding, "raw") if item.output == render_pb2.OUTPUT_UNSPECIFIED else "latent"
+        what = FORMATS[item.format] if item.output == faces_pb2.LATENT_SPACE_UNSPECIFIED else "latent"
         self.left("ok")
         self._generated(what).inc()
         self._image_bytes(what).inc(size_bytes)

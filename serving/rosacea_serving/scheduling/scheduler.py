@@ -17,7 +17,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_contract.errors import DeadlineExceeded, Overloaded, ServerError
 from rosacea_contract.reasons import Reason
 
@@ -34,6 +34,8 @@ from .policy import Queue, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rosacea.render.v1 import render_pb2
 
     from ..catalog import ServedModel
     from ..observe.metrics import Metrics
@@ -90,7 +92,7 @@ class Waiting(Ticket):
     @property
     def is_picture(self) -> bool:
         """Whether the item is drawn rather than only mapped, which costs almost nothing."""
-        return self.item.output == render_pb2.OUTPUT_UNSPECIFIED
+        return self.item.output == faces_pb2.LATENT_SPACE_UNSPECIFIED
 
     @property
     def waited(self) -> float:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 
 from .errors import BackendDown, BackendFailed
 
@@ -27,8 +28,8 @@ def proof_item(config: GeneratorConfig) -> render_pb2.RenderItem:
     return render_pb2.RenderItem(
         seed=0,
         truncation_psi=1.0,
-        noise=render_pb2.NOISE_CONST,
-        encoding=render_pb2.ENCODING_JPEG,
+        noise_mode=faces_pb2.NOISE_MODE_CONST,
+        format=faces_pb2.IMAGE_FORMAT_JPEG,
         jpeg_quality=90,
         label=bytes(LABEL_BYTES * config.c_dim),
     )

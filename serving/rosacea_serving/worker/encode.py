@@ -10,7 +10,7 @@ import numpy as np
 import simplejpeg
 from isal import isal_zlib
 
-from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_contract.containers import PNG_SIGNATURE
 from rosacea_contract.marks import MARK_VERSION, marked
 
@@ -26,20 +26,20 @@ COMPRESSION_LEVEL = 1  # 3 to 5 times as fast as zlib's fastest at about the sam
 
 def encode(
     pixels: NDArray[np.uint8],
-    encoding: render_pb2.Encoding.ValueType,
+    image_format: faces_pb2.ImageFormat.ValueType,
     quality: int,
     mark: Mark,
 ) -> bytes:
     """Encode an image [H, W, 1 or 3] uint8 with its mark; raw pixels carry none. `quality` is JPEG's, from 1 to 100."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in PNG_COLOUR_TYPES:
         raise ValueError(f"pixels must be uint8 [H, W, 1 or 3], got {pixels.dtype} {list(pixels.shape)}")
-    if encoding == render_pb2.ENCODING_PNG:
+    if image_format == faces_pb2.IMAGE_FORMAT_PNG:
         return marked(png(pixels), mark)
-    if encoding == render_pb2.ENCODING_JPEG:
+    if image_format == faces_pb2.IMAGE_FORMAT_JPEG:
         return marked(jpeg(pixels, quality), mark)
-    if encoding == render_pb2.ENCODING_RAW:
+    if image_format == faces_pb2.IMAGE_FORMAT_RAW:
         return pixels.tobytes()
-    raise ValueError(f"encoding must be PNG, JPEG or RAW, got {encoding}")
+    raise ValueError(f"format must be PNG, JPEG or RAW, got {image_format}")
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -15,12 +15,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
+from rosacea_contract.reasons import Reason
+from rosacea_contract.spec import FORMATS, LATENT_SPACES, NOISE_MODES
 from rosacea_model.errors import OutputNotFinite, RenderError
 from rosacea_model.sample import FaceSample, MixedRows
 
@@ -45,14 +48,7 @@ MAX_ENCODERS = 8
 NO_MEMORY_MARKS = ("out of memory", "STATUS_ALLOC_FAILED")
 # After one of these the CUDA context of the process is gone for good; only a new process helps.
 STICKY_CUDA_MARKS = ("CUDA error", "CUBLAS_STATUS", "cuDNN error", "CUDNN_STATUS")
-NOISE_MODES: dict[int, Literal["const", "none", "random"]] = {
-    render_pb2.NOISE_CONST: "const",
-    render_pb2.NOISE_NONE: "none",
-    render_pb2.NOISE_RANDOM: "random",
-}
-ENCODINGS = (render_pb2.ENCODING_PNG, render_pb2.ENCODING_JPEG, render_pb2.ENCODING_RAW)
-PICTURE = render_pb2.OUTPUT_UNSPECIFIED
-OUTPUTS = (PICTURE, render_pb2.OUTPUT_W, render_pb2.OUTPUT_WS)
+PICTURE = faces_pb2.LATENT_SPACE_UNSPECIFIED
 
 
 class Context(Protocol):
@@ -234,7 +230,7 @@ def result_of(
 ) -> bytes:
     """Build the result of one job: the outcome of each face, and the facts all jobs of the batch share."""
     if isinstance(job, Exception):
-        trouble = render_pb2.RenderFailure(reason="MALFORMED_JOB", message=str(job))
+        trouble = render_pb2.RenderFailure(reason=Reason.INTERNAL, message=str(job))
         mine = [render_pb2.RenderOutcome(failure=trouble)]
     else:
         mine = [outcomes[place] for place in job]
@@ -252,8 +248,8 @@ def maker_of(engine: Drawing) -> Maker:
 def to_bytes(item: render_pb2.RenderItem, made: NDArray[Any], maker: Maker) -> bytes:
     """Encode pixels as a marked image in the requested format, or latents as little-endian float32."""
     if item.output == PICTURE:
-        return encode(made, item.encoding, item.jpeg_quality, mark_of(item, maker))
-    rows = made[:1] if item.output == render_pb2.OUTPUT_W else made
+        return encode(made, item.format, item.jpeg_quality, mark_of(item, maker))
+    rows = made[:1] if item.output == faces_pb2.LATENT_SPACE_W else made
     return rows.astype("<f4").tobytes()
 
 
@@ -278,11 +274,11 @@ def sample_or_error(item: render_pb2.RenderItem, config: GeneratorConfig) -> Fac
 
 def to_sample(item: render_pb2.RenderItem, config: GeneratorConfig) -> FaceSample:
     """The engine's sample for an item. Only the form is checked here; the engine checks shapes and ranges."""
-    if item.encoding not in ENCODINGS:
-        raise ValueError(f"encoding must be PNG, JPEG or RAW, got {item.encoding}")
-    if item.noise not in NOISE_MODES:
-        raise ValueError(f"noise must be const, none or random, got {item.noise}")
-    if item.output not in OUTPUTS:
+    if not item.format or item.format not in FORMATS:
+        raise ValueError(f"format must be PNG, JPEG or RAW, got {item.format}")
+    if not item.noise_mode or item.noise_mode not in NOISE_MODES:
+        raise ValueError(f"noise_mode must be const, none or random, got {item.noise_mode}")
+    if item.output not in LATENT_SPACES:
         raise ValueError(f"output must be a picture, w or ws, got {item.output}")
     kind = item.WhichOneof("latent")
     return FaceSample(
@@ -292,10 +288,10 @@ def to_sample(item: render_pb2.RenderItem, config: GeneratorConfig) -> FaceSampl
         ws=matrix("ws", item.ws, config.w_dim) if kind == "ws" else None,
         truncation_psi=item.truncation_psi,
         truncation_cutoff=item.truncation_cutoff if item.HasField("truncation_cutoff") else None,
-        noise_mode=NOISE_MODES[item.noise],
+        noise_mode=NOISE_MODES[item.noise_mode],
         noise_seed=item.noise_seed,
         label=floats("label", item.label) if item.label else None,
-        mixes=tuple(MixedRows(seed=mix.seed, first_row=mix.first_row, end_row=mix.end_row) for mix in item.mixes),
+        mixes=tuple(MixedRows(seed=mix.seed, first_row=mix.first_row, end_row=mix.end_row) for mix in item.style_mixes),
     )
 
 
@@ -318,12 +314,12 @@ def failure(error: Exception) -> render_pb2.RenderFailure:
     """Convert an exception to a message. Only errors raised on purpose keep their text; others could reveal memory or
     paths."""
     if isinstance(error, OutputNotFinite):
-        return render_pb2.RenderFailure(reason="OUTPUT_NOT_FINITE", message=str(error))
+        return render_pb2.RenderFailure(reason=Reason.OUTPUT_NOT_FINITE, message=str(error))
     if isinstance(error, RenderError):
-        return render_pb2.RenderFailure(reason="RENDER_FAILED", message=str(error))
+        return render_pb2.RenderFailure(reason=Reason.RENDER_FAILED, message=str(error))
     if isinstance(error, ValueError):
-        return render_pb2.RenderFailure(reason="INVALID_ITEM", message=str(error))
-    return render_pb2.RenderFailure(reason="RENDER_FAILED", message="the face could not be made")
+        return render_pb2.RenderFailure(reason=Reason.INTERNAL, message=str(error))
+    return render_pb2.RenderFailure(reason=Reason.RENDER_FAILED, message="the face could not be made")
 
 
 def is_sticky(error: Exception) -> bool:

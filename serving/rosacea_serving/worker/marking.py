@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rosacea.render.v1 import render_pb2
+from rosacea.v1 import faces_pb2
 from rosacea_client.results.provenance import SEED_SCHEMES
 from rosacea_contract.marks import Mark, software
+from rosacea_contract.spec import FORMATS, NOISE_MODES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from rosacea.render.v1 import render_pb2
 
 SEED_SCHEME = SEED_SCHEMES[1]
 LONGEST_LABEL = 256  # numbers; a longer one is left out
@@ -35,7 +38,7 @@ def mark_of(item: render_pb2.RenderItem, maker: Maker) -> Mark:
     latent = item.WhichOneof("latent")
     assert latent, "an item that was drawn has a latent"
     mapped = latent in ("seed", "z")  # w and ws are drawn as they are
-    random = item.noise == render_pb2.NOISE_RANDOM
+    random = item.noise_mode == faces_pb2.NOISE_MODE_RANDOM
     return Mark(
         software=software(),
         model=f"models/{maker.name}",
@@ -46,17 +49,17 @@ def mark_of(item: render_pb2.RenderItem, maker: Maker) -> Mark:
         seed=item.seed if latent == "seed" else None,
         truncation_psi=item.truncation_psi if mapped else None,
         truncation_cutoff=item.truncation_cutoff if mapped and item.HasField("truncation_cutoff") else None,
-        noise_mode=render_pb2.Noise.Name(item.noise).removeprefix("NOISE_").lower(),
+        noise_mode=NOISE_MODES[item.noise_mode],
         noise_seed=item.noise_seed if random else None,
         style_mixes=tuple(mixes(item)) or None,
-        format=render_pb2.Encoding.Name(item.encoding).removeprefix("ENCODING_").lower(),
-        jpeg_quality=item.jpeg_quality if item.encoding == render_pb2.ENCODING_JPEG else None,
+        format=FORMATS[item.format],
+        jpeg_quality=item.jpeg_quality if item.format == faces_pb2.IMAGE_FORMAT_JPEG else None,
         **label_fields(np.frombuffer(item.label, "<f4"), maker.classes),
     )
 
 
 def mixes(item: render_pb2.RenderItem) -> list[dict[str, int]]:
-    return [{"seed": mix.seed, "first_row": mix.first_row, "end_row": mix.end_row} for mix in item.mixes]
+    return [{"seed": mix.seed, "first_row": mix.first_row, "end_row": mix.end_row} for mix in item.style_mixes]
 
 
 def label_fields(label: NDArray[np.float32], names: Sequence[str] = ()) -> dict[str, Any]:

@@ -22,33 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from rosacea.v1 import faces_pb2 as rosacea_dot_v1_dot_faces__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erosacea/render/v1/render.proto\x12\x11rosacea.render.v1\"7\n\x03Mix\x12\x0c\n\x04seed\x18\x01 \x01(\r\x12\x11\n\tfirst_row\x18\x02 \x01(\r\x12\x0f\n\x07\x65nd_row\x18\x03 \x01(\r\"\xff\x02\n\nRenderItem\x12\x0e\n\x04seed\x18\x01 \x01(\rH\x00\x12\x0b\n\x01z\x18\x02 \x01(\x0cH\x00\x12\x0b\n\x01w\x18\x03 \x01(\x0cH\x00\x12\x0c\n\x02ws\x18\x04 \x01(\x0cH\x00\x12\x16\n\x0etruncation_psi\x18\x05 \x01(\x01\x12\x1e\n\x11truncation_cutoff\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\'\n\x05noise\x18\x07 \x01(\x0e\x32\x18.rosacea.render.v1.Noise\x12\x12\n\nnoise_seed\x18\x08 \x01(\r\x12\r\n\x05label\x18\t \x01(\x0c\x12%\n\x05mixes\x18\n \x03(\x0b\x32\x16.rosacea.render.v1.Mix\x12-\n\x08\x65ncoding\x18\x0b \x01(\x0e\x32\x1b.rosacea.render.v1.Encoding\x12\x14\n\x0cjpeg_quality\x18\x0c \x01(\r\x12)\n\x06output\x18\r \x01(\x0e\x32\x19.rosacea.render.v1.OutputB\x08\n\x06latentB\x14\n\x12_truncation_cutoff\"+\n\x07Segment\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nslot_bytes\x18\x02 \x01(\x04\"w\n\tRenderJob\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.rosacea.render.v1.RenderItem\x12\x30\n\x07segment\x18\x02 \x01(\x0b\x32\x1a.rosacea.render.v1.SegmentH\x00\x88\x01\x01\x42\n\n\x08_segment\"0\n\rRenderFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"v\n\rRenderOutcome\x12\x15\n\x0bslot_length\x18\x01 \x01(\x04H\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x33\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32 .rosacea.render.v1.RenderFailureH\x00\x42\x08\n\x06result\"\xda\x01\n\x0cRenderResult\x12\x32\n\x08outcomes\x18\x01 \x03(\x0b\x32 .rosacea.render.v1.RenderOutcome\x12\x16\n\x0erender_seconds\x18\x02 \x01(\x01\x12\x16\n\x0e\x65ncode_seconds\x18\x03 \x01(\x01\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x12\n\nworker_pid\x18\x06 \x01(\r\x12\x17\n\x0fmapping_seconds\x18\x07 \x01(\x01\x12\x14\n\x0c\x63opy_seconds\x18\x08 \x01(\x01*[\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45NCODING_PNG\x10\x01\x12\x11\n\rENCODING_JPEG\x10\x02\x12\x10\n\x0c\x45NCODING_RAW\x10\x03*Q\n\x05Noise\x12\x15\n\x11NOISE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bNOISE_CONST\x10\x01\x12\x0e\n\nNOISE_NONE\x10\x02\x12\x10\n\x0cNOISE_RANDOM\x10\x03*=\n\x06Output\x12\x16\n\x12OUTPUT_UNSPECIFIED\x10\x00\x12\x0c\n\x08OUTPUT_W\x10\x01\x12\r\n\tOUTPUT_WS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erosacea/render/v1/render.proto\x12\x11rosacea.render.v1\x1a\x16rosacea/v1/faces.proto\"\xfd\x02\n\nRenderItem\x12\x0e\n\x04seed\x18\x01 \x01(\rH\x00\x12\x0b\n\x01z\x18\x02 \x01(\x0cH\x00\x12\x0b\n\x01w\x18\x03 \x01(\x0cH\x00\x12\x0c\n\x02ws\x18\x04 \x01(\x0cH\x00\x12\x16\n\x0etruncation_psi\x18\x05 \x01(\x01\x12\x1e\n\x11truncation_cutoff\x18\x06 \x01(\rH\x01\x88\x01\x01\x12)\n\nnoise_mode\x18\x07 \x01(\x0e\x32\x15.rosacea.v1.NoiseMode\x12\x12\n\nnoise_seed\x18\x08 \x01(\r\x12\r\n\x05label\x18\t \x01(\x0c\x12)\n\x0bstyle_mixes\x18\n \x03(\x0b\x32\x14.rosacea.v1.StyleMix\x12\'\n\x06\x66ormat\x18\x0b \x01(\x0e\x32\x17.rosacea.v1.ImageFormat\x12\x14\n\x0cjpeg_quality\x18\x0c \x01(\r\x12\'\n\x06output\x18\r \x01(\x0e\x32\x17.rosacea.v1.LatentSpaceB\x08\n\x06latentB\x14\n\x12_truncation_cutoff\"+\n\x07Segment\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nslot_bytes\x18\x02 \x01(\x04\"w\n\tRenderJob\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.rosacea.render.v1.RenderItem\x12\x30\n\x07segment\x18\x02 \x01(\x0b\x32\x1a.rosacea.render.v1.SegmentH\x00\x88\x01\x01\x42\n\n\x08_segment\"0\n\rRenderFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"v\n\rRenderOutcome\x12\x15\n\x0bslot_length\x18\x01 \x01(\x04H\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x33\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32 .rosacea.render.v1.RenderFailureH\x00\x42\x08\n\x06result\"\xda\x01\n\x0cRenderResult\x12\x32\n\x08outcomes\x18\x01 \x03(\x0b\x32 .rosacea.render.v1.RenderOutcome\x12\x16\n\x0erender_seconds\x18\x02 \x01(\x01\x12\x16\n\x0e\x65ncode_seconds\x18\x03 \x01(\x01\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x12\n\nworker_pid\x18\x06 \x01(\r\x12\x17\n\x0fmapping_seconds\x18\x07 \x01(\x01\x12\x14\n\x0c\x63opy_seconds\x18\x08 \x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rosacea.render.v1.render_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODING']._serialized_start=1053
-  _globals['_ENCODING']._serialized_end=1144
-  _globals['_NOISE']._serialized_start=1146
-  _globals['_NOISE']._serialized_end=1227
-  _globals['_OUTPUT']._serialized_start=1229
-  _globals['_OUTPUT']._serialized_end=1290
-  _globals['_MIX']._serialized_start=53
-  _globals['_MIX']._serialized_end=108
-  _globals['_RENDERITEM']._serialized_start=111
-  _globals['_RENDERITEM']._serialized_end=494
-  _globals['_SEGMENT']._serialized_start=496
-  _globals['_SEGMENT']._serialized_end=539
-  _globals['_RENDERJOB']._serialized_start=541
-  _globals['_RENDERJOB']._serialized_end=660
-  _globals['_RENDERFAILURE']._serialized_start=662
-  _globals['_RENDERFAILURE']._serialized_end=710
-  _globals['_RENDEROUTCOME']._serialized_start=712
-  _globals['_RENDEROUTCOME']._serialized_end=830
-  _globals['_RENDERRESULT']._serialized_start=833
-  _globals['_RENDERRESULT']._serialized_end=1051
+  _globals['_RENDERITEM']._serialized_start=78
+  _globals['_RENDERITEM']._serialized_end=459
+  _globals['_SEGMENT']._serialized_start=461
+  _globals['_SEGMENT']._serialized_end=504
+  _globals['_RENDERJOB']._serialized_start=506
+  _globals['_RENDERJOB']._serialized_end=625
+  _globals['_RENDERFAILURE']._serialized_start=627
+  _globals['_RENDERFAILURE']._serialized_end=675
+  _globals['_RENDEROUTCOME']._serialized_start=677
+  _globals['_RENDEROUTCOME']._serialized_end=795
+  _globals['_RENDERRESULT']._serialized_start=798
+  _globals['_RENDERRESULT']._serialized_end=1016
 # @@protoc_insertion_point(module_scope)

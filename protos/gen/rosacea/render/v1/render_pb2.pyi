@@ -9,7 +9,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from rosacea.v1 import faces_pb2 as _faces_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,116 +20,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _Encoding:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _EncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Encoding.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    ENCODING_UNSPECIFIED: _Encoding.ValueType  # 0
-    """Never sent."""
-    ENCODING_PNG: _Encoding.ValueType  # 1
-    """PNG."""
-    ENCODING_JPEG: _Encoding.ValueType  # 2
-    """JPEG, 4:4:4."""
-    ENCODING_RAW: _Encoding.ValueType  # 3
-    """Bare pixels."""
-
-class Encoding(_Encoding, metaclass=_EncodingEnumTypeWrapper):
-    """How to code an image; the numbers are those of rosacea.v1.ImageFormat."""
-
-ENCODING_UNSPECIFIED: Encoding.ValueType  # 0
-"""Never sent."""
-ENCODING_PNG: Encoding.ValueType  # 1
-"""PNG."""
-ENCODING_JPEG: Encoding.ValueType  # 2
-"""JPEG, 4:4:4."""
-ENCODING_RAW: Encoding.ValueType  # 3
-"""Bare pixels."""
-Global___Encoding: _TypeAlias = Encoding  # noqa: Y015
-
-class _Noise:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _NoiseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Noise.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    NOISE_UNSPECIFIED: _Noise.ValueType  # 0
-    """Never sent."""
-    NOISE_CONST: _Noise.ValueType  # 1
-    """Stored with the model."""
-    NOISE_NONE: _Noise.ValueType  # 2
-    """None."""
-    NOISE_RANDOM: _Noise.ValueType  # 3
-    """Drawn from `noise_seed`."""
-
-class Noise(_Noise, metaclass=_NoiseEnumTypeWrapper):
-    """Where per-pixel noise comes from; the numbers are those of rosacea.v1.NoiseMode."""
-
-NOISE_UNSPECIFIED: Noise.ValueType  # 0
-"""Never sent."""
-NOISE_CONST: Noise.ValueType  # 1
-"""Stored with the model."""
-NOISE_NONE: Noise.ValueType  # 2
-"""None."""
-NOISE_RANDOM: Noise.ValueType  # 3
-"""Drawn from `noise_seed`."""
-Global___Noise: _TypeAlias = Noise  # noqa: Y015
-
-class _Output:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _OutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Output.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    OUTPUT_UNSPECIFIED: _Output.ValueType  # 0
-    """A picture; the usual case."""
-    OUTPUT_W: _Output.ValueType  # 1
-    """Its first row of intermediate latents: w_dim numbers, little-endian float32. For a latent whose rows are alike."""
-    OUTPUT_WS: _Output.ValueType  # 2
-    """All of its rows: num_ws x w_dim numbers, little-endian float32."""
-
-class Output(_Output, metaclass=_OutputEnumTypeWrapper):
-    """What to make of a latent."""
-
-OUTPUT_UNSPECIFIED: Output.ValueType  # 0
-"""A picture; the usual case."""
-OUTPUT_W: Output.ValueType  # 1
-"""Its first row of intermediate latents: w_dim numbers, little-endian float32. For a latent whose rows are alike."""
-OUTPUT_WS: Output.ValueType  # 2
-"""All of its rows: num_ws x w_dim numbers, little-endian float32."""
-Global___Output: _TypeAlias = Output  # noqa: Y015
-
-@_typing.final
-class Mix(_message.Message):
-    """Rows of `ws` taken from another seed."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SEED_FIELD_NUMBER: _builtins.int
-    FIRST_ROW_FIELD_NUMBER: _builtins.int
-    END_ROW_FIELD_NUMBER: _builtins.int
-    seed: _builtins.int
-    """The seed."""
-    first_row: _builtins.int
-    """The first row taken."""
-    end_row: _builtins.int
-    """The row after the last."""
-    def __init__(
-        self,
-        *,
-        seed: _builtins.int = ...,
-        first_row: _builtins.int = ...,
-        end_row: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_row", b"end_row", "first_row", b"first_row", "seed", b"seed"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Mix: _TypeAlias = Mix  # noqa: Y015
 
 @_typing.final
 class RenderItem(_message.Message):
@@ -143,11 +33,11 @@ class RenderItem(_message.Message):
     WS_FIELD_NUMBER: _builtins.int
     TRUNCATION_PSI_FIELD_NUMBER: _builtins.int
     TRUNCATION_CUTOFF_FIELD_NUMBER: _builtins.int
-    NOISE_FIELD_NUMBER: _builtins.int
+    NOISE_MODE_FIELD_NUMBER: _builtins.int
     NOISE_SEED_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
-    MIXES_FIELD_NUMBER: _builtins.int
-    ENCODING_FIELD_NUMBER: _builtins.int
+    STYLE_MIXES_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
     JPEG_QUALITY_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
@@ -162,20 +52,20 @@ class RenderItem(_message.Message):
     """Truncation."""
     truncation_cutoff: _builtins.int
     """Rows that are truncated; all where not set."""
-    noise: Global___Noise.ValueType
-    """Noise."""
+    noise_mode: _faces_pb2.NoiseMode.ValueType
+    """Noise; always stated."""
     noise_seed: _builtins.int
     """Seed of random noise."""
     label: _builtins.bytes
     """Label vector, little-endian float32; empty for none."""
-    encoding: Global___Encoding.ValueType
-    """How to code it."""
+    format: _faces_pb2.ImageFormat.ValueType
+    """How to code it; always stated."""
     jpeg_quality: _builtins.int
     """Quality of a JPEG."""
-    output: Global___Output.ValueType
-    """What to make of it."""
+    output: _faces_pb2.LatentSpace.ValueType
+    """Latents of this space instead of a picture: little-endian float32, the first row alone for W. Not stated: a picture."""
     @_builtins.property
-    def mixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mix]:
+    def style_mixes(self) -> _containers.RepeatedCompositeFieldContainer[_faces_pb2.StyleMix]:
         """Style mixes, in order."""
 
     def __init__(
@@ -187,17 +77,17 @@ class RenderItem(_message.Message):
         ws: _builtins.bytes = ...,
         truncation_psi: _builtins.float = ...,
         truncation_cutoff: _builtins.int | None = ...,
-        noise: Global___Noise.ValueType = ...,
+        noise_mode: _faces_pb2.NoiseMode.ValueType = ...,
         noise_seed: _builtins.int = ...,
         label: _builtins.bytes = ...,
-        mixes: _abc.Iterable[Global___Mix] | None = ...,
-        encoding: Global___Encoding.ValueType = ...,
+        style_mixes: _abc.Iterable[_faces_pb2.StyleMix] | None = ...,
+        format: _faces_pb2.ImageFormat.ValueType = ...,
         jpeg_quality: _builtins.int = ...,
-        output: Global___Output.ValueType = ...,
+        output: _faces_pb2.LatentSpace.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_truncation_cutoff", b"_truncation_cutoff", "latent", b"latent", "seed", b"seed", "truncation_cutoff", b"truncation_cutoff", "w", b"w", "ws", b"ws", "z", b"z"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_truncation_cutoff", b"_truncation_cutoff", "encoding", b"encoding", "jpeg_quality", b"jpeg_quality", "label", b"label", "latent", b"latent", "mixes", b"mixes", "noise", b"noise", "noise_seed", b"noise_seed", "output", b"output", "seed", b"seed", "truncation_cutoff", b"truncation_cutoff", "truncation_psi", b"truncation_psi", "w", b"w", "ws", b"ws", "z", b"z"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_truncation_cutoff", b"_truncation_cutoff", "format", b"format", "jpeg_quality", b"jpeg_quality", "label", b"label", "latent", b"latent", "noise_mode", b"noise_mode", "noise_seed", b"noise_seed", "output", b"output", "seed", b"seed", "style_mixes", b"style_mixes", "truncation_cutoff", b"truncation_cutoff", "truncation_psi", b"truncation_psi", "w", b"w", "ws", b"ws", "z", b"z"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__truncation_cutoff: _TypeAlias = _typing.Literal["truncation_cutoff"]  # noqa: Y015
     _WhichOneofArgType__truncation_cutoff: _TypeAlias = _typing.Literal["_truncation_cutoff", b"_truncation_cutoff"]  # noqa: Y015
@@ -277,7 +167,7 @@ class RenderFailure(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """A reason from a closed set, such as OUTPUT_NOT_FINITE."""
+    """A value of rosacea.v1.ErrorReason without its prefix, as in ErrorInfo, for instance OUTPUT_NOT_FINITE."""
     message: _builtins.str
     """The same in words, free of anything private."""
     def __init__(
