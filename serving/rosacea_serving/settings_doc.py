@@ -70,7 +70,7 @@ COLUMNS = "| setting | flag | default | meaning |\n|---|---|---|---|\n"
 
 
 def markdown() -> str:
-    """The whole page."""
+    """Text of docs/SETTINGS.md."""
     serve = [table(panel, map(serve_row, names)) for panel, names in groups().items()]
     train = [table(panel, map(train_row, texts.items())) for panel, texts in PANELS.items()]
     return HEAD + "".join(serve) + TRAIN + "".join(train)

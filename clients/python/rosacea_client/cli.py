@@ -88,11 +88,11 @@ class LazyCommand(TyperCommand):
         self.entry_point = entry_point
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Delegate to the command itself."""
+        """Import the command and let it parse its arguments."""
         return self.load().make_context(info_name, args, parent, **extra)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        """Completions of the command itself."""
+        """Shell completions of the imported command."""
         return self.load().shell_complete(ctx, incomplete)
 
     def load(self) -> Any:

@@ -62,7 +62,7 @@ def phantom_command(series: Series) -> str:
 
 
 def rounded(figures: Any) -> Any:
-    """Round all floats for reading."""
+    """Copy of a JSON value with all floats rounded to readable precision."""
     if isinstance(figures, dict):
         return {name: rounded(value) for name, value in figures.items()}
     if isinstance(figures, (list, tuple)):

@@ -31,7 +31,7 @@ app = typer.Typer(help="Import, export, inspect and make models.", no_args_is_he
 
 
 class Format(StrEnum):
-    """Output formats of `export`."""
+    """Output formats of `rosacea model export`."""
 
     archive = "archive"
     store = "store"
@@ -39,7 +39,7 @@ class Format(StrEnum):
 
 
 class Noise(StrEnum):
-    """Noise modes of an ONNX file."""
+    """How an exported ONNX file gets its noise: stored in it, or as an input."""
 
     const = "const"
     input = "input"
@@ -54,7 +54,7 @@ class Start(StrEnum):
 
 
 class ModelPreset(StrEnum):
-    """Presets of `new`."""
+    """Presets of `rosacea model new`."""
 
     demo = "demo"
     full = "full"

@@ -100,7 +100,7 @@ def report_json(result: Result, out: Path) -> bytes:
 
 
 def counts(result: Result) -> dict[str, object]:
-    """Summary counts."""
+    """Counts of pictures by outcome, for the report's summary."""
     return {
         "files": len(result.source.pictures),
         "usable": len(result.kept),

@@ -96,7 +96,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A listed folder or zip."""
+    """A folder or zip of pictures whose files have been listed, with its labels."""
 
     path: Path
     pictures: tuple[Picture, ...]

@@ -123,7 +123,7 @@ def _check_name(name: str) -> None:
 
 
 def _entries(file: IO[bytes]) -> Iterator[Member]:
-    """Parse the directory's entries."""
+    """Parse the zip's directory into its entries."""
     count, size, start = _locate_directory(file)
     if count > MAX_ENTRIES:
         raise DataRejected(f"it must hold at most {MAX_ENTRIES} entries, got {count}")

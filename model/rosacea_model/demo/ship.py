@@ -68,7 +68,7 @@ def check(file: ModelFile, figures: dict[str, Any], least: float, least_variety:
 
 
 def card(file: ModelFile, facts: dict[str, str], figures: dict[str, Any]) -> str:
-    """The model card, in Markdown."""
+    """Text of the demo model's card, in Markdown."""
     own, real = figures["generated"], figures["fresh_phantoms"]
     return CARD.format(
         size=file.config.img_resolution,

@@ -89,7 +89,7 @@ def _library(name: str) -> Any:
 
 @contextlib.contextmanager
 def _alone(model: ModelFile) -> Iterator[Path]:
-    """Temporary folder of the model's name that holds only what is signed."""
+    """Context manager that yields a temporary folder with only the files to sign, under the model's name."""
     with tempfile.TemporaryDirectory(prefix="rosacea-signed-") as parent:
         folder = Path(parent) / model.name
         folder.mkdir()

@@ -185,7 +185,8 @@ def _generator_state(content: dict[Any, Any]) -> tuple[str, State]:
 
 
 def _state_of(content: dict[Any, Any], key: str) -> State | None:
-    """Another network's state dict, if it is one: other programs store other things under these names."""
+    """The state dict under a key such as `g` or `d`, None if it is something else: other programs use these keys for
+    other things."""
     state = content.get(key)
     if not isinstance(state, dict) or not all(isinstance(value, StoredTensor) for value in state.values()):
         return None

@@ -217,7 +217,7 @@ def _join(prefix: str, name: str) -> str:
 
 
 def _plain(entries: object) -> dict[str, object]:
-    """Entries that are single values under a text key."""
+    """Attributes of a pickled module that are single values (number, text, bool) under a text key."""
     if not isinstance(entries, dict):
         return {}
     return {

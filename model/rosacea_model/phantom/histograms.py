@@ -34,7 +34,7 @@ INK, BAR, PAPER = (40, 40, 40), (178, 74, 66), (255, 255, 255)
 
 
 def facts_of(seed: int, index: int) -> Facts:
-    """Attributes of one face, and what is measured on its picture."""
+    """Attributes of one phantom, with measurements of its picture."""
     spec = sample_phantom(seed, index)
     phantom = render(spec, MEASURED_AT)
     condition = spec.condition

@@ -201,7 +201,7 @@ def melanin_of_tone(tone: float) -> float:
 
 
 class _Draw:
-    """Named draws from one stream."""
+    """Random values drawn from one stream, with the distributions that parameters need."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng

@@ -26,28 +26,28 @@ BY_MELANIN = ((57, Subtype.etr, 2.4), (49, Subtype.healthy, 0.0), (23, Subtype.p
 
 
 def severity_row(spec: PhantomSpec, subtype: Subtype) -> list[PhantomSpec]:
-    """One face from healthy to severe."""
+    """The parameters of one face at rising severity, from healthy to severe."""
     return [replace(spec, condition=with_severity(spec, subtype, severity).condition) for severity in SEVERITIES]
 
 
 def with_severity(spec: PhantomSpec, subtype: Subtype, severity: float) -> PhantomSpec:
-    """The same face with this much of this subtype; severity 0 is healthy."""
+    """Copy of a face's parameters with this severity of this subtype; severity 0 is healthy."""
     kind = subtype if severity else Subtype.healthy
     return replace(spec, condition=replace(spec.condition, subtype=kind, severity=severity))
 
 
 def with_melanin(spec: PhantomSpec, tone: float) -> PhantomSpec:
-    """The same face in another skin, from 0 (very light) to 1 (very dark), exposed as before."""
+    """Copy of a face's parameters with other skin, from 0 (very light) to 1 (very dark), at constant exposure."""
     return replace(spec, identity=replace(spec.identity, melanin=melanin_of_tone(tone)))
 
 
 def melanin_row(spec: PhantomSpec) -> list[PhantomSpec]:
-    """One face from very light to very dark."""
+    """The parameters of one face with rising melanin, from very light to very dark skin."""
     return [with_melanin(spec, column / (COLUMNS - 1)) for column in range(COLUMNS)]
 
 
 def in_studio(spec: PhantomSpec) -> PhantomSpec:
-    """The same face in one fixed light, without noise: what is left to differ is the skin."""
+    """Copy of a face's parameters in fixed light without noise, so that only the skin differs."""
     scene = replace(
         spec.scene,
         light_azimuth=-0.45,
@@ -90,7 +90,7 @@ def main(
     resolution: Annotated[int, typer.Option(help="Size of each face as rendered.")] = 256,
     width: Annotated[int, typer.Option(help="Width of the saved sheet.")] = 1024,
 ) -> None:
-    """Draw the sheet of phantoms."""
+    """Command: draw the sheet of phantoms to a PNG file."""
     sheet = draw_sheet(resolution)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.resize((width, width), Image.Resampling.LANCZOS).save(out, optimize=True)

@@ -74,7 +74,7 @@ class AdamPart:
 
 
 class ValuesPart:
-    """Named numbers, restored in place."""
+    """A part of the training state that consists of named numbers, restored in place."""
 
     def __init__(self, **values: Tensor) -> None:
         self.values = values

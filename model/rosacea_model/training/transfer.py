@@ -69,7 +69,7 @@ class StartingNetworks:
         return report
 
     def compare(self, state: TrainState) -> TransferReport:
-        """Match every tensor without copying."""
+        """Report how every tensor would match, without copying any."""
         entries = [*_entries("G", state.G, self.G), *_entries("D", state.D, self.D or {})]
         return TransferReport(
             source=self.path,
@@ -123,7 +123,7 @@ class TransferReport:
         return [*map(str, self.entries), *self.differences, f"{self.source}: {self.summary()}"]
 
     def refusal(self) -> str:
-        """Why these networks are rejected."""
+        """Message that explains why the starting networks do not fit."""
         reasons = list(self.differences)
         if not self.holds_d:
             reasons.append("the source holds no discriminator, it would start fresh")

@@ -57,7 +57,7 @@ def _violations(error: ValidationError, names: Sequence[str]) -> Iterator[Violat
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """`("style_mixes", 0, "seed")` as `style_mixes[0].seed`."""
+    """Format a field path, `("style_mixes", 0, "seed")` as `style_mixes[0].seed`."""
     text = ""
     for step in location:
         text += f"[{step}]" if isinstance(step, int) else f".{show(step)[1:-1]}"

@@ -126,7 +126,7 @@ PROBES = (faces_pb2.IMAGE_FORMAT_PNG, faces_pb2.IMAGE_FORMAT_JPEG)
 
 
 def probe(image_format: faces_pb2.ImageFormat.ValueType) -> bytes:
-    """A grey test image."""
+    """A grey test image with which signing is tried at start."""
     item = render_pb2.RenderItem(seed=0, noise_mode=faces_pb2.NOISE_MODE_CONST, format=image_format)
     maker = Maker(name="probe", digest="0" * 64, fingerprint="0" * 64)
     return encode(np.full((8, 8, 3), 128, np.uint8), image_format, 90, mark_of(item, maker))

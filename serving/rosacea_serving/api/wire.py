@@ -50,7 +50,7 @@ def render_item(face: FaceItem, space: LatentSpace | None = None) -> render_pb2.
 
 
 def face_message(face: FaceItem, drawn: Drawn, model: ServedModel) -> faces_pb2.Face:
-    """One finished face."""
+    """Convert one finished face to its public message."""
     size = model.config.img_resolution
     return faces_pb2.Face(
         index=face.index,
@@ -67,7 +67,7 @@ def face_message(face: FaceItem, drawn: Drawn, model: ServedModel) -> faces_pb2.
 def latents_message(
     faces: ResolvedSpec, space: LatentSpace, drawn: Sequence[Drawn], model: ServedModel
 ) -> faces_pb2.MapLatentsResponse:
-    """All the latents of a request."""
+    """Build the answer to MapLatents."""
     config = model.config
     seeds = faces.spec.seed_list
     return faces_pb2.MapLatentsResponse(
@@ -81,7 +81,7 @@ def latents_message(
 
 
 def answer(items: Sequence[FaceItem], drawn: Sequence[Drawn], model: ServedModel) -> faces_pb2.GenerateFacesResponse:
-    """All faces of a request."""
+    """Build the answer to GenerateFaces."""
     return faces_pb2.GenerateFacesResponse(
         faces=[face_message(item, each, model) for item, each in zip(items, drawn, strict=True)],
         provenance=provenance(model, drawn),
@@ -113,7 +113,7 @@ def provenance(model: ServedModel, drawn: Sequence[Drawn]) -> faces_pb2.Provenan
 
 
 def timings(drawn: Sequence[Drawn]) -> faces_pb2.Timings:
-    """Timing breakdown of these faces."""
+    """Build the timings of an answer: queue, drawing, coding."""
     jobs = {id(each.job): each.job for each in drawn}.values()
     return faces_pb2.Timings(
         queue_seconds=max(each.queue_seconds for each in drawn),

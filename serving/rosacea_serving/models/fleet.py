@@ -56,7 +56,7 @@ class Fleet:
 
     @property
     def serving(self) -> list[Deployment]:
-        """Deployments that calls can find."""
+        """The deployments in service, without those being replaced."""
         return list(self._serving.values())
 
     @property

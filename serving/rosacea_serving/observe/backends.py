@@ -93,7 +93,7 @@ def quietly(ask: Callable[[], Report | None]) -> Report | None:
 
 
 def families() -> dict[str, CounterMetricFamily | GaugeMetricFamily]:
-    """Empty metric families."""
+    """The metric families of this collector, still without samples."""
     gauges = [
         GaugeMetricFamily("rosacea_backend_state", "1 for the state that it is in.", labels=[*EACH, "state"]),
         GaugeMetricFamily("rosacea_workers", "Worker processes that are there.", labels=EACH),
@@ -110,7 +110,7 @@ def families() -> dict[str, CounterMetricFamily | GaugeMetricFamily]:
 def add(
     found: dict[str, CounterMetricFamily | GaugeMetricFamily], backend: ServedRevision, report: Report | None
 ) -> None:
-    """Add one backend's samples."""
+    """Add the samples of one deployment to the metric families."""
     labels = [backend.model, backend.revision]
     for state in STATES:
         found["rosacea_backend_state"].add_metric([*labels, state], backend.state == state)

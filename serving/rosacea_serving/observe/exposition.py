@@ -147,7 +147,7 @@ class Server(ThreadingMixIn, TCPServer):
 
 
 class Server6(Server):
-    """The same for IPv6."""
+    """HTTP server on an IPv6 address, with one thread per connection."""
 
     address_family = AF_INET6
 

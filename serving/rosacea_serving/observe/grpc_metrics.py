@@ -114,7 +114,7 @@ class GrpcMetrics:
 
 
 def methods(service: ServiceDescriptor) -> list[Method]:
-    """The methods of a service."""
+    """List the methods of a gRPC service."""
     return [Method(kind(each), service.full_name, each.name) for each in service.methods]
 
 

@@ -62,7 +62,7 @@ def parse(text: str) -> dict[str, float]:
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over a UNIX socket."""
+    """HTTP connection over a UNIX socket, for TorchServe's metrics."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=TIMEOUT_SECONDS)

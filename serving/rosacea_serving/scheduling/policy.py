@@ -28,7 +28,7 @@ KEPT_FOR_SMALL = 8  # one part in so many is for those below an equal share
 
 @dataclass(eq=False, kw_only=True)
 class Ticket:
-    """A place in the queue."""
+    """One image's place in the queue."""
 
     lane: Lane
     principal: str
@@ -117,7 +117,7 @@ class _Line(Generic[T]):
 
 
 class Queue(Generic[T]):
-    """All waiting images."""
+    """The images that wait for a worker, in two lanes and by principal (caller)."""
 
     def __init__(self, queue_images: int) -> None:
         self._lines: dict[Lane, _Line[T]] = {lane: _Line(lane, queue_images) for lane in Lane}

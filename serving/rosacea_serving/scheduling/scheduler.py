@@ -136,7 +136,7 @@ class Scheduler:
 
     @property
     def queued(self) -> int:
-        """Images waiting."""
+        """Number of images in the queue."""
         return len(self._queue)
 
     def room(self, lane: Lane, caller: Caller) -> int:

@@ -94,7 +94,7 @@ class Layout:
         return f"{LOOPBACK}:{self.inference_port}"
 
     def settings(self) -> dict[str, str]:
-        """TorchServe's config.properties."""
+        """Contents of TorchServe's config.properties."""
         return {
             "inference_address": f"unix:{self.root / 'inference.sock'}",
             "management_address": f"unix:{self.root / 'management.sock'}",

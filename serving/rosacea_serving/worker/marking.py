@@ -25,7 +25,7 @@ LONGEST_LABEL = 256  # numbers; a longer one is left out
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
-    """Provenance shared by every image of a worker."""
+    """What all images of a worker have in common in their marks: model, digest, fingerprint."""
 
     name: str  # of the model
     digest: str

@@ -1,4 +1,4 @@
-"""`rosacea bench`."""
+"""The command `rosacea bench`."""
 
 import asyncio
 import contextlib

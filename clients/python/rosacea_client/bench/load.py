@@ -48,7 +48,7 @@ class Load:
 
     @property
     def loop(self) -> Literal["closed", "open"]:
-        """ "closed" or "open"."""
+        """Kind of load: "closed" or "open" loop."""
         return "open" if self.concurrency is None else "closed"
 
 

@@ -20,7 +20,7 @@ PAUSE_SECONDS = 0.1  # of a caller of a closed loop that was refused: it would d
 
 @dataclass(frozen=True)
 class Answer:
-    """Size of one answer."""
+    """Number of images and bytes in one answer."""
 
     images: int
     size: int  # bytes of image data
@@ -28,7 +28,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """One call. Times are in seconds from the beginning of the load."""
+    """Record of one call, with times in seconds since the start of the load."""
 
     start: float  # when it began; in an open loop, when it was meant to
     end: float

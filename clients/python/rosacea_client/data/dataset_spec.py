@@ -50,12 +50,12 @@ class DatasetSpec:
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.count))
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """The definition as JSON data."""
         return {**asdict(self), "version": VERSION, "plan": self.plan.to_json(), "look": asdict(self.look)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_json` gave."""
+        """Parse a definition from JSON data."""
         rest = dict(data)
         if rest.pop("version", None) != VERSION:
             raise ValueError(f"the version of a data set must be {VERSION}, got {data.get('version')}")

@@ -65,7 +65,7 @@ class Labels:
 
     @classmethod
     def none(cls) -> Labels:
-        """No label."""
+        """Samples without labels."""
         return cls("none")
 
     @classmethod
@@ -127,7 +127,7 @@ class Labels:
         return self.kind if self.kind == "none" else f"{self.kind}:{','.join(map(str, self.shares))}"
 
     def of(self, dataset_seed: int, epoch: int, index: int) -> int | None:
-        """The class of a sample."""
+        """The class of sample `index`, None without labels."""
         match self.kind:
             case "none":
                 return None

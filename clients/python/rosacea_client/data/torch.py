@@ -266,6 +266,6 @@ class FaceLoader(DataLoader[Any]):
         return self.stream.state_dict(samples=self._given)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume from a state in the next pass."""
+        """Resume from a state: the next iteration starts at the saved position."""
         self.stream.load_state_dict(state)
         self._given = 0

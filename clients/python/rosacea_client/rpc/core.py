@@ -69,7 +69,8 @@ class Pull:
         return is_large(self._request)
 
     def fit(self, info: ModelInfo) -> None:
-        """Split the stream into parts that fit into requests; InvalidRequest if the model's limits rule it out."""
+        """Split the stream into several requests if one would exceed the model's limits; InvalidRequest if even that is
+        impossible."""
         self._parts = Parts.of(self._request, info)
         self._expected.counts(self._parts.count)
 

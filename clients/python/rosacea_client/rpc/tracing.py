@@ -89,7 +89,7 @@ class AwaitedStreams(grpc.aio.UnaryStreamClientInterceptor):
 
 
 class Details(NamedTuple):
-    """Call details with replaced metadata."""
+    """gRPC client call details with replaced metadata."""
 
     method: str
     timeout: float | None
@@ -100,7 +100,7 @@ class Details(NamedTuple):
 
     @classmethod
     def of(cls, details: Any, metadata: Any) -> Details:
-        """These details with other metadata."""
+        """Copy call details with other metadata."""
         return cls(
             details.method, details.timeout, metadata, details.credentials, details.wait_for_ready, details.compression
         )

@@ -94,7 +94,7 @@ def find_bar(image: Image.Image) -> Bar | None:
 
 
 def bands(image: Image.Image) -> Iterator[Band]:
-    """All candidate bands of a picture."""
+    """Find all candidate bands of a picture (strips between two edges that may be a bar)."""
     small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
     for angle in ANGLES:
         view = _view(small, angle)

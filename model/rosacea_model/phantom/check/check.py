@@ -30,7 +30,8 @@ DISEASED = tuple(Subtype)[1:]
 
 @dataclass(frozen=True, kw_only=True)
 class Set:
-    """One kind of face, generated or rendered: how it agrees with severity, how it varies, how near training was."""
+    """Figures of one kind of face (generated, or fresh phantoms): agreement with severity, variation, closeness to
+    training images."""
 
     agreement: Agreement
     ladder: Ladder
@@ -40,7 +41,7 @@ class Set:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """All results of a check."""
+    """All results of comparing a model with its training phantoms."""
 
     series: Series  # the training set
     samples: int  # faces of each kind
@@ -111,7 +112,7 @@ def series_of(data: Path) -> Series:
 
 
 def training_images(data: Path) -> NDArray[np.uint8]:  # => [M, size, size, 3]
-    """All images of a data set."""
+    """Load all training images of a data set."""
     images = LabelledImages(data, labels=False)
     return np.stack([images[place][0].transpose(1, 2, 0) for place in range(len(images))])
 

@@ -40,7 +40,7 @@ class Regions:
 
 @dataclass(frozen=True)
 class Redness:
-    """Measurements of N faces."""
+    """Measured redness and skin tone of N faces."""
 
     index: NDArray[np.float64]  # [N] erythema index of the central face
     contrast: NDArray[np.float64]  # [N] the same above the face's own calm skin
@@ -49,7 +49,7 @@ class Redness:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Spearman's rank correlation of severity with redness, and what is behind it."""
+    """How well redness follows severity: Spearman's rank correlation, with the numbers it comes from."""
 
     contrast: float  # the primary figure: above the face's own calm skin
     pooled: float  # the bare index, whatever the tone of the skin
@@ -61,7 +61,7 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
-    """The same latents at every severity, against each latent's own mean."""
+    """How redness rises with severity when the same latents are drawn at every severity."""
 
     spearman: float
     rising: float  # share of steps from one severity to the next at which the index rises

@@ -36,7 +36,7 @@ MEASURES = (
 
 
 def write_sheets(engine: Engine, found: CheckResult, folder: Path) -> None:
-    """`seeds.png`, `severities.png` and `nearest.png`."""
+    """Write the picture sheets `seeds.png`, `severities.png` and `nearest.png`."""
     size = engine.config.img_resolution
     rows = 2 * GRADES
     seeds = [(seed, seed // (2 * SHEET_COLUMNS)) for seed in range(rows * SHEET_COLUMNS)]
@@ -59,7 +59,7 @@ def write_sheets(engine: Engine, found: CheckResult, folder: Path) -> None:
 
 
 def page(figures: Mapping[str, Any], command: str) -> str:
-    """The page, in Markdown."""
+    """Text of the result page, in Markdown."""
     return PAGE.format(
         command=command,
         samples=figures["samples"],
@@ -83,7 +83,7 @@ def page(figures: Mapping[str, Any], command: str) -> str:
 
 
 def severity_rows(figures: Mapping[str, Any]) -> str:
-    """One row for each measure of severity: generated faces, then phantoms."""
+    """Table rows with measures of severity, for generated faces and for phantoms."""
     columns = (_severity_cells(figures["generated"]), _severity_cells(figures["fresh_phantoms"]))
     return "\n".join(f"| {' | '.join(row)} |" for row in zip(MEASURES, *columns, strict=True))
 
@@ -104,7 +104,7 @@ def _severity_cells(one: Mapping[str, Any]) -> list[str]:
 
 
 def nearest_rows(figures: Mapping[str, Any]) -> str:
-    """One row for each kind of face."""
+    """Table rows with distances to the nearest training image, for each kind of face (generated, fresh phantoms)."""
     kinds = {
         "training phantoms among themselves": "training_among_themselves",
         "fresh phantoms (control)": "fresh_phantoms",

@@ -29,7 +29,7 @@ class Hill(NamedTuple):
 
 @dataclass(frozen=True)
 class Head:
-    """The head on a grid."""
+    """A phantom's head on the pixel grid: its mask, height field and landmarks."""
 
     u: Field  # face coordinates with the asymmetry of this face
     v: Field

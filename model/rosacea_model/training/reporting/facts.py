@@ -22,7 +22,7 @@ BASE_GB = 0.35  # Python and torch themselves, on a CPU
 
 
 def facts(config: TrainConfig, state: TrainState, images: int, classes: Sequence[str], world: int) -> Iterator[str]:
-    """The facts, one per line."""
+    """Facts about a run to print before it begins (images, networks, device, memory), one per line."""
     colours = {1: "grey", 3: "RGB"}.get(config.img_channels, f"{config.img_channels} channels")
     shown = f", shown flipped as well: {2 * images}" if config.mirror else ""
     yield f"data: {images} images of {config.resolution} px, {colours}{shown}; {_classes(config, classes)}"

@@ -134,7 +134,7 @@ def pyramid(images: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Level:
-    """One level of the pyramids of many images."""
+    """One resolution of the Laplacian pyramids of many images: patches and sums."""
 
     patches: Tensor  # [patches of all images, C, pixels of a patch]
     mean: Tensor  # [C, 1], of all pixels

@@ -65,7 +65,7 @@ class Tally:
             self.counts[name] += figure.count
 
     def take(self) -> dict[str, float]:
-        """Return means, and sums of what is COUNTED, and reset."""
+        """Return the means (or sums, for names in COUNTED) since the last call, and reset."""
         means = {
             name: self.totals[name] / (1 if name in COUNTED else self.counts[name]) for name in sorted(self.totals)
         }
@@ -257,7 +257,7 @@ class RunReporter:
         return f"kimg-{int(state.nimg) / 1000:010.3f}"
 
     def _manifest_facts(self, state: TrainState) -> dict[str, str]:
-        """Manifest entries of a snapshot."""
+        """Facts to write into a snapshot's manifest."""
         return {
             "name": model_name(f"{self.run.resolve().name}-{self._name(state)}"),
             "kimg": str(int(state.nimg) / 1000),
