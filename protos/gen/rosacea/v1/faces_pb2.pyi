@@ -15,15 +15,15 @@ model, any of these will do, and the answer states which revision it came from:
   models/NAME/revisions/DIGEST     the revision with this digest, or with a digest that begins so (8 digits or more)
   models/NAME@DIGEST               the same in short; also models/NAME@latest
 
-A call that fails ends with a google.rpc.Status that carries an ErrorInfo (domain `rosacea.v1`, reason out of
-ErrorReason), a BadRequest with every field at fault where the request is to blame, a RetryInfo where asking again
-will do, and a QuotaFailure where it is the caller's own share that is used up, and not the whole of what there is.
-A violation in it has the kind of caller that shares are for as its subject: `clientip` for machines, and
-`certificate`, `token` or `key` for callers who are known by one.
+A failed call ends with a google.rpc.Status that carries an ErrorInfo (domain `rosacea.v1`, reason from ErrorReason).
+It also carries a BadRequest that lists every invalid field if the request is at fault, a RetryInfo if a retry can
+succeed, and a QuotaFailure if the caller's quota, not the service's capacity, is exhausted. The subject of its
+violation is the kind of caller that the quota limits: `clientip` for hosts, and `certificate`, `token` or `key` for
+authenticated callers.
 
-Where the service wants to know its callers, calls show an API key or a token as `authorization: Bearer ...`, or come
-over a connection with a client certificate. Whatever is wrong with them, the answer is CREDENTIALS_REQUIRED. Health
-can be asked by everybody.
+If the service authenticates its callers, calls carry an API key or a token as `authorization: Bearer ...`, or use a
+connection with a client certificate. Missing and invalid credentials give CREDENTIALS_REQUIRED. Health checks need
+none.
 """
 
 from collections import abc as _abc
@@ -130,7 +130,7 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     """The face was drawn in full, as it was asked for."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
-    """How the drawing of a face ended. A face with a value that a client does not know is not to be taken for complete."""
+    """How the drawing of a face ended. Clients must not treat a face with an unknown value as complete."""
 
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 """Never sent."""
@@ -152,7 +152,7 @@ class _LatentSpaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LatentSpa
     """One row for each layer."""
 
 class LatentSpace(_LatentSpace, metaclass=_LatentSpaceEnumTypeWrapper):
-    """Which intermediate latents there are."""
+    """The kinds of intermediate latents."""
 
 LATENT_SPACE_UNSPECIFIED: LatentSpace.ValueType  # 0
 """Not stated: W."""
@@ -266,7 +266,7 @@ Global___LabelVector: _TypeAlias = LabelVector  # noqa: Y015
 
 @_typing.final
 class Label(_message.Message):
-    """What a conditional model is asked to show."""
+    """The class label of a conditional model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -382,8 +382,8 @@ class FaceSpec(_message.Message):
 
     @_builtins.property
     def label(self) -> Global___Label:
-        """The label. A conditional model wants one with seeds and `z`; for no class at all, give a vector of zeros. Others
-        take none.
+        """The label. Conditional models require one with seeds and `z`; for no class, give a vector of zeros. Unconditional
+        models take none.
         """
 
     @_builtins.property
@@ -525,7 +525,7 @@ class Face(_message.Message):
     CHANNELS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Its place in the request, counted from 0."""
+    """Index of the face in the request, counted from 0."""
     seed: _builtins.int
     """The seed it was drawn from, where the request named seeds."""
     image: _builtins.bytes
@@ -566,7 +566,7 @@ Global___Face: _TypeAlias = Face  # noqa: Y015
 
 @_typing.final
 class Provenance(_message.Message):
-    """What made the faces or latents of an answer."""
+    """Where the faces or latents of an answer come from: model, code and settings that determine their bytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -579,9 +579,9 @@ class Provenance(_message.Message):
     seed_scheme: Global___SeedScheme.ValueType
     """How seeds were turned into latents."""
     fingerprint: _builtins.str
-    """Names everything that the exact bytes depend on beside the request: model, code, torch, kind of device,
-    precision, threads, codecs. Equal fingerprints and equal requests give equal bytes; nothing is promised beyond.
-    One that ends in `+c2pa` is of signed images: then pixels and marks are equal, but no signature comes twice.
+    """Identifies everything that the exact bytes depend on besides the request: model, code, torch, kind of device,
+    precision, threads, codecs. Equal fingerprints and equal requests give equal bytes; nothing else is promised. With
+    the suffix `+c2pa`, for signed images, pixels and marks are equal, but signatures differ.
     """
     digest: _builtins.str
     """The digest by itself: the SHA-256 of the weights file, 64 hex digits."""
@@ -603,7 +603,7 @@ Global___Provenance: _TypeAlias = Provenance  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
-    """Where the time of an answer went, in seconds."""
+    """Timing breakdown of an answer, in seconds."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -633,7 +633,7 @@ Global___Timings: _TypeAlias = Timings  # noqa: Y015
 
 @_typing.final
 class GenerateFacesRequest(_message.Message):
-    """Asks for a few faces at once."""
+    """Request for a few faces in one answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -670,11 +670,11 @@ class GenerateFacesResponse(_message.Message):
 
     @_builtins.property
     def provenance(self) -> Global___Provenance:
-        """What made them."""
+        """Where they come from."""
 
     @_builtins.property
     def timings(self) -> Global___Timings:
-        """Where the time went."""
+        """Timing breakdown."""
 
     def __init__(
         self,
@@ -693,14 +693,14 @@ Global___GenerateFacesResponse: _TypeAlias = GenerateFacesResponse  # noqa: Y015
 
 @_typing.final
 class StreamFacesRequest(_message.Message):
-    """Asks for many faces."""
+    """Request for a stream of many faces."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEC_FIELD_NUMBER: _builtins.int
     START_INDEX_FIELD_NUMBER: _builtins.int
     start_index: _builtins.int
-    """Begin with the face at this place of the request: to go on where an earlier stream was cut off."""
+    """Index of the first face to send, to resume an interrupted stream."""
     @_builtins.property
     def spec(self) -> Global___FaceSpec:
         """Which faces, and how."""
@@ -734,11 +734,11 @@ class StreamFacesResponse(_message.Message):
 
     @_builtins.property
     def provenance(self) -> Global___Provenance:
-        """What made them."""
+        """Where they come from."""
 
     @_builtins.property
     def timings(self) -> Global___Timings:
-        """Where the time went."""
+        """Timing breakdown."""
 
     def __init__(
         self,
@@ -757,7 +757,7 @@ Global___StreamFacesResponse: _TypeAlias = StreamFacesResponse  # noqa: Y015
 
 @_typing.final
 class MapLatentsRequest(_message.Message):
-    """Asks for intermediate latents."""
+    """Request for intermediate latents."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -807,11 +807,11 @@ class MapLatentsResponse(_message.Message):
 
     @_builtins.property
     def provenance(self) -> Global___Provenance:
-        """What made them."""
+        """Where they come from."""
 
     @_builtins.property
     def timings(self) -> Global___Timings:
-        """Where the time went."""
+        """Timing breakdown."""
 
     def __init__(
         self,
@@ -833,10 +833,11 @@ Global___MapLatentsResponse: _TypeAlias = MapLatentsResponse  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
-    """What a request for a model must keep to. What exceeds these is refused before anything is drawn.
+    """Limits on requests for a model. Requests that exceed them are refused before anything is drawn.
 
-    Callers share what may wait and what is not yet sent. The last eighth of each is kept for those who hold less than an
-    equal share of it: the others end as QUOTA_EXCEEDED where there would be room, and as QUEUE_FULL where there is none.
+    Callers share the queue and the memory for unsent answers. The last eighth of each is reserved for callers who use
+    less than an equal share: others end with QUOTA_EXCEEDED if only this reserve is left, and with QUEUE_FULL if nothing
+    is.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -866,14 +867,14 @@ class Limits(_message.Message):
     QUOTA_CALLS_FIELD_NUMBER: _builtins.int
     QUOTA_STREAMS_FIELD_NUMBER: _builtins.int
     max_images_per_request: _builtins.int
-    """The most faces that one GenerateFaces call may ask for."""
+    """Maximum number of faces in one GenerateFaces call."""
     max_images_per_stream: _builtins.int
-    """The most faces that one StreamFaces call may ask for."""
+    """Maximum number of faces in one StreamFaces call."""
     max_latents_per_request: _builtins.int
-    """The most latents that one MapLatents call may ask for."""
+    """Maximum number of latents in one MapLatents call."""
     max_queued_images: _builtins.int
-    """The most images and latents of GenerateFaces and MapLatents that may wait for this model at one time; beyond it
-    calls end as QUEUE_FULL.
+    """Maximum number of images and latents of GenerateFaces and MapLatents calls in this model's queue; further calls end
+    with QUEUE_FULL.
     """
     max_request_bytes: _builtins.int
     """Bytes in one request message."""
@@ -890,33 +891,31 @@ class Limits(_message.Message):
     max_truncation_psi: _builtins.float
     """The largest truncation psi."""
     max_rows: _builtins.int
-    """The most rows that a truncation cutoff or the end of a style mix may name: `num_ws`."""
+    """Largest truncation cutoff, and largest end of a style mix: `num_ws` rows."""
     max_style_mixes: _builtins.int
-    """The most style mixes in one request."""
+    """Maximum number of style mixes in one request."""
     min_jpeg_quality: _builtins.int
     """The lowest JPEG quality."""
     max_jpeg_quality: _builtins.int
     """The highest JPEG quality."""
     max_page_size: _builtins.int
-    """The most models on a page of ListModels; more are not refused, they make the page this long."""
+    """Maximum number of models on a page of ListModels; larger page sizes count as this one."""
     max_queued_stream_images: _builtins.int
-    """The most images of streams that may wait for this model at one time; a stream that begins beyond it ends as
-    QUEUE_FULL.
-    """
+    """Maximum number of images of streams in this model's queue; streams that begin beyond it end with QUEUE_FULL."""
     max_unsent_answer_bytes: _builtins.int
-    """The most bytes that answers not yet sent may take, all callers and models together; beyond it calls end as
-    QUEUE_FULL. A call counts with the most that its answer may come to.
+    """Memory limit for answers that have not been sent, in bytes, over all callers and models; further calls end with
+    QUEUE_FULL. A call counts with the maximum size of its answer.
     """
     quota_images_per_second: _builtins.float
-    """How many images and latents a caller may have drawn in a second, over time; 0 where it may have any number. Calls
-    beyond it end as QUOTA_EXCEEDED; a stream that has begun goes at this pace.
+    """Quota of images and latents per second for each caller, on average; 0 for no limit. Further calls end with
+    QUOTA_EXCEEDED; a stream that has begun is slowed down to this rate.
     """
     quota_burst_images: _builtins.int
-    """How many of them a caller may have drawn at once after a while without any."""
+    """Images and latents that a caller may have drawn at once under that quota, after a pause."""
     quota_calls: _builtins.int
-    """How many calls a caller may have under way at one time; 0 where it may have any number."""
+    """Maximum number of concurrent calls of a caller; 0 for no limit."""
     quota_streams: _builtins.int
-    """How many streams a caller may have under way at one time; 0 where it may have any number."""
+    """Maximum number of concurrent streams of a caller; 0 for no limit."""
     @_builtins.property
     def formats(self) -> _containers.RepeatedScalarFieldContainer[Global___ImageFormat.ValueType]:
         """The image formats that can be asked for."""
@@ -963,7 +962,7 @@ Global___Limits: _TypeAlias = Limits  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
-    """A generator that the service can draw with."""
+    """Description of a model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -999,12 +998,12 @@ class Model(_message.Message):
     ready: _builtins.bool
     """Whether the service can answer now."""
     note: _builtins.str
-    """What people should know of it, for instance that it is untrained."""
+    """A note for people, for instance that the model is untrained."""
     digest: _builtins.str
     """The digest by itself: the SHA-256 of the weights file, 64 hex digits."""
     @_builtins.property
     def limits(self) -> Global___Limits:
-        """What requests for it must keep to."""
+        """Limits on requests for it."""
 
     @_builtins.property
     def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1037,7 +1036,7 @@ Global___Model: _TypeAlias = Model  # noqa: Y015
 
 @_typing.final
 class GetModelRequest(_message.Message):
-    """Asks for one model."""
+    """Request for the description of one model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1083,7 +1082,7 @@ Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
-    """Asks for the models, a page at a time."""
+    """Request for one page of the list of models."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FaceServiceStub(object):
-    """Generates faces and tells which models can.
+    """Generates faces, and describes the models that can.
     """
 
     def __init__(self, channel):
@@ -63,7 +63,7 @@ class FaceServiceStub(object):
 
 
 class FaceServiceServicer(object):
-    """Generates faces and tells which models can.
+    """Generates faces, and describes the models that can.
     """
 
     def GenerateFaces(self, request, context):
@@ -83,9 +83,9 @@ class FaceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def MapLatents(self, request, context):
-        """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: what seeds or input
-        latents are to the model after its mapping network. The answer fits into `FaceSpec.w` or `FaceSpec.ws` as it is,
-        and drawing it gives the face that the seed or input latent would have given.
+        """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: the mapping network's
+        output for seeds or input latents. The answer can be used as `FaceSpec.w` or `FaceSpec.ws`, and draws the same face
+        as the seed or input latent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +142,7 @@ def add_FaceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FaceService(object):
-    """Generates faces and tells which models can.
+    """Generates faces, and describes the models that can.
     """
 
     @staticmethod

@@ -15,15 +15,15 @@ model, any of these will do, and the answer states which revision it came from:
   models/NAME/revisions/DIGEST     the revision with this digest, or with a digest that begins so (8 digits or more)
   models/NAME@DIGEST               the same in short; also models/NAME@latest
 
-A call that fails ends with a google.rpc.Status that carries an ErrorInfo (domain `rosacea.v1`, reason out of
-ErrorReason), a BadRequest with every field at fault where the request is to blame, a RetryInfo where asking again
-will do, and a QuotaFailure where it is the caller's own share that is used up, and not the whole of what there is.
-A violation in it has the kind of caller that shares are for as its subject: `clientip` for machines, and
-`certificate`, `token` or `key` for callers who are known by one.
+A failed call ends with a google.rpc.Status that carries an ErrorInfo (domain `rosacea.v1`, reason from ErrorReason).
+It also carries a BadRequest that lists every invalid field if the request is at fault, a RetryInfo if a retry can
+succeed, and a QuotaFailure if the caller's quota, not the service's capacity, is exhausted. The subject of its
+violation is the kind of caller that the quota limits: `clientip` for hosts, and `certificate`, `token` or `key` for
+authenticated callers.
 
-Where the service wants to know its callers, calls show an API key or a token as `authorization: Bearer ...`, or come
-over a connection with a client certificate. Whatever is wrong with them, the answer is CREDENTIALS_REQUIRED. Health
-can be asked by everybody.
+If the service authenticates its callers, calls carry an API key or a token as `authorization: Bearer ...`, or use a
+connection with a client certificate. Missing and invalid credentials give CREDENTIALS_REQUIRED. Health checks need
+none.
 """
 
 from collections import abc as _abc
@@ -50,7 +50,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FaceServiceStub:
-    """Generates faces and tells which models can."""
+    """Generates faces, and describes the models that can."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -65,9 +65,9 @@ class FaceServiceStub:
     A client that stops reading stops the rendering.
     """
     MapLatents: _grpc.UnaryUnaryMultiCallable[_faces_pb2.MapLatentsRequest, _faces_pb2.MapLatentsResponse]
-    """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: what seeds or input
-    latents are to the model after its mapping network. The answer fits into `FaceSpec.w` or `FaceSpec.ws` as it is,
-    and drawing it gives the face that the seed or input latent would have given.
+    """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: the mapping network's
+    output for seeds or input latents. The answer can be used as `FaceSpec.w` or `FaceSpec.ws`, and draws the same face
+    as the seed or input latent.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_faces_pb2.GetModelRequest, _faces_pb2.GetModelResponse]
     """Describes one model: its sizes, its digest and the limits that apply to requests for it."""
@@ -76,7 +76,7 @@ class FaceServiceStub:
 
 @_typing.type_check_only
 class FaceServiceAsyncStub(FaceServiceStub):
-    """Generates faces and tells which models can."""
+    """Generates faces, and describes the models that can."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GenerateFaces: _aio.UnaryUnaryMultiCallable[_faces_pb2.GenerateFacesRequest, _faces_pb2.GenerateFacesResponse]  # type: ignore[assignment]
@@ -88,9 +88,9 @@ class FaceServiceAsyncStub(FaceServiceStub):
     A client that stops reading stops the rendering.
     """
     MapLatents: _aio.UnaryUnaryMultiCallable[_faces_pb2.MapLatentsRequest, _faces_pb2.MapLatentsResponse]  # type: ignore[assignment]
-    """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: what seeds or input
-    latents are to the model after its mapping network. The answer fits into `FaceSpec.w` or `FaceSpec.ws` as it is,
-    and drawing it gives the face that the seed or input latent would have given.
+    """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: the mapping network's
+    output for seeds or input latents. The answer can be used as `FaceSpec.w` or `FaceSpec.ws`, and draws the same face
+    as the seed or input latent.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_faces_pb2.GetModelRequest, _faces_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes one model: its sizes, its digest and the limits that apply to requests for it."""
@@ -98,7 +98,7 @@ class FaceServiceAsyncStub(FaceServiceStub):
     """Lists the models that this service answers for, by name."""
 
 class FaceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Generates faces and tells which models can."""
+    """Generates faces, and describes the models that can."""
 
     @_abc_1.abstractmethod
     def GenerateFaces(
@@ -126,9 +126,9 @@ class FaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _faces_pb2.MapLatentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_faces_pb2.MapLatentsResponse, _abc.Awaitable[_faces_pb2.MapLatentsResponse]]:
-        """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: what seeds or input
-        latents are to the model after its mapping network. The answer fits into `FaceSpec.w` or `FaceSpec.ws` as it is,
-        and drawing it gives the face that the seed or input latent would have given.
+        """Computes up to `Limits.max_latents_per_request` intermediate latents without drawing them: the mapping network's
+        output for seeds or input latents. The answer can be used as `FaceSpec.w` or `FaceSpec.ws`, and draws the same face
+        as the seed or input latent.
         """
 
     @_abc_1.abstractmethod

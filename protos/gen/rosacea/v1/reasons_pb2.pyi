@@ -25,11 +25,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
-    """INVALID_ARGUMENT: a field holds what it must not hold, and no reason below tells it better."""
+    """INVALID_ARGUMENT: a field has an invalid value, and no reason below is more specific."""
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 2
-    """INVALID_ARGUMENT: the bytes of the request are no message."""
+    """INVALID_ARGUMENT: the request is not a valid protobuf message."""
     ERROR_REASON_SOURCE_REQUIRED: _ErrorReason.ValueType  # 3
-    """INVALID_ARGUMENT: there must be exactly one source of faces or latents, and it must not be empty."""
+    """INVALID_ARGUMENT: the request must have exactly one, non-empty source of faces or latents."""
     ERROR_REASON_SEED_OUT_OF_RANGE: _ErrorReason.ValueType  # 4
     """INVALID_ARGUMENT: a seed is not below 2^32."""
     ERROR_REASON_LATENT_LENGTH_MISMATCH: _ErrorReason.ValueType  # 5
@@ -39,9 +39,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TRUNCATION_OUT_OF_RANGE: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT: truncation psi or cutoff is beyond its limits."""
     ERROR_REASON_TRUNCATION_NOT_ALLOWED: _ErrorReason.ValueType  # 8
-    """INVALID_ARGUMENT: truncation does not go with what else the request says."""
+    """INVALID_ARGUMENT: truncation cannot be combined with other fields of the request."""
     ERROR_REASON_NOISE_MODE_UNKNOWN: _ErrorReason.ValueType  # 9
-    """INVALID_ARGUMENT: there is no such noise mode."""
+    """INVALID_ARGUMENT: unknown noise mode."""
     ERROR_REASON_LABEL_UNSUPPORTED: _ErrorReason.ValueType  # 10
     """INVALID_ARGUMENT: the model is unconditional and takes no label."""
     ERROR_REASON_LABEL_REQUIRED: _ErrorReason.ValueType  # 30
@@ -51,37 +51,37 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_LABEL_LENGTH_MISMATCH: _ErrorReason.ValueType  # 12
     """INVALID_ARGUMENT: the label vector does not fit the model."""
     ERROR_REASON_STYLE_MIX_NOT_ALLOWED: _ErrorReason.ValueType  # 13
-    """INVALID_ARGUMENT: style mixes do not go with what else the request says."""
+    """INVALID_ARGUMENT: style mixes cannot be combined with other fields of the request."""
     ERROR_REASON_STYLE_MIX_OUT_OF_RANGE: _ErrorReason.ValueType  # 14
-    """INVALID_ARGUMENT: a style mix takes rows that there are not, or there are too many mixes."""
+    """INVALID_ARGUMENT: a style mix names rows that the model does not have, or there are too many mixes."""
     ERROR_REASON_FORMAT_UNKNOWN: _ErrorReason.ValueType  # 15
-    """INVALID_ARGUMENT: there is no such image format."""
+    """INVALID_ARGUMENT: unknown image format."""
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 16
     """INVALID_ARGUMENT: the request asks for too many faces or latents at once."""
     ERROR_REASON_MODEL_NAME_INVALID: _ErrorReason.ValueType  # 17
-    """INVALID_ARGUMENT: this cannot be the name of a model."""
+    """INVALID_ARGUMENT: invalid model name."""
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 18
     """NOT_FOUND: the service has no such model or revision."""
     ERROR_REASON_CREDENTIALS_REQUIRED: _ErrorReason.ValueType  # 19
-    """UNAUTHENTICATED: the service wants credentials."""
+    """UNAUTHENTICATED: credentials are missing or invalid."""
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 20
     """PERMISSION_DENIED: these credentials do not allow it."""
     ERROR_REASON_MODEL_NOT_READY: _ErrorReason.ValueType  # 21
     """UNAVAILABLE: the model is not ready yet."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 22
-    """RESOURCE_EXHAUSTED: too much is waiting already; nothing of the request was started."""
+    """RESOURCE_EXHAUSTED: the queue is full; nothing of the request was started."""
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 29
-    """RESOURCE_EXHAUSTED: this caller has its share of what may wait already; nothing of the request was started."""
+    """RESOURCE_EXHAUSTED: the caller's quota is exhausted; nothing of the request was started."""
     ERROR_REASON_DEADLINE_EXPIRED: _ErrorReason.ValueType  # 23
-    """DEADLINE_EXCEEDED: the answer could not have come in time. RESOURCE_EXHAUSTED: it could, but for those before it."""
+    """DEADLINE_EXCEEDED: the answer could not be ready in time. RESOURCE_EXHAUSTED: it could, if the queue were shorter."""
     ERROR_REASON_BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 24
     """UNAVAILABLE: no worker can answer."""
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 25
-    """UNAVAILABLE: the service is being stopped."""
+    """UNAVAILABLE: the service is shutting down."""
     ERROR_REASON_OUTPUT_NOT_FINITE: _ErrorReason.ValueType  # 26
-    """INTERNAL: the model made NaN or infinities of this latent."""
+    """INTERNAL: the model's output for this latent contains NaN or infinity."""
     ERROR_REASON_RENDER_FAILED: _ErrorReason.ValueType  # 27
-    """INTERNAL: the worker failed at this face."""
+    """INTERNAL: the worker failed to draw this face."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 28
     """INTERNAL: a defect of the service."""
 
@@ -93,11 +93,11 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
-"""INVALID_ARGUMENT: a field holds what it must not hold, and no reason below tells it better."""
+"""INVALID_ARGUMENT: a field has an invalid value, and no reason below is more specific."""
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 2
-"""INVALID_ARGUMENT: the bytes of the request are no message."""
+"""INVALID_ARGUMENT: the request is not a valid protobuf message."""
 ERROR_REASON_SOURCE_REQUIRED: ErrorReason.ValueType  # 3
-"""INVALID_ARGUMENT: there must be exactly one source of faces or latents, and it must not be empty."""
+"""INVALID_ARGUMENT: the request must have exactly one, non-empty source of faces or latents."""
 ERROR_REASON_SEED_OUT_OF_RANGE: ErrorReason.ValueType  # 4
 """INVALID_ARGUMENT: a seed is not below 2^32."""
 ERROR_REASON_LATENT_LENGTH_MISMATCH: ErrorReason.ValueType  # 5
@@ -107,9 +107,9 @@ ERROR_REASON_LATENT_NOT_FINITE: ErrorReason.ValueType  # 6
 ERROR_REASON_TRUNCATION_OUT_OF_RANGE: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT: truncation psi or cutoff is beyond its limits."""
 ERROR_REASON_TRUNCATION_NOT_ALLOWED: ErrorReason.ValueType  # 8
-"""INVALID_ARGUMENT: truncation does not go with what else the request says."""
+"""INVALID_ARGUMENT: truncation cannot be combined with other fields of the request."""
 ERROR_REASON_NOISE_MODE_UNKNOWN: ErrorReason.ValueType  # 9
-"""INVALID_ARGUMENT: there is no such noise mode."""
+"""INVALID_ARGUMENT: unknown noise mode."""
 ERROR_REASON_LABEL_UNSUPPORTED: ErrorReason.ValueType  # 10
 """INVALID_ARGUMENT: the model is unconditional and takes no label."""
 ERROR_REASON_LABEL_REQUIRED: ErrorReason.ValueType  # 30
@@ -119,37 +119,37 @@ ERROR_REASON_LABEL_OUT_OF_RANGE: ErrorReason.ValueType  # 11
 ERROR_REASON_LABEL_LENGTH_MISMATCH: ErrorReason.ValueType  # 12
 """INVALID_ARGUMENT: the label vector does not fit the model."""
 ERROR_REASON_STYLE_MIX_NOT_ALLOWED: ErrorReason.ValueType  # 13
-"""INVALID_ARGUMENT: style mixes do not go with what else the request says."""
+"""INVALID_ARGUMENT: style mixes cannot be combined with other fields of the request."""
 ERROR_REASON_STYLE_MIX_OUT_OF_RANGE: ErrorReason.ValueType  # 14
-"""INVALID_ARGUMENT: a style mix takes rows that there are not, or there are too many mixes."""
+"""INVALID_ARGUMENT: a style mix names rows that the model does not have, or there are too many mixes."""
 ERROR_REASON_FORMAT_UNKNOWN: ErrorReason.ValueType  # 15
-"""INVALID_ARGUMENT: there is no such image format."""
+"""INVALID_ARGUMENT: unknown image format."""
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 16
 """INVALID_ARGUMENT: the request asks for too many faces or latents at once."""
 ERROR_REASON_MODEL_NAME_INVALID: ErrorReason.ValueType  # 17
-"""INVALID_ARGUMENT: this cannot be the name of a model."""
+"""INVALID_ARGUMENT: invalid model name."""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 18
 """NOT_FOUND: the service has no such model or revision."""
 ERROR_REASON_CREDENTIALS_REQUIRED: ErrorReason.ValueType  # 19
-"""UNAUTHENTICATED: the service wants credentials."""
+"""UNAUTHENTICATED: credentials are missing or invalid."""
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 20
 """PERMISSION_DENIED: these credentials do not allow it."""
 ERROR_REASON_MODEL_NOT_READY: ErrorReason.ValueType  # 21
 """UNAVAILABLE: the model is not ready yet."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 22
-"""RESOURCE_EXHAUSTED: too much is waiting already; nothing of the request was started."""
+"""RESOURCE_EXHAUSTED: the queue is full; nothing of the request was started."""
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 29
-"""RESOURCE_EXHAUSTED: this caller has its share of what may wait already; nothing of the request was started."""
+"""RESOURCE_EXHAUSTED: the caller's quota is exhausted; nothing of the request was started."""
 ERROR_REASON_DEADLINE_EXPIRED: ErrorReason.ValueType  # 23
-"""DEADLINE_EXCEEDED: the answer could not have come in time. RESOURCE_EXHAUSTED: it could, but for those before it."""
+"""DEADLINE_EXCEEDED: the answer could not be ready in time. RESOURCE_EXHAUSTED: it could, if the queue were shorter."""
 ERROR_REASON_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 24
 """UNAVAILABLE: no worker can answer."""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 25
-"""UNAVAILABLE: the service is being stopped."""
+"""UNAVAILABLE: the service is shutting down."""
 ERROR_REASON_OUTPUT_NOT_FINITE: ErrorReason.ValueType  # 26
-"""INTERNAL: the model made NaN or infinities of this latent."""
+"""INTERNAL: the model's output for this latent contains NaN or infinity."""
 ERROR_REASON_RENDER_FAILED: ErrorReason.ValueType  # 27
-"""INTERNAL: the worker failed at this face."""
+"""INTERNAL: the worker failed to draw this face."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 28
 """INTERNAL: a defect of the service."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
