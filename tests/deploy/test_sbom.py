@@ -13,7 +13,7 @@ import pytest
 
 from ..conftest import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def test_the_sbom_has_every_installed_distribution(tmp_path: Path) -> None:

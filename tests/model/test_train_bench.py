@@ -20,7 +20,7 @@ from .training_runs import ROOT, Squares, equal, smoke
 from .training_runs import one_thread as one_thread  # for every test here
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_benchmark_runs() -> None:
     command = [sys.executable, "-m", "tests.bench.bench_train", "--smoke"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

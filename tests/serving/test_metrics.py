@@ -199,7 +199,7 @@ def test_every_code_of_grpc_has_a_name() -> None:
     assert set(CODES) == set(grpc.StatusCode)
 
 
-@pytest.mark.parametrize("names", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("names", [200, pytest.param(10_000, marks=pytest.mark.long)])
 def test_names_that_callers_make_up_are_no_series(service: Hosted, names: int) -> None:
     before = set(series(service))
 
