@@ -59,13 +59,13 @@ test-long: setup  ## run the tests that take minutes each: the same properties i
 	$(BIN)/pytest --long -m long
 
 lint: setup  ## check style, and the protos where node is at hand
-	$(BIN)/ruff check $(SUITES) locks
-	$(BIN)/ruff format --check $(SUITES) locks
+	$(BIN)/ruff check $(SUITES) locks docs/website
+	$(BIN)/ruff format --check $(SUITES) locks docs/website
 	@if command -v npx >/dev/null; then $(MAKE) --no-print-directory lint-protos; \
 	else echo 'protos not linted: no node here (buf comes from npm); tests/protos still compares the API'; fi
 
 format: setup  ## format the code
-	$(BIN)/ruff format $(SUITES) locks
+	$(BIN)/ruff format $(SUITES) locks docs/website
 
 hooks: setup  ## have git check each commit and push, by .pre-commit-config.yaml
 	$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
@@ -123,6 +123,15 @@ sbom: setup  ## list what is installed, as CycloneDX, in build/sbom.cdx.json
 settings: setup  ## make docs/SETTINGS.md anew
 	$(BIN)/python -m rosacea_serving.settings_doc > docs/SETTINGS.md
 
+docs: setup .venv-docs/ready  ## build the documentation site in build/site
+	$(BIN)/python docs/website/stage.py build/docs
+	.venv-docs/bin/zensical build --strict --clean
+
+.venv-docs/ready:
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet zensical==0.0.73 mkdocstrings-python==2.0.11 ruff==0.17.6
+	touch $@
+
 dashboard: setup  ## make the Grafana dashboard anew
 	$(BIN)/python serving/deploy/grafana/make_dashboard.py > serving/deploy/grafana/dashboard.json
 
@@ -148,7 +157,7 @@ bench-people: setup  ## whether pictures of one person are grouped, on phantoms;
 	$(BIN)/python -m tests.bench.bench_people
 
 clean:  ## remove everything that was made here
-	rm -rf .venv .venv-proto .venv-lock build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-proto .venv-lock .venv-docs build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup tools demo serve demo-model test test-one test-fast test-long lint format hooks lint-protos typecheck proto proto-freeze train-smoke settings \
-	dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars bench-people clean
+.PHONY: help setup tools demo serve demo-model test test-one test-fast test-long lint format hooks lint-protos typecheck proto proto-freeze train-smoke \
+	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars bench-people clean

@@ -1,23 +1,23 @@
-"""The README is true: its settings are all there are, and its commands and snippets run."""
+"""The pages are true: settings are all there are, make targets, files and links that they name exist."""
 
 from __future__ import annotations
 
 import re
 
-from rosacea_model import GeneratorConfig
+import pytest
+
 from rosacea_serving.settings import Settings
 from rosacea_serving.settings_doc import markdown
 
 from .conftest import ROOT
+from .pages import PAGES, blocks, links
 
-README = (ROOT / "README.md").read_text()
-TINY = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16)
-SERVE = "rosacea serve &\n"
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+LINKED = sorted({*PAGES, "CONTRIBUTING.md", *(str(each.relative_to(ROOT)) for each in (ROOT / "docs").rglob("*.md"))})
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    return [text for name, text in found if name == language]
+def test_the_readme_fits_on_a_few_screens() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
 def test_every_setting_is_described_as_it_is() -> None:
@@ -27,14 +27,17 @@ def test_every_setting_is_described_as_it_is() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-def test_every_make_target_that_it_names_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+@pytest.mark.parametrize("page", LINKED)
+def test_every_make_target_and_every_link_of_a_page_exists(page: str) -> None:
+    named = re.findall(r"`make ([a-z0-9-]+)", (ROOT / page).read_text())
+    named += [word for _, text in blocks(page, "sh") for word in re.findall(r"^make ([a-z0-9-]+)", text, re.MULTILINE)]
 
-    assert set(re.findall(r"make ([a-z-]+)", README)) <= targets
+    assert set(named) <= TARGETS
+    assert [link for link in links(ROOT / page) if not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
-def test_every_path_that_it_names_exists() -> None:
-    (tree,) = [block for block in blocks("") if block.startswith("Makefile")]
+def test_every_path_of_the_map_exists() -> None:
+    (tree,) = [text for _, text in blocks("docs/ARCHITECTURE.md", "") if text.startswith("Makefile")]
     folder, missing = ROOT, []
     for line in tree.splitlines():
         names = re.split(r"  +", line.strip(), maxsplit=1)[0].split()

@@ -1,4 +1,4 @@
-"""Whatever is shown runs: README, docstrings of the client, examples. All against one service with the demo model."""
+"""What is shown runs: pages, docstrings of the client, examples. All against one service with the demo model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import nbclient
 import nbformat
+import numpy as np
 import pytest
 from PIL import Image
 
+from rosacea_model import GeneratorConfig
 from rosacea_model.files import weights
 from rosacea_model.fresh import fresh_model
 
@@ -23,13 +25,32 @@ from .base_install import base_install
 from .conftest import ROOT
 from .integration.service import RunningService
 from .model.pickles import generator, written
+from .pages import PAGES, blocks, steps
 from .serving.credentials import Authority, add_key
-from .test_readme import SERVE, TINY, blocks
+from .test_operations import found
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.slow
+
+TINY = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16)
+# What takes its time on a page, and as much of it as shows that the command runs.
+BRIEF = {
+    "--rate 10 --seconds 10": "--rate 10 --seconds 0.3 --warmup 0.1",
+    "--count 300 ": "--count 24 ",
+    "--preset smoke-16": "--preset smoke-16 --kimg 0.1",
+}
+# What is there after a page has been followed.
+MADE = {
+    "README.md": {"faces/face_000015.png", "faces/grid.png", "face.png"},
+    "docs/tutorials/researcher.md": {"phantoms.zip", "phantoms.png", "runs/smoke/report.html"},
+    "docs/tutorials/ml-engineer.md": {"faces/grid.png", "w.npy", "face.png", "bench.json", "bench.png"},
+    "docs/tutorials/on-call.md": {"probe/face_000000.png"},
+    "docs/how-to/photographs.md": {"faces.zip", "faces.png"},
+    "docs/how-to/models.md": {"models/mine/model.json", "mine.mar", "mine.onnx"},
+    "docs/how-to/marks.md": {"faces/face_000000.png"},
+}
 
 CLIENT = ROOT / "clients" / "python" / "rosacea_client"
 CONTRACT = ROOT / "protos" / "contract" / "rosacea_contract"
@@ -84,37 +105,67 @@ def python(code: str, folder: Path, environment: dict[str, str], *runs: str) -> 
     assert done.returncode == 0, f"{code}\n{done.stderr}"
 
 
-# README
+# Pages
 
 
-def test_every_command_and_snippet_of_the_readme_runs(
-    service: RunningService, environment: dict[str, str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, str]]:
+    return base_install(tmp_path_factory.mktemp("base"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_and_snippet_of_a_page_runs(
+    page: str,
+    service: RunningService,
+    environment: dict[str, str],
+    base: tuple[list[str], dict[str, str]],
+    tmp_path: Path,
 ) -> None:
-    drawn = fresh_model(tmp_path / "drawn", TINY, seed=0, name="drawn")
-    snapshot = {"G_ema": generator(TINY, weights.read(drawn))}
-    (tmp_path / "network-snapshot.pkl").write_bytes(written(snapshot))
-    shell = "".join(block for block in blocks("sh") if block.startswith("rosacea"))
-    before, after = shell.split(SERVE)
-    run = ["bash", "-euo", "pipefail", "-c"]
-    del environment["OMP_NUM_THREADS"]
+    provide(page, tmp_path)
+    bare, bare_environment = base
 
-    subprocess.run([*run, before], cwd=tmp_path, env=environment, check=True)
-    after, brief = re.subn(r"--seconds \d+", "--seconds 0.3 --warmup 0.1", after)
-    assert brief == 1
-    subprocess.run([*run, after], cwd=tmp_path, env=environment, check=True)
-    bare, base = base_install(tmp_path_factory.mktemp("base"))
-    for snippet in blocks("python"):
-        code = snippet.replace("127.0.0.1:7433", service.address)
-        # What needs only the client runs where there is only the client.
-        if "rosacea_model" in code or "rosacea_client.data" in code:
+    for language, text in steps(page):
+        code = brief(text).replace("127.0.0.1:7433", service.address)
+        if language == "sh":
+            subprocess.run(["bash", "-euo", "pipefail", "-c", code], cwd=tmp_path, env=environment, check=True)
+        elif "rosacea_model" in code or "rosacea_client.data" in code:
             python(code, tmp_path, environment)
-        else:
-            python(code, tmp_path, base, *bare)
+        else:  # what needs only the client runs where there is only the client
+            python(code, tmp_path, bare_environment, *bare)
 
-    made = {path.name for path in tmp_path.iterdir()}
-    assert {"faces", "face.png", "mine.mar", "mine.onnx", "bench.json", "bench.png"} <= made
-    assert len(list((tmp_path / "faces").glob("face_*.png"))) == 16
-    assert (tmp_path / "faces" / "grid.png").exists()
+    assert [name for name in MADE[page] if not (tmp_path / name).exists()] == []
+
+
+def brief(text: str) -> str:
+    for long, short in BRIEF.items():
+        text = text.replace(long, short)
+    return text
+
+
+def provide(page: str, folder: Path) -> None:
+    """What a page takes as given: a checkpoint or photographs of the reader's."""
+    text = (ROOT / page).read_text()
+    if "network-snapshot.pkl" in text:
+        drawn = fresh_model(folder / "drawn", TINY, seed=0, name="drawn")
+        (folder / "network-snapshot.pkl").write_bytes(written({"G_ema": generator(TINY, weights.read(drawn))}))
+    if "data prepare photographs" in text:
+        (folder / "photographs").mkdir()
+        noise = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
+        for number, pixels in enumerate(noise):
+            Image.fromarray(pixels).save(folder / "photographs" / f"{number}.png")
+
+
+def test_pages_say_what_runs_and_name_commands_that_exist() -> None:
+    assert set(MADE) == set(PAGES)
+    everything = "".join(text for page in PAGES for _, text in steps(page))
+    assert [long for long in BRIEF if long not in everything] == []
+    for page in PAGES:
+        assert steps(page), page
+        for _, text in blocks(page, "console"):
+            for line in text.splitlines():
+                words = line.removeprefix("$ rosacea ").split()
+                options = {name for option in found(words).params for name in option.opts}
+                assert {word for word in words if word.startswith("--")} <= options, line
 
 
 # Docstrings
@@ -127,8 +178,8 @@ def snippets(file: Path) -> Iterator[str]:
             continue
         text = ast.get_docstring(node, clean=False) or ""
         margin = " " * (0 if isinstance(node, ast.Module) else node.col_offset + 4)
-        for found in re.findall(rf"(?:^{margin}    .*\n(?:[ ]*\n(?={margin}    ))*)+", text + "\n", re.MULTILINE):
-            code = textwrap.dedent(found)
+        for shown_text in re.findall(rf"(?:^{margin}    .*\n(?:[ ]*\n(?={margin}    ))*)+", text + "\n", re.MULTILINE):
+            code = textwrap.dedent(shown_text)
             if name_of(file) not in LISTINGS or is_python(code):
                 yield code
 

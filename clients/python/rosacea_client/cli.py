@@ -63,7 +63,13 @@ def build(entry_points: Iterable[EntryPoint] | None = None) -> Commands:
 
 def rosacea(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: wanted and _print_version())
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=lambda wanted: wanted and _print_version(),
+            help="Print the version and exit.",
+        ),
     ] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error comes from.")] = False,
 ) -> None:
