@@ -84,6 +84,26 @@ async def test_turns_go_by_connection_and_not_by_call(monkeypatch: pytest.Monkey
     assert len(turns) == 0
 
 
+async def test_a_connection_whose_requests_arrive_passes_all_that_never_send_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(strangers, "TURN_SECONDS", 0.02)
+    turns = Turns(1)
+    endless = [Sender(turns, f"attacker {number}") for _ in range(9) for number in range(8)]
+    pending = {each.task for each in endless}
+    while len(pending) > len(endless) - 8:
+        _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+    before = sum(each.task.done() for each in endless)
+    honest = Sender(turns, "honest")
+    honest.come.set()
+
+    assert await asyncio.wait_for(honest.task, 10) == b"request"
+    assert sum(each.task.done() for each in endless) - before <= 2
+    for each in endless:
+        each.task.cancel()
+    await asyncio.gather(*(each.task for each in endless), return_exceptions=True)
+
+
 async def test_where_too_many_wait_the_connection_that_waits_most_gives_up_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -7,7 +7,7 @@ own comes through.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ MOST_CALLS = 2048  # of strangers, at one time
 MOST_WAITING = 512  # of them whose request waits for its turn
 MOST_HELD = 1024  # calls whose refusal waits until it is due
 TURN_SECONDS = 0.5  # of those where others wait
+HALF_LIFE_SECONDS = 10.0  # of what a connection has used of them
 RETRY_SECONDS = 1.0
 REFUSALS_PER_SECOND = 50.0  # of one connection
 REFUSALS_AT_ONCE = 50.0  # after a while without
@@ -83,13 +84,32 @@ class Refusals:
             self._held -= 1
 
 
+class Usage:
+    """Seconds of turns that a connection has had; they count half after every HALF_LIFE_SECONDS."""
+
+    def __init__(self) -> None:
+        self._seconds, self._at = 0.0, 0.0
+
+    def seconds(self, now: float) -> float:
+        """The seconds that still count."""
+        return self._seconds * 0.5 ** ((now - self._at) / HALF_LIFE_SECONDS)
+
+    def add(self, seconds: float, now: float) -> None:
+        """Count a turn of this length that ends now."""
+        self._seconds, self._at = self.seconds(now) + seconds, now
+
+
 class Turns:
-    """Limits concurrent work to N turns, given to waiting connections in rotation however many calls each has."""
+    """Limits concurrent work to N turns. The waiting connection that has used its turns least goes first.
+
+    A connection whose requests arrive at once hardly uses its turns, so it passes all that never send theirs.
+    """
 
     def __init__(self, places: int) -> None:
         self._free = places
+        self._usage: Bounded[str, Usage] = Bounded(MOST_CALLS, Usage)
         self._taken: dict[asyncio.Timeout, float] = {}  # by when they end at the latest if somebody waits
-        self._waiting: OrderedDict[str, deque[Turn]] = OrderedDict()
+        self._waiting: dict[str, deque[Turn]] = {}
 
     def __len__(self) -> int:
         """Number of waiting calls."""
@@ -101,9 +121,10 @@ class Turns:
         wait."""
         await self._begin(peer)
         clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             async with asyncio.timeout(None) as limit:
-                self._taken[limit] = clock() + TURN_SECONDS
+                self._taken[limit] = began + TURN_SECONDS
                 if self._waiting:
                     limit.reschedule(self._taken[limit])
                 try:
@@ -111,6 +132,7 @@ class Turns:
                 finally:
                     del self._taken[limit]
         finally:
+            self._usage.get(peer).add(clock() - began, clock())
             self._end()
 
     async def _begin(self, peer: str) -> None:
@@ -134,8 +156,10 @@ class Turns:
 
     def _end(self) -> None:
         """End a turn and give it to the next connection."""
+        now = asyncio.get_running_loop().time()
         while self._waiting:
-            peer, turns = self._waiting.popitem(last=False)
+            peer = min(self._waiting, key=lambda each: self._usage.get(each).seconds(now))
+            turns = self._waiting.pop(peer)
             turn = turns.popleft()
             if turns:
                 self._waiting[peer] = turns
