@@ -27,7 +27,7 @@ from rosacea_model.errors import ModelError
 
 from .access.access import Access
 from .access.rules import OPEN_PATHS
-from .api.faces import Faces
+from .api.faces import FaceCalls
 from .api.health import Health
 from .api.reflection import add_reflection, reflection_services
 from .api.servicer import FaceServicer
@@ -98,7 +98,7 @@ class Gateway:
         self._access = Access(settings, self.metrics.registry, self.metrics.background)
         self.port = self.health_port = 0
         self._fleet = Fleet(files, self._deploy, self._calls, settings.retire_seconds, self.metrics.background)
-        self._faces = Faces(
+        self._faces = FaceCalls(
             self._fleet.catalog,
             self._fleet.schedulers,
             settings.request_limits(),

@@ -28,7 +28,7 @@ from google.rpc import error_details_pb2, status_pb2
 from rosacea.v1 import faces_pb2_grpc
 from rosacea_contract.reasons import Reason
 from rosacea_serving.access.access import Access
-from rosacea_serving.api.faces import Faces
+from rosacea_serving.api.faces import FaceCalls
 from rosacea_serving.api.servicer import FaceServicer
 from rosacea_serving.calls.interceptor import CallInterceptor
 from rosacea_serving.calls.under_way import Calls
@@ -106,7 +106,7 @@ class Service:
             max_batch=SETTINGS.max_batch, jobs_in_flight=1, queue_images=SETTINGS.queue_images, job_timeout_seconds=60
         )
         self.scheduler = Scheduler(catalog.models[0], self.workers, limits, metrics)
-        faces = Faces(catalog, {catalog.models[0].revision: self.scheduler}, SETTINGS.request_limits())
+        faces = FaceCalls(catalog, {catalog.models[0].revision: self.scheduler}, SETTINGS.request_limits())
         registry = Registry()
         faces_pb2_grpc.add_FaceServiceServicer_to_server(FaceServicer(faces), registry)  # type: ignore[arg-type]
         inner = Access(SETTINGS, metrics.registry).interceptor

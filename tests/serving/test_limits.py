@@ -11,7 +11,7 @@ from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import FaceClient, Overloaded
 from rosacea_contract import errors
 from rosacea_contract.reasons import Reason
-from rosacea_serving.api.faces import Faces
+from rosacea_serving.api.faces import FaceCalls
 from rosacea_serving.calls.caller import Caller
 from rosacea_serving.catalog import Catalog
 from rosacea_serving.lane import Lane
@@ -149,7 +149,7 @@ def test_every_setting_that_limits_requests_is_told(name: str) -> None:
     limits = SETTINGS.request_limits()
 
     def told(limits: RequestLimits) -> pb.Limits:
-        return Faces(Catalog([demo_file()]), {}, limits).model("").model.limits
+        return FaceCalls(Catalog([demo_file()]), {}, limits).model("").model.limits
 
     assert told(limits) != told(limits.model_copy(update={name: getattr(limits, name) // 2}))
 
@@ -178,7 +178,7 @@ def test_what_does_not_fit_into_the_memory_for_answers_is_refused_with_both_numb
 
 
 def test_who_has_its_share_of_the_memory_for_answers_hears_so_while_others_are_let_in() -> None:
-    faces = Faces(Catalog([demo_file()]), {}, SETTINGS.model_copy(update={"answer_bytes": 800}).request_limits())
+    faces = FaceCalls(Catalog([demo_file()]), {}, SETTINGS.model_copy(update={"answer_bytes": 800}).request_limits())
     faces._hold(700, Caller(principal="greedy"))
 
     with pytest.raises(errors.Overloaded) as refusal:

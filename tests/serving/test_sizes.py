@@ -14,7 +14,7 @@ from rosacea_contract.errors import NotFound
 from rosacea_contract.reasons import Reason
 from rosacea_contract.resolved import ModelLimits, resolve
 from rosacea_contract.spec import FaceSpec, LatentSpec
-from rosacea_serving.api.faces import Faces
+from rosacea_serving.api.faces import FaceCalls
 from rosacea_serving.api.sizes import check_sizes
 from rosacea_serving.calls.caller import Caller
 from rosacea_serving.catalog import Catalog
@@ -84,7 +84,7 @@ CASES = [
 
 async def refuse(method: str, spec: Any) -> None:
     limits = SETTINGS.model_copy(update={"max_images_per_stream": 1000}).request_limits()
-    faces = Faces(Catalog([demo_file(CONDITIONAL)]), {}, limits)
+    faces = FaceCalls(Catalog([demo_file(CONDITIONAL)]), {}, limits)
     if method == "stream":
         await anext(faces.stream(spec, 0, Caller()))
     else:

@@ -42,7 +42,7 @@ WINDOW_MESSAGES = 4  # messages that a stream draws ahead of its reader
 P = TypeVar("P", faces_pb2.FaceSpec, faces_pb2.LatentSpec)
 
 
-class Faces:
+class FaceCalls:
     """The service behind the servicer. `schedulers` are by revision; `ready` tells whether a model can be drawn now."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The gRPC servicer: decodes each request, calls `Faces`, and encodes the answer."""
+"""The gRPC servicer: decodes each request, calls `FaceCalls`, and encodes the answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from .faces import Faces
+    from .faces import FaceCalls
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -24,7 +24,7 @@ class FaceServicer(faces_pb2_grpc.FaceServiceServicer):
     Callers have been let in by `access`, which says who they are.
     """
 
-    def __init__(self, faces: Faces) -> None:
+    def __init__(self, faces: FaceCalls) -> None:
         self._faces = faces
 
     async def GenerateFaces(  # noqa: N802
