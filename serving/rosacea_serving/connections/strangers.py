@@ -92,7 +92,7 @@ class Usage:
 
     def seconds(self, now: float) -> float:
         """The seconds that still count."""
-        return self._seconds * 0.5 ** ((now - self._at) / HALF_LIFE_SECONDS)
+        return float(self._seconds * 0.5 ** ((now - self._at) / HALF_LIFE_SECONDS))
 
     def add(self, seconds: float, now: float) -> None:
         """Count a turn of this length that ends now."""
