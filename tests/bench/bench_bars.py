@@ -18,7 +18,7 @@ from rosacea_model.data.screening.bars import find_bar
 from tests.model.data_faces import barred, phantom
 
 COUNT = 1000
-PHANTOM_SIDES = (64, 128, 256)
+PHANTOM_SIDES = (64, 128, 256, 512)
 SIDES = (128, 256, 512)
 
 

@@ -9,6 +9,8 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from ...files.modelfile import write_atomically
 from .records import read_best, read_object, read_stats
 
@@ -72,11 +74,14 @@ CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ),
 )
 COLORS = ("#0b6e99", "#c2410c")
+AT_SNAPSHOTS = {"distance", "layout", "leak_orientation", "leak_color"}  # records between repeat them
+MOST_DOTS = 40  # of a curve; beyond, its points are too close to be told apart
+SMALL_SHEET = 320  # pixels; smaller ones are shown larger, pixel by pixel
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c1917}
 h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #e7e5e4}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(420px,1fr));gap:1rem}figure{margin:0}
 figcaption{font-weight:600;font-size:.9rem}table{border-collapse:collapse;font-size:.85rem}
-td{padding:.1rem .8rem .1rem 0;vertical-align:top}img{max-width:100%;image-rendering:auto}
+td{padding:.1rem .8rem .1rem 0;vertical-align:top}img{max-width:100%}img.small{width:100%;image-rendering:pixelated}
 .sheets{display:flex;flex-wrap:wrap;gap:1rem}.sheets figure{flex:1 1 24rem}
 p{margin:.2rem 0;font-size:.8rem}svg text{font-size:10px;fill:#57534e}"""
 
@@ -130,10 +135,7 @@ def _best(run: Path) -> dict[str, str]:
 
 
 def _chart(title: str, names: Sequence[str], meaning: str, records: Sequence[Mapping[str, float]]) -> str:
-    curves = {
-        name: [(record["kimg"], record[name]) for record in records if math.isfinite(record.get(name, math.nan))]
-        for name in names
-    }
+    curves = {name: _curve(name, records) for name in names}
     points = [point for curve in curves.values() for point in curve]
     if len(points) < 2:
         return ""
@@ -149,6 +151,8 @@ def _chart(title: str, names: Sequence[str], meaning: str, records: Sequence[Map
     for number, (name, curve) in enumerate(curves.items()):
         path = " ".join(place(x, y) for x, y in curve)
         lines += f'<polyline points="{path}" fill=none stroke="{COLORS[number]}" stroke-width=1.5 />'
+        if len(curve) <= MOST_DOTS:
+            lines += "".join(_dot(point, COLORS[number]) for point in path.split())
         legend += f'<span style="color:{COLORS[number]}">&#9644; {html.escape(name)}</span> '
     axes = (
         f'<path d="M{MARGIN} {MARGIN / 2}V{HEIGHT - MARGIN / 2}H{WIDTH - MARGIN}" fill=none stroke="#a8a29e" />'
@@ -158,6 +162,19 @@ def _chart(title: str, names: Sequence[str], meaning: str, records: Sequence[Map
     )
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role=img aria-label="{html.escape(title)}">{axes}{lines}</svg>'
     return f"<figure><figcaption>{html.escape(title)}</figcaption><small>{legend}</small>{svg}<p>{meaning}</p></figure>"
+
+
+def _curve(name: str, records: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
+    """The points of a curve, each where it was measured."""
+    points = [(record["kimg"], record[name]) for record in records if math.isfinite(record.get(name, math.nan))]
+    if name in AT_SNAPSHOTS:
+        return points[:1] + [after for before, after in pairwise(points) if after[1] != before[1]]
+    return points
+
+
+def _dot(point: str, color: str) -> str:
+    x, y = point.split(",")
+    return f'<circle cx={x} cy={y} r=2 fill="{color}" />'
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -173,7 +190,8 @@ def _sheets(run: Path) -> str:
         chosen += found[:1] + found[-1:] if len(found) > 1 and kind == "fakes" else found[-1:]
     return "".join(
         f"<figure><figcaption>{html.escape(_caption(path.stem))}</figcaption>"
-        f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{_base64(path)}">'
+        f'<img{" class=small" if _width(path) < SMALL_SHEET else ""} alt="{html.escape(path.stem)}" '
+        f'src="data:image/png;base64,{_base64(path)}">'
         "</figure>"
         for path in chosen
     )
@@ -186,6 +204,11 @@ def _caption(stem: str) -> str:
         return "Real images"
     when = f"at {float(kimg):g} kimg" if kimg.replace(".", "", 1).isdigit() else kimg
     return f"Generated {when}" if kind == "fakes" else f"The first seeds {when}, truncation psi from 0 to 1"
+
+
+def _width(path: Path) -> int:
+    with Image.open(path) as sheet:
+        return sheet.width
 
 
 def _base64(path: Path) -> str:
