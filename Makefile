@@ -157,7 +157,7 @@ bench-people: setup  ## whether pictures of one person are grouped, on phantoms;
 	$(BIN)/python -m tests.bench.bench_people
 
 clean:  ## remove everything that was made here
-	rm -rf .venv .venv-proto .venv-lock .venv-docs build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-proto .venv-lock .venv-docs .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup tools demo serve demo-model test test-one test-fast test-long lint format hooks lint-protos typecheck proto proto-freeze train-smoke \
 	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars bench-people clean
