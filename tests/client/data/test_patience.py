@@ -7,21 +7,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rosacea_client.data.feed import Patience
-from rosacea_client.errors import Unavailable
+from rosacea_client.errors import IntegrityError, Unavailable
+from rosacea_client.rpc.retry import MAX_ATTEMPTS, Patience
 
 if TYPE_CHECKING:
     from pytest import LogCaptureFixture
 
 
+class NoTime(Event):
+    """Waits take no time."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return False
+
+
 def test_each_absence_is_logged_once_with_its_error_and_how_long_it_may_last(caplog: LogCaptureFixture) -> None:
-    patience = Patience(5.0, Event())
+    patience = Patience(5.0, NoTime())
     away = Unavailable("nothing listens at 127.0.0.1:1")
 
     for _ in range(2):
-        patience.wait(away)
-    patience.renew()
-    patience.wait(away)
+        for _ in range(MAX_ATTEMPTS + 1):
+            patience.wait(away)
+        patience.renew()
 
     said = "nothing listens at 127.0.0.1:1; asking again for up to 5 s"
     assert [record.getMessage() for record in caplog.records] == [said, said]
@@ -30,3 +37,8 @@ def test_each_absence_is_logged_once_with_its_error_and_how_long_it_may_last(cap
 def test_the_error_is_raised_where_patience_is_at_an_end() -> None:
     with pytest.raises(Unavailable, match="nothing listens"):
         Patience(0.0, Event()).wait(Unavailable("nothing listens"))
+
+
+def test_what_no_wait_can_mend_is_raised_at_once() -> None:
+    with pytest.raises(IntegrityError, match="damaged"):
+        Patience(60.0, Event()).wait(IntegrityError("damaged"))

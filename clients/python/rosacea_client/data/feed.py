@@ -1,14 +1,12 @@
 """Fetches the faces of samples in order with bounded prefetch; interruptions of the service lose and repeat nothing.
 
 Look-ahead is a few requests of equal size on threads of their own. The client's streams are checked, and go on where
-they were cut off; where a client gives up, this asks again with more patience, from the first face that is missing.
+they were cut off; where a call gives up, this asks again with more patience, from the first face that is missing.
 The revision is named by its digest in each request, so another model never answers.
 """
 
 from __future__ import annotations
 
-import logging
-import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -17,8 +15,9 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from rosacea_client.data.plan import Sample
-from rosacea_client.errors import Cancelled, DeadlineExceeded, FaceError, IntegrityError, Overloaded, Unavailable
+from rosacea_client.errors import FaceError, IntegrityError
 from rosacea_client.results.face import Face
+from rosacea_client.rpc.retry import Patience
 from rosacea_contract.fields import full_name
 
 if TYPE_CHECKING:
@@ -31,11 +30,7 @@ if TYPE_CHECKING:
     from rosacea_client.results.modelinfo import ModelInfo
 
 REQUESTS = 2  # under way at one time
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 5.0
-MAY_PASS = (Unavailable, Overloaded, DeadlineExceeded)
 Drawn = tuple[Sample, Face]
-
-log = logging.getLogger("rosacea_client")
 
 
 class WrongModel(FaceError, ValueError):
@@ -68,7 +63,7 @@ class Feed:
             while True:
                 try:
                     return client.model(full_name(name))
-                except MAY_PASS as error:
+                except FaceError as error:
                     patience.wait(error)
 
     def faces(self, revision: str, samples: Iterable[Sample]) -> Generator[Drawn, None, None]:
@@ -124,42 +119,8 @@ class Feed:
                         done += 1
                         patience.renew()
                         yield face
-            except MAY_PASS as error:
+            except FaceError as error:
                 patience.wait(error)
-
-
-class Patience:
-    """Time limit for an absent service, reset by every answer and ended by `stopped`."""
-
-    def __init__(self, seconds: float, stopped: Event) -> None:
-        self._seconds = seconds
-        self._stopped = stopped
-        self.renew()
-
-    def renew(self) -> None:
-        """Note that the service has answered."""
-        self._stop_if_asked()
-        self._since, self._wait_seconds, self._said = time.monotonic(), FIRST_WAIT_SECONDS, False
-
-    def wait(self, error: FaceError) -> None:
-        """Wait before the next attempt, longer each time; raises the error once the time limit is reached."""
-        pause = max(self._wait_seconds, error.retry_after_seconds or 0)
-        if time.monotonic() - self._since + pause > self._seconds:
-            raise error
-        self._say(error)
-        self._stopped.wait(pause)
-        self._stop_if_asked()
-        self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
-
-    def _say(self, error: FaceError) -> None:
-        """Log the first error of an outage and how long it may last."""
-        if not self._said:
-            log.warning("%s; asking again for up to %g s", error, self._seconds)
-            self._said = True
-
-    def _stop_if_asked(self) -> None:
-        if self._stopped.is_set():
-            raise Cancelled("nobody reads on")
 
 
 def by_class(samples: list[Sample]) -> list[list[Sample]]:

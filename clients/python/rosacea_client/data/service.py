@@ -28,8 +28,12 @@ class Service:
         return self._client
 
     def connect(self, in_helper: bool = False) -> FaceClient:
-        """Open a connection that the caller closes; with `in_helper`, gRPC is kept out of this process."""
-        return FaceClient(self.address, self.timeout_seconds, in_helper=in_helper, **self.options)
+        """Open a connection that the caller closes; with `in_helper`, gRPC is kept out of this process.
+
+        It repeats no call by itself: the feed does, and two layers of retries would multiply.
+        """
+        options = {**self.options, "retries": False}
+        return FaceClient(self.address, self.timeout_seconds, in_helper=in_helper, **options)
 
     def close(self) -> None:
         """Close the connection; the next use opens a new one."""

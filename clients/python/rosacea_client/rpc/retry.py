@@ -1,25 +1,31 @@
 """Retry policy: which failed calls are repeated, when, and when the error is final.
 
-One policy for every kind of call, here and not in gRPC's service config: that one cannot read a RetryInfo, and two
-layers that both ask again would multiply. As AIP-194 has it, calls are made again after UNAVAILABLE; after
-RESOURCE_EXHAUSTED only where the service says when. Between attempts is a random part of a delay that grows from
-50 ms to 1 s, on top of what the service asks for, and never more time than the call has left.
+One policy for calls (`Attempts`) and for data sets that outlast an outage (`Patience`), here and not in gRPC's service
+config: that one cannot read a RetryInfo, and two layers that both ask again would multiply. As AIP-194 has it, calls
+are made again after UNAVAILABLE; after RESOURCE_EXHAUSTED only where the service says when. Between attempts is a
+random part of a delay that grows from 50 ms to 1 s (to 5 s in an outage), on top of what the service asks for, and
+never more time than there is left.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rosacea_client.errors import DeadlineExceeded, FaceError, Overloaded, Unavailable
+from rosacea_client.errors import Cancelled, DeadlineExceeded, FaceError, Overloaded, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Event
 
 MAX_ATTEMPTS = 3
-FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.05, 1.0
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS, MAX_OUTAGE_DELAY_SECONDS = 0.05, 1.0, 5.0
+MAX_DOUBLINGS = 16
+
+log = logging.getLogger("rosacea_client")
 
 
 @dataclass
@@ -85,11 +91,47 @@ class Attempts:
         self._budget.failed()
         if not self._begun and (self._failed >= MAX_ATTEMPTS or not self._budget.allows):
             raise error from None
-        longest = min(FIRST_DELAY_SECONDS * 2**self._failed, MAX_DELAY_SECONDS)
-        pause = (error.retry_after_seconds or 0.0) + random.uniform(FIRST_DELAY_SECONDS, longest)  # noqa: S311 no secret
+        pause = pause_after(self._failed, error, MAX_DELAY_SECONDS)
         if self._clock() + pause >= self._deadline:
             raise error from None
         return pause
+
+
+class Patience:
+    """Time limit for an absent service, reset by every answer and ended by `stopped`."""
+
+    def __init__(self, seconds: float, stopped: Event) -> None:
+        self._seconds = seconds
+        self._stopped = stopped
+        self.renew()
+
+    def renew(self) -> None:
+        """Note that the service has answered."""
+        self._stop_if_asked()
+        self._since, self._failed = time.monotonic(), 0
+
+    def wait(self, error: FaceError) -> None:
+        """Wait before the next call, longer each time; raises the error if that cannot help or takes too long."""
+        pause = pause_after(self._failed + 1, error, MAX_OUTAGE_DELAY_SECONDS)
+        # The next call has a deadline of its own.
+        passes = may_pass(error) or isinstance(error, DeadlineExceeded)
+        if not passes or time.monotonic() - self._since + pause > self._seconds:
+            raise error
+        self._failed += 1
+        if self._failed == MAX_ATTEMPTS:  # before that it may be a moment's overload, which is nothing to tell of
+            log.warning("%s; asking again for up to %g s", error, self._seconds)
+        self._stopped.wait(pause)
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self._stopped.is_set():
+            raise Cancelled("nobody reads on")
+
+
+def pause_after(failed: int, error: FaceError, longest_seconds: float) -> float:
+    """Seconds before the next attempt after `failed` of them, the last with `error`."""
+    longest = min(FIRST_DELAY_SECONDS * 2 ** min(failed, MAX_DOUBLINGS), longest_seconds)
+    return (error.retry_after_seconds or 0.0) + random.uniform(FIRST_DELAY_SECONDS, longest)  # noqa: S311 no secret
 
 
 def may_pass(error: FaceError) -> bool:
