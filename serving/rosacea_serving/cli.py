@@ -67,7 +67,7 @@ def reader(
         now = again()
         if others := [name for name in changed(settings, now) if name != "models"]:
             log.warning("only the models are read again; a restart is needed for %s", ", ".join(others))
-        return shelf.take(now.models or [demo_folder()], in_use)
+        return shelf.load(now.models or [demo_folder()], in_use)
 
     return read
 
@@ -86,7 +86,7 @@ def report(settings: Settings, files: Sequence[ModelFile]) -> str:
 
     Access(settings, CollectorRegistry())
     if tracing := tracing_of(settings):
-        tracing.close()
+        tracing.export_remaining()
     devices = devices_of(settings)
     for model in Catalog(files).revisions:
         torchserve_options(model.file, settings, devices)

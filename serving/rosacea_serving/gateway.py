@@ -110,12 +110,12 @@ class Gateway:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             if self._tracing:
-                stack.push_async_callback(asyncio.to_thread, self._tracing.close)
+                stack.push_async_callback(asyncio.to_thread, self._tracing.export_remaining)
             server = self._bind()
             if self._settings.metrics_address:
                 metrics = self.metrics
                 stack.enter_context(serve_metrics(self._settings.metrics_address, metrics.registry, metrics.background))
-            stack.callback(self._faces.close)
+            stack.callback(self._faces.refuse_requests)
             health = self._health.alone(self._settings, self._interceptors(OPEN_BYTES))
             self.health_port = await stack.enter_async_context(health)
             await stack.enter_async_context(self._access.watching())
@@ -207,9 +207,9 @@ class Gateway:
         try:
             yield
         finally:
-            self._health.close()
+            self._health.stop_serving()
             await self._calls.drain(self._seconds_left(), self._hurry)
-            self._fleet.close()
+            self._fleet.refuse_all()
             await server.stop(LAST_WORDS_SECONDS)
 
     def _seconds_left(self) -> float:

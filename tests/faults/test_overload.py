@@ -92,7 +92,7 @@ class Load:
     async def end(self) -> Load:
         """Let jobs under way end; nothing else is drawn."""
         self.seconds = asyncio.get_running_loop().time()
-        self.bench.scheduler.close()
+        self.bench.scheduler.refuse_all()
         await self.bench.scheduler.free()
         return self
 

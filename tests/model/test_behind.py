@@ -52,7 +52,7 @@ def test_a_run_stands_for_its_best_snapshot(run: Path, tmp_path: Path) -> None:
 
     facts = json.loads(CliRunner().invoke(app, ["info", str(run), "--json"]).stdout)
     exported = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "run.mar")])
-    (served,) = Shelf(tmp_path / "shelf").take([run])
+    (served,) = Shelf(tmp_path / "shelf").load([run])
 
     assert facts["digest"] == served.digest == read_archive(tmp_path / "run.mar", tmp_path / "back").digest == best
     assert "best snapshot is kimg-000001.000 (drift 0.25)" in facts["taken"]
@@ -80,7 +80,7 @@ def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(ModelRejected, match="a web page"), model_behind(page):
         pass
     with pytest.raises(ModelRejected, match="a web page"):
-        Shelf(tmp_path / "shelf").take([page])
+        Shelf(tmp_path / "shelf").load([page])
 
 
 def test_a_checkpoint_can_be_looked_at_and_served_as_it_is(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_checkpoint_can_be_looked_at_and_served_as_it_is(tmp_path: Path) -> No
     path.write_bytes(buffer.getvalue())
 
     facts = json.loads(CliRunner().invoke(app, ["info", str(path), "--json"]).stdout)
-    (served,) = Shelf(tmp_path / "shelf").take([path])
+    (served,) = Shelf(tmp_path / "shelf").load([path])
 
     assert (facts["name"], facts["digest"]) == (served.name, served.digest) == ("my-face", served.digest)
     assert "imported for now" in facts["taken"] and sorted(tmp_path.iterdir()) == [path, tmp_path / "shelf"]

@@ -83,7 +83,7 @@ def test_an_interrupted_run_leaves_a_model_that_can_be_served_and_says_where(
     assert f"stopped: `rosacea serve {folder}` serves what there is" in capsys.readouterr().out
     assert len(checkpoint.existing(run / "checkpoints")) == bool(int(state.step))
     (tmp_path / "shelf").mkdir()
-    (file,) = Shelf(tmp_path / "shelf", None).take([folder], [])
+    (file,) = Shelf(tmp_path / "shelf", None).load([folder], [])
     (image,) = Engine.load(file.path).render([FaceSample(seed=1)])
     wanted = grids.to_levels(grids.draw(state.G_ema, range(1, 2), None))[0]
     assert np.abs(image.astype(int) - wanted).max() <= 1

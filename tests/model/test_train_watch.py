@@ -49,7 +49,7 @@ def test_under_mirror_fakes_are_compared_with_flipped_reals_too(tmp_path: Path) 
     for mirror in (False, True):
         watch = RunReporter(tmp_path, smoke(1, mirror=mirror), images, None)
         found[mirror] = watch._compare(fakes)
-        watch.close()
+        watch.finish()
 
     assert found[False][1].alarm, "or else the test proves nothing"
     assert not found[True][1].alarm

@@ -41,10 +41,10 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     clock = Clock()
     bucket = Bucket(4.0, 10, clock)
 
-    assert [bucket.take(6), bucket.take(5), bucket.take(4)] == [0.0, 0.25, 0.0]
+    assert [bucket.take_tokens(6), bucket.take_tokens(5), bucket.take_tokens(4)] == [0.0, 0.25, 0.0]
     clock.now += 0.5
     assert bucket.left() == 2
-    assert bucket.take(3) == 0.25
+    assert bucket.take_tokens(3) == 0.25
     clock.now += 1000
     assert bucket.left() == 10
 
@@ -55,7 +55,7 @@ def test_ten_thousand_identities_do_not_grow_the_memory() -> None:
     leave = busy.enter(Caller(), streaming=True)
 
     for number in range(PEOPLE):
-        accounts.of(f"key:{number}").take(1)
+        accounts.of(f"key:{number}").take_images(1)
 
     assert len(accounts) <= 101
     assert accounts.of("busy") is busy, "one with a call under way is not forgotten"

@@ -73,7 +73,7 @@ async def test_a_watcher_is_told_at_once_and_at_every_change() -> None:
         service.health.show({"": True})
         assert await status_of(watching) == SERVING
         service.health.show({"": True})
-        service.health.close()
+        service.health.stop_serving()
         assert await status_of(watching) == NOT_SERVING, "what stays as it is is not told again"
 
 
@@ -101,7 +101,7 @@ async def test_asking_for_one_service_or_all() -> None:
 async def test_after_the_end_nothing_is_serving_whatever_is_shown() -> None:
     async with told() as service:
         service.health.show({"": True})
-        service.health.close()
+        service.health.stop_serving()
         service.health.show({"": True})
         assert await service.check("") == NOT_SERVING
 

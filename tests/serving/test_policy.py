@@ -106,11 +106,11 @@ def test_never_more_is_taken_than_there_is(wishes: list[tuple[str, int]], most: 
     share = Share(most)
     for principal, amount in wishes:
         if amount <= share.room(principal):
-            share.take(principal, amount)
+            share.hold(principal, amount)
 
     assert sum(share.held.values()) == share.total <= most
     for principal, amount in list(share.held.items()):
-        share.give(principal, amount)
+        share.release(principal, amount)
     assert (share.total, share.held) == (0, {})
 
 

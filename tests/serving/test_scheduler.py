@@ -149,7 +149,7 @@ async def test_the_queue_is_shown_as_it_is_and_without_room_once_it_is_closed() 
     assert (shown("rosacea_queue_depth"), shown("rosacea_queue_capacity")) == (bench.scheduler.queued, 8)
     assert bench.scheduler.queued > 0
 
-    bench.scheduler.close()
+    bench.scheduler.refuse_all()
 
     assert (shown("rosacea_queue_depth"), shown("rosacea_queue_capacity")) == (0, 0)
     for future in futures:
@@ -321,7 +321,7 @@ async def test_closing_refuses_what_waits_and_what_comes_and_lets_jobs_end() -> 
     first, second = bench.submit([1, 2])
     await asyncio.sleep(0)
 
-    bench.scheduler.close()
+    bench.scheduler.refuse_all()
     with pytest.raises(Unavailable):
         bench.submit([3])
     await bench.scheduler.free()
@@ -342,7 +342,7 @@ async def test_a_worker_that_dies_while_closing_starts_nothing_new() -> None:
     (future,) = bench.submit([1])
     await asyncio.sleep(0)
 
-    bench.scheduler.close()
+    bench.scheduler.refuse_all()
     await bench.scheduler.free()
 
     assert isinstance(future.exception(), Unavailable)

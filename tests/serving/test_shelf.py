@@ -42,7 +42,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 def test_writing_over_the_original_does_not_reach_the_copy(shelf: Shelf, model: Path) -> None:
-    (file,) = shelf.take([model])
+    (file,) = shelf.load([model])
     with (model / WEIGHTS_NAME).open("r+b") as original:
         original.write(b"damage")
 
@@ -60,7 +60,7 @@ def test_a_damaged_model_is_refused_by_its_own_path_and_leaves_no_copy(
     (model / name).write_bytes(data)
 
     with pytest.raises(ModelRejected, match=str(model)) as refusal:
-        shelf.take([model])
+        shelf.load([model])
 
     assert str(tmp_path / "shelf") not in str(refusal.value)
     assert list((tmp_path / "shelf").iterdir()) == []
@@ -68,7 +68,7 @@ def test_a_damaged_model_is_refused_by_its_own_path_and_leaves_no_copy(
 
 def test_a_missing_model_is_refused_by_its_own_path(shelf: Shelf, tmp_path: Path) -> None:
     with pytest.raises(ModelRejected, match=str(tmp_path / "none")):
-        shelf.take([tmp_path / "none"])
+        shelf.load([tmp_path / "none"])
 
 
 def test_folder_weights_file_and_archive_are_the_same_model_and_one_copy(
@@ -76,7 +76,7 @@ def test_folder_weights_file_and_archive_are_the_same_model_and_one_copy(
 ) -> None:
     write_archive(verify(model), tmp_path / "demo.mar", WorkerOptions())
 
-    first, second, third = shelf.take([model, model / WEIGHTS_NAME, tmp_path / "demo.mar"])
+    first, second, third = shelf.load([model, model / WEIGHTS_NAME, tmp_path / "demo.mar"])
 
     assert first is second is third
     assert len(list((tmp_path / "shelf").iterdir())) == 1
@@ -84,22 +84,22 @@ def test_folder_weights_file_and_archive_are_the_same_model_and_one_copy(
 
 def test_classes_that_got_names_are_told_of_the_copy_that_is_kept(shelf: Shelf, tmp_path: Path) -> None:
     model = fresh_model(tmp_path / "two", dataclasses.replace(CONFIG, c_dim=2), seed=1, name="demo").path.parent
-    (old,) = shelf.take([model])
+    (old,) = shelf.load([model])
     name_classes(model, ["none", "mild"])
 
-    (new,) = shelf.take([model], in_use=[old])
+    (new,) = shelf.load([model], in_use=[old])
 
     assert (old.classes, new.classes, new.path) == ((), ("none", "mild"), old.path)
     assert verify(new.path).classes == new.classes and len(list((tmp_path / "shelf").iterdir())) == 1
 
 
 def test_copies_are_kept_while_they_are_in_use_and_no_longer(shelf: Shelf, model: Path, tmp_path: Path) -> None:
-    (old,) = shelf.take([model])
+    (old,) = shelf.load([model])
     fresh_model(model, CONFIG, seed=2, name="demo")
 
-    (new,) = shelf.take([model], in_use=[old])
+    (new,) = shelf.load([model], in_use=[old])
     assert old.path.exists() and new.path.exists() and new.digest != old.digest
-    shelf.take([model], in_use=[new])
+    shelf.load([model], in_use=[new])
     assert not old.path.exists() and new.path.exists()
 
 
@@ -112,7 +112,7 @@ def test_with_a_key_only_what_its_owner_signed_is_taken(model: Path, tmp_path: P
     def taken() -> str:
         if packed:
             write_archive(verify(model), tmp_path / "demo.mar", WorkerOptions())
-        (file,) = shelf.take([tmp_path / "demo.mar" if packed else model])
+        (file,) = shelf.load([tmp_path / "demo.mar" if packed else model])
         return file.digest
 
     sign(model, key)
@@ -130,12 +130,12 @@ def test_with_a_key_only_what_its_owner_signed_is_taken(model: Path, tmp_path: P
 def test_without_a_key_a_signature_is_not_asked_for(shelf: Shelf, model: Path) -> None:
     (model / SIGNATURE_NAME).write_text("rubbish")
 
-    assert shelf.take([model])[0].digest == verify(model).digest
+    assert shelf.load([model])[0].digest == verify(model).digest
 
 
 def test_a_key_that_is_none_leaves_no_copy(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a public elliptic key"):
-        Shelf(tmp_path / "shelf", tmp_path / "none").take([model])
+        Shelf(tmp_path / "shelf", tmp_path / "none").load([model])
 
     assert list((tmp_path / "shelf").iterdir()) == []
 
@@ -149,5 +149,5 @@ def test_a_model_that_no_worker_could_load_is_not_taken(damage: str, tmp_path: P
     write_manifest(file.path.parent, name="small", digest=sha256(file.path))
 
     with pytest.raises(ModelRejected, match="bytes, got" if damage == "cut off" else "must be finite"):
-        Shelf(tmp_path / "shelf").take([file.path.parent])
+        Shelf(tmp_path / "shelf").load([file.path.parent])
     assert not any((tmp_path / "shelf").iterdir())

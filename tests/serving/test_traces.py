@@ -190,7 +190,7 @@ def test_spans_go_to_a_collector_on_this_machine_past_any_proxy(monkeypatch: pyt
     try:
         tracing = export_to(f"http://127.0.0.1:{port}", 1.0)
         tracing.tracer.start_span("seen").end()
-        tracing.close()
+        tracing.export_remaining()
     finally:
         server.stop(None).wait()
 

@@ -111,14 +111,14 @@ def test_a_model_of_such_a_name_is_refused_before_a_path_is_made_of_it(
     file, shelf = verify(model), Shelf(tmp_path / "shelf")
     source = tmp_path / "demo.mar" if packed else model
     write_archive(file, tmp_path / "demo.mar", WorkerOptions())
-    Shelf(tmp_path / "other").take([source])  # whatever is imported late is imported now
+    Shelf(tmp_path / "other").load([source])  # whatever is imported late is imported now
 
     for name in NAMES:
         (model / MANIFEST_NAME).write_text(json.dumps(facts | {"name": name}))
         if packed:
             write_archive(file, source, WorkerOptions())
         with touched() as paths, pytest.raises(ModelRejected, match="name must match"):
-            shelf.take([source])
+            shelf.load([source])
         assert outside(paths, source, tmp_path / "shelf") == []
     assert list((tmp_path / "shelf").iterdir()) == []
 

@@ -148,7 +148,7 @@ class AsyncFaceClient(core.Core):
             try:
                 async for answer in call:
                     connection.heard()
-                    for face in pull.take(answer):
+                    for face in pull.accept(answer):
                         yield face
                 pull.finish()
             except grpc.RpcError as error:

@@ -188,7 +188,7 @@ class FaceClient(core.Core):
             try:
                 for answer in call:
                     connection.heard()
-                    for face in pull.take(answer):
+                    for face in pull.accept(answer):
                         yield face
                         _stay_in(process)
                 pull.finish()

@@ -84,7 +84,7 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
         labels = label_table(run.images) if config.label_width else None
         watch = RunReporter(run.path, config, run.images, labels, run.classes, stop) if ranks.leads else None
         if watch is not None:
-            stack.callback(watch.close)
+            stack.callback(watch.finish)
             for line in facts(config, state, len(run.images), run.classes, ranks.world):
                 watch.display.say(line)
             if ranks.device.type == "cpu" and not stop.wanted:

@@ -43,8 +43,8 @@ class Account:
     def left(self) -> int:
         return self._bucket.left() if self._bucket else 2**63
 
-    def take(self, images: int) -> float:
-        return self._bucket.take(images) if self._bucket else 0.0
+    def take_images(self, images: int) -> float:
+        return self._bucket.take_tokens(images) if self._bucket else 0.0
 
     def enter(self, caller: Caller, streaming: bool) -> Callable[[], None]:
         """Count a call or a stream; Overloaded if it exceeds the principal's quota. The returned function ends it."""

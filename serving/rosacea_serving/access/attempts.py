@@ -39,7 +39,7 @@ class FailedAttempts:
         return 0.0 if bucket.left() else 1 / bucket.per_second
 
     def failed(self, address: str) -> None:
-        self._failures.get(address).take(1)
+        self._failures.get(address).take_tokens(1)
 
     def succeeded(self, address: str, credentials: str) -> None:
         self._accepted.get(self._mark(address, credentials))

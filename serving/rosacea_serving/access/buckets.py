@@ -28,7 +28,7 @@ class Bucket:
         self._filled_at = now
         return int(self._level + ROUNDING)
 
-    def take(self, amount: int) -> float:
+    def take_tokens(self, amount: int) -> float:
         """Take N tokens and return 0, or take none and return the seconds until they are available."""
         if amount <= self.left():
             self._level -= amount

@@ -61,7 +61,7 @@ class FaceCalls:
         self._memory = Share(limits.answer_bytes)
         self._checker = ThreadPoolExecutor(1, "check")  # one at a time bounds what checking takes
 
-    def close(self) -> None:
+    def refuse_requests(self) -> None:
         """Refuse all further requests."""
         self._checker.shutdown(wait=False, cancel_futures=True)
 
@@ -158,8 +158,8 @@ class FaceCalls:
         """Reserve memory for an answer until it has been sent; Overloaded if the limit would be exceeded."""
         if most_bytes > self._memory.room(caller.principal):
             raise self._no_memory(most_bytes, caller)
-        self._memory.take(caller.principal, most_bytes)
-        caller.when_done(lambda: self._memory.give(caller.principal, most_bytes))
+        self._memory.hold(caller.principal, most_bytes)
+        caller.when_done(lambda: self._memory.release(caller.principal, most_bytes))
 
     def _no_memory(self, most_bytes: int, caller: Caller) -> Overloaded:
         share = self._memory

@@ -49,11 +49,11 @@ class Health(health_pb2_grpc.HealthServicer):
         self._watches = Shares("watches of health", MOST_WATCHES, MOST_WATCHES_EACH)
 
     def show(self, serving: Mapping[str, bool]) -> None:
-        """Set the status of every service. After `close` nothing changes any more."""
+        """Set the status of every service. After `stop_serving` nothing changes any more."""
         if not self._closed:
             self._change({name: SERVING if up else NOT_SERVING for name, up in serving.items()})
 
-    def close(self) -> None:
+    def stop_serving(self) -> None:
         """Report NOT_SERVING for everything, permanently."""
         self._closed = True
         self._change(dict.fromkeys(self._statuses, NOT_SERVING))

@@ -32,7 +32,7 @@ class Allowance(Protocol):
     def left(self) -> int:
         """Images left in the quota."""
 
-    def take(self, images: int) -> float:
+    def take_images(self, images: int) -> float:
         """Take `count` images from the quota and return 0, or take none and return the seconds until enough are
         available."""
 
@@ -46,7 +46,7 @@ class Unlimited:
     def left(self) -> int:
         return self.burst_images
 
-    def take(self, images: int) -> float:
+    def take_images(self, images: int) -> float:
         return 0.0
 
 
@@ -74,7 +74,7 @@ class Caller:
     def spend(self, images: int) -> None:
         """Charge images to the caller's quota, all or none; Overloaded if it is exhausted."""
         allowance = self.allowance
-        wait = allowance.take(images)
+        wait = allowance.take_images(images)
         if wait:
             rate, burst = f"{allowance.images_per_second:g}", str(allowance.burst_images)
             message = f"this caller may have {rate} images a second drawn, {burst} at once; {images} more are too many"

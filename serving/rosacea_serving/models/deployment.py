@@ -92,7 +92,7 @@ class Deployment:
     async def stop(self) -> None:
         """Stop the workers at once; images that still wait fail with Unavailable."""
         self.retire()
-        self.scheduler.close()
+        self.scheduler.refuse_all()
         await self.workers.stop()
         await self.scheduler.free()
 

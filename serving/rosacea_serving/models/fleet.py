@@ -131,10 +131,10 @@ class Fleet:
         del self._retiring[old]
         log.info("%s is out of service", name)
 
-    def close(self) -> None:
+    def refuse_all(self) -> None:
         """Refuse waiting images and new ones."""
         for each in [*self._serving.values(), *self._retiring]:
-            each.scheduler.close()
+            each.scheduler.refuse_all()
 
     async def stop(self) -> None:
         """Stop all deployments at once."""

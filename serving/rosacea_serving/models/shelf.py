@@ -41,7 +41,7 @@ class Shelf:
         self._numbers = itertools.count()
         self._kept: dict[tuple[str, str], ModelFile] = {}
 
-    def take(self, paths: Sequence[Path], in_use: Sequence[ModelFile] = ()) -> list[ModelFile]:
+    def load(self, paths: Sequence[Path], in_use: Sequence[ModelFile] = ()) -> list[ModelFile]:
         """Load the models at these paths; deletes copies that are not `in_use` any more.
 
         Archives give up their weights and manifest, never their code. Raises ModelRejected for the first model that

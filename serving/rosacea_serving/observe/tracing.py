@@ -36,7 +36,7 @@ SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INT
 
 
 class ServerTracing:
-    """Starts the spans of calls. `close` exports those that are left."""
+    """Starts the spans of calls. `export_remaining` exports those that are left."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
@@ -54,7 +54,7 @@ class ServerTracing:
         )
         return CallTrace(self, span) if span.is_recording() else None
 
-    def close(self) -> None:
+    def export_remaining(self) -> None:
         """Export the remaining spans; blocks for some seconds if the collector does not answer."""
         self._provider.shutdown()
 

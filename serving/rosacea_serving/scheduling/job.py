@@ -55,7 +55,7 @@ class JobRunner:
             self._segments.release(segment)
         return _facts(result), made
 
-    def close(self) -> None:
+    def release_memory(self) -> None:
         """Release the shared memory."""
         if self._segments:
             self._segments.close()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ModelMetrics:
-    """The metrics of one scheduler, until `close`."""
+    """The metrics of one scheduler, until `remove_capacity`."""
 
     def __init__(self, metrics: Metrics, model: str, *, max_batch: int, jobs: int, places: Mapping[Lane, int]) -> None:
         metrics.add_model(model)
@@ -41,7 +41,7 @@ class ModelMetrics:
         self._jobs, self._places = jobs, places
         self._show_capacity(1)
 
-    def close(self) -> None:
+    def remove_capacity(self) -> None:
         """Remove this scheduler's capacity from the gauges."""
         self._show_capacity(-1)
 

@@ -64,11 +64,11 @@ class Share:
         equal = self.most // (len(self.held) + 1)  # as if one more came
         return max(0, free - self.most // KEPT_FOR_SMALL, min(free, equal - held))
 
-    def take(self, principal: str, amount: int) -> None:
+    def hold(self, principal: str, amount: int) -> None:
         self.total += amount
         self.held[principal] = self.held.get(principal, 0) + amount
 
-    def give(self, principal: str, amount: int) -> None:
+    def release(self, principal: str, amount: int) -> None:
         self.total -= amount
         self.held[principal] -= amount
         if not self.held[principal]:
@@ -86,7 +86,7 @@ class _Line(Generic[T]):
 
     def put(self, ticket: T) -> None:
         self._turns.setdefault(ticket.principal, OrderedDict())[ticket] = None
-        self.share.take(ticket.principal, 1)
+        self.share.hold(ticket.principal, 1)
 
     def pop(self) -> T:
         """Remove and return the next image, taking principals in rotation."""
@@ -106,7 +106,7 @@ class _Line(Generic[T]):
         del images[ticket]
         if not images:
             del self._turns[ticket.principal]
-        self.share.give(ticket.principal, 1)
+        self.share.release(ticket.principal, 1)
         return True
 
     def ahead(self, principal: str, images: int) -> int:

@@ -193,10 +193,10 @@ class Scheduler:
         self._room.clear()
         await self._room.wait()
 
-    def close(self) -> None:
+    def refuse_all(self) -> None:
         """Refuse waiting images and new ones. Jobs in progress end when their workers do."""
         if not self._closed:
-            self._metrics.close()
+            self._metrics.remove_capacity()
         self._closed = True
         while waiting := self._queue.pop():
             _fail(waiting, shutting_down())
@@ -206,7 +206,7 @@ class Scheduler:
     async def free(self) -> None:
         """Release the shared memory, after the workers have been stopped."""
         await asyncio.gather(*self._jobs)
-        self._runner.close()
+        self._runner.release_memory()
 
     def _put(
         self, item: render_pb2.RenderItem, lane: Lane, caller: Caller, call: CallRecord | None

@@ -33,7 +33,7 @@ class Channels:
                 self._open[number] = opened(way)
             return self._open[number]
 
-    def close(self, number: int) -> None:
+    def close_channel(self, number: int) -> None:
         """Close a channel and its calls."""
         with self._lock:
             channel = self._open.pop(number, None)
@@ -66,7 +66,7 @@ def relay(link: socket.socket, channels: Channels) -> None:
         try:
             ask = wire.from_json(wire.receive(incoming)[1])
             if ask["method"] is None:
-                channels.close(ask["channel"])
+                channels.close_channel(ask["channel"])
             else:
                 make_call(link, ask, wire.receive(incoming)[1], channels.get(ask["channel"], ask["way"]))
         except OSError:

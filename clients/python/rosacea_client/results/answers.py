@@ -47,7 +47,7 @@ class Expected:
         """Set the number of expected faces."""
         self._count = count
 
-    def take(self, answer: pb.GenerateFacesResponse | pb.StreamFacesResponse) -> list[Face]:
+    def accept(self, answer: pb.GenerateFacesResponse | pb.StreamFacesResponse) -> list[Face]:
         """Accept the next faces; IntegrityError unless they are the expected ones."""
         faces = [Face.from_pb(each, answer.provenance, answer.timings) for each in answer.faces]
         if faces:
@@ -88,7 +88,7 @@ class Expected:
 def all_faces(answer: pb.GenerateFacesResponse, spec: FaceSpec, count: int | None = None) -> Faces:
     """Decode an answer that must hold all expected faces."""
     expected = Expected(spec, count=count)
-    faces = expected.take(answer)
+    faces = expected.accept(answer)
     expected.finish()
     return Faces(faces)
 

@@ -92,13 +92,13 @@ class Pull:
             request.spec.model = self._expected.revision
         return request
 
-    def take(self, answer: pb.StreamFacesResponse) -> list[Face]:
+    def accept(self, answer: pb.StreamFacesResponse) -> list[Face]:
         """Decode a message's faces; IntegrityError unless they are the next ones."""
         if self._parts is not None:
             start = self._parts.start(self._expected.index)
             for each in answer.faces:
                 each.index += start
-        faces = self._expected.take(answer)
+        faces = self._expected.accept(answer)
         if faces:
             self.attempts.answered()
         return faces

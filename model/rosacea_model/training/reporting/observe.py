@@ -64,7 +64,7 @@ class Tally:
             self.totals[name] += figure.total
             self.counts[name] += figure.count
 
-    def take(self) -> dict[str, float]:
+    def take_means(self) -> dict[str, float]:
         """Return the means (or sums, for names in COUNTED) since the last call, and reset."""
         means = {
             name: self.totals[name] / (1 if name in COUNTED else self.counts[name]) for name in sorted(self.totals)
@@ -172,7 +172,7 @@ class RunReporter:
         record = {
             "kimg": int(state.nimg) / 1000,
             "step": int(state.step),
-            **self.tally.take(),
+            **self.tally.take_means(),
             "p": state.p,
             "pl_mean": float(state.pl_mean),
             **self.last,
@@ -240,8 +240,8 @@ class RunReporter:
         truncated = grids.draw_truncations(generator, TRUNCATION_ROWS, self.labels, self._heed)
         grids.save_sheet(self.run / "grids" / f"truncation-{stem}.png", truncated, len(grids.PSIS))
 
-    def close(self) -> None:
-        self.display.close()
+    def finish(self) -> None:
+        self.display.stop()
         if self.events is not None:
             self.events.close()
 
@@ -350,7 +350,7 @@ class Display:
     def warn(self, text: str) -> None:
         self.say(f"warning: {text}")
 
-    def close(self) -> None:
+    def stop(self) -> None:
         if self.live is not None:
             self.live.stop()
 
