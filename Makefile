@@ -48,8 +48,8 @@ test: setup  ## run every test but those that take minutes each
 	$(PYTEST)
 
 FILE ?=
-test-one: setup  ## run one file of tests: FILE=tests/client/test_spec.py, or one test of it: FILE=...::test_name
-	@test -n '$(FILE)' || { echo 'test-one needs FILE, such as FILE=tests/client/test_spec.py' >&2; exit 2; }
+test-one: setup  ## run one file of tests: FILE=tests/contract/test_spec.py, or one test of it: FILE=...::test_name
+	@test -n '$(FILE)' || { echo 'test-one needs FILE, such as FILE=tests/contract/test_spec.py' >&2; exit 2; }
 	$(BIN)/pytest $(FILE)
 
 test-fast: setup  ## run the tests that take no more than seconds

@@ -153,6 +153,14 @@ def test_every_room_is_in_the_table(place: str) -> None:
     assert {file.parent.name for file in (ROOT / place).glob("*/__init__.py")} == set(ROOMS[place])
 
 
+@pytest.mark.parametrize("place", ROOMS)
+def test_folders_of_tests_are_named_as_the_rooms_that_they_test(place: str) -> None:
+    folder = ROOT / "tests" / place.rpartition("rosacea_")[2]
+
+    assert {file.parent.name for file in folder.glob("*/test_*.py")} <= set(ROOMS[place])
+    assert len(list(folder.glob("*/test_*.py"))) > len(list(folder.glob("test_*.py"))) // 2
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_modules_import_one_another_in_a_circle(package: str) -> None:
     root, _, name = package.rpartition("/")

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from rosacea_model.data.screening.bars import find_bar
-from tests.model.data_faces import barred, phantom
+from tests.model.data.faces import barred, phantom
 
 COUNT = 1000
 PHANTOM_SIDES = (64, 128, 256, 512)

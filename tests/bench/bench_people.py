@@ -15,7 +15,7 @@ import numpy as np
 
 from rosacea_model.data.screening.faces import FaceFinder
 from rosacea_model.data.screening.people import people
-from tests.model.test_data_people import portrait
+from tests.model.data.test_people import portrait
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,7 +18,7 @@ from rosacea_serving.calls.caller import Caller
 from rosacea_serving.lane import Lane
 from rosacea_serving.scheduling.scheduler import Scheduler
 from rosacea_serving.torchserve.errors import WorkerDied
-from tests.serving.test_scheduler import Bench
+from tests.serving.scheduling.test_scheduler import Bench
 
 from .history import History, digest, percentile, violations
 from .load import open_loop

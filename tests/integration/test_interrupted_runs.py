@@ -11,9 +11,9 @@ from rosacea_client import FaceClient
 from rosacea_model.training.loop import Run, training_loop
 from rosacea_model.training.reporting.grids import draw, to_levels
 
-from ..model.test_train_stops import STOPS, after, in_the_call
-from ..model.training_runs import Squares, smoke
-from ..model.training_runs import one_thread as one_thread  # for every test here
+from ..model.training.runs import Squares, smoke
+from ..model.training.runs import one_thread as one_thread  # for every test here
+from ..model.training.test_stops import STOPS, after, in_the_call
 from .service import RunningService
 
 if TYPE_CHECKING:

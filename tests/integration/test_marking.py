@@ -18,7 +18,7 @@ from rosacea_contract.marks import TRAINED, marked
 from rosacea_model import GeneratorConfig
 from rosacea_model.fresh import fresh_model
 
-from ..client.test_marks import exiftool, needs_exiftool
+from ..contract.test_marks import exiftool, needs_exiftool
 from .service import RunningService
 
 if TYPE_CHECKING:

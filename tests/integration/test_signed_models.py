@@ -14,7 +14,7 @@ from rosacea_model.files.modelfile import SIGNATURE_NAME, verify
 from rosacea_model.files.signing import sign
 from rosacea_model.fresh import fresh_model
 
-from ..model.test_signing import write_keys
+from ..model.files.test_signing import write_keys
 from .service import RunningService
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rosacea_model.engine import Engine, Stopwatch
 from rosacea_model.fresh import fresh_model
 from rosacea_model.model import load
 
-from .test_contents import CONFIG
+from .files.test_contents import CONFIG
 
 if TYPE_CHECKING:
     from pathlib import Path

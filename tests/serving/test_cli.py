@@ -18,7 +18,7 @@ from rosacea_serving.cli import reader
 from rosacea_serving.models.shelf import Shelf
 from rosacea_serving.settings import Settings
 
-from ..model.test_signing import write_keys
+from ..model.files.test_signing import write_keys
 
 if TYPE_CHECKING:
     from rosacea_model.files.modelfile import ModelFile

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Aug = Literal["noaug", "fixed", "ada"]
 Precision = Literal["mixed", "fp32"]
 
-# The groups of the augmentation pipe by their initials; test_train_config checks that the pipe knows the same.
+# The groups of the augmentation pipe by their initials; its test checks that the pipe knows the same.
 AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 RESOLUTION_LIMIT = 4096
 EMA_RAMPUP = 0.05

@@ -9,7 +9,7 @@ the order they came. Images of a worker that died go before everything else.
 Room is counted in images. The lanes fill up apart from each other, and the last eighth of each is kept for principals
 who hold less than an equal share of it: those who ask for too much are refused, their neighbours are not.
 
-To change any of it, change this file; tests/serving/test_policy.py says what callers may count on.
+To change any of it, change this file; tests/serving/scheduling/test_policy.py says what callers may count on.
 """
 
 from __future__ import annotations
