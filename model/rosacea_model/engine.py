@@ -90,7 +90,7 @@ class Engine:
     @torch.inference_mode()
     def render_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.uint8] | ValueError | RenderError]:
         """Draw each sample as [H, W, C] uint8, or return its error; one bad sample does not affect others."""
-        return self._each(samples, self._draw)
+        return self._each(samples, self._render)
 
     @torch.inference_mode()
     def ws_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.float32] | ValueError | RenderError]:
@@ -153,7 +153,7 @@ class Engine:
             ws[mix.first_row : mix.end_row] = truncated(next(mapped))[mix.first_row : mix.end_row]
         return ws
 
-    def _draw(self, samples: Sequence[FaceSample], ws: Tensor) -> list[NDArray[np.uint8] | RenderError]:
+    def _render(self, samples: Sequence[FaceSample], ws: Tensor) -> list[NDArray[np.uint8] | RenderError]:
         noises = [self._noises(sample) for sample in samples]
         rows = [(row, *noise) for row, noise in zip(ws, noises, strict=True)]
 

@@ -3,7 +3,7 @@
 Example:
 
     model = InProcess("models/mine")                        # or a training run: its best snapshot
-    pixels = model.draw(seed=7, class_index=2, truncation_psi=0.7)
+    pixels = model.render(seed=7, class_index=2, truncation_psi=0.7)
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class InProcess:
         place = Path(self.path)
         self.file = verify(best_snapshot(place)[0] if is_run(place) else place)
 
-    def draw(
+    def render(
         self,
         seed: int,
         class_index: int | None,

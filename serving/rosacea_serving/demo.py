@@ -43,10 +43,10 @@ async def serve_and_ask(model: ModelFile, out: Path) -> Path:
     async with Gateway([model], settings, devices=devices) as gateway:
         await gateway.wait_until_ready(START_SECONDS)
         log.info("asking %s for %d faces", gateway.address, len(SEEDS) * len(SEVERITIES))
-        return await asyncio.to_thread(draw_faces, gateway.address, out)
+        return await asyncio.to_thread(generate_faces, gateway.address, out)
 
 
-def draw_faces(address: str, out: Path) -> Path:
+def generate_faces(address: str, out: Path) -> Path:
     """Request each seed at each severity, save every face as PNG, and lay them out on one sheet."""
     captions: dict[Face, str] = {}
     with FaceClient(address) as client:

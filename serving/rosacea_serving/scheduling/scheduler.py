@@ -305,12 +305,12 @@ class Scheduler:
 
     async def _run(self, batch: list[Waiting]) -> None:
         try:
-            await self._draw(batch)
+            await self._run_job(batch)
         except Exception as error:
             self._background.failed(Task.JOB)
             self._fail_all(batch, error)  # nobody waits for what will not come
 
-    async def _draw(self, batch: list[Waiting]) -> None:
+    async def _run_job(self, batch: list[Waiting]) -> None:
         self._metrics.job_began([(each.lane, each.waited) for each in batch])
         try:
             answer = await self._answer(batch)

@@ -155,7 +155,7 @@ class FaceHandler:
                 for place, face in enumerate(batch.faces)
                 if isinstance(face.outcome, FaceSample) and (face.item.output == PICTURE) is pictures
             }
-            outcomes, mapping_seconds = self._draw(list(places.values()), pictures)
+            outcomes, mapping_seconds = self._render(list(places.values()), pictures)
             for place, outcome in zip(places, outcomes, strict=True):
                 batch.faces[place] = replace(batch.faces[place], outcome=outcome)
             batch.mapping_seconds += mapping_seconds
@@ -181,7 +181,9 @@ class FaceHandler:
         )
         return [result_of(job, [each.outcome for each in delivered], facts) for job in batch.jobs]
 
-    def _draw(self, samples: Sequence[FaceSample], pictures: bool) -> tuple[Sequence[NDArray[Any] | Exception], float]:
+    def _render(
+        self, samples: Sequence[FaceSample], pictures: bool
+    ) -> tuple[Sequence[NDArray[Any] | Exception], float]:
         """Draw the samples; returns the outcome of each, and the seconds of the mapping network."""
         if not samples:
             return [], 0.0

@@ -30,8 +30,8 @@ def self_test(engine: Drawing) -> None:
 
     Raises NotDeterministic, or what is wrong with the face itself.
     """
-    alone = _draw(engine, [PROBE])[0]
-    batch = _draw(engine, [PROBE, *[NEIGHBOUR] * engine.micro_batch, PROBE])
+    alone = _render(engine, [PROBE])[0]
+    batch = _render(engine, [PROBE, *[NEIGHBOUR] * engine.micro_batch, PROBE])
     for place in (0, -1):
         if not np.array_equal(batch[place], alone):
             levels = int(np.abs(batch[place].astype(np.int16) - alone).max())
@@ -41,7 +41,7 @@ def self_test(engine: Drawing) -> None:
             )
 
 
-def _draw(engine: Drawing, seeds: list[int]) -> list[NDArray[np.uint8]]:
+def _render(engine: Drawing, seeds: list[int]) -> list[NDArray[np.uint8]]:
     images = []
     label = np.zeros(engine.config.c_dim, np.float32) if engine.config.c_dim else None
     for outcome in engine.render_each([FaceSample(seed=seed, label=label) for seed in seeds]):

@@ -315,7 +315,7 @@ class Lost:
     def render_each(self, samples): raise RuntimeError("CUDA error: unspecified launch failure")
 handler = FaceHandler()
 handler.engine = Lost()
-handler._draw([FaceSample(seed=0)], True)
+handler._render([FaceSample(seed=0)], True)
 print("still here")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

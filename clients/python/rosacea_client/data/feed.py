@@ -97,13 +97,13 @@ class Feed:
                 if (face := self.cache.get(self.look.key(digest, sample))) is not None:
                     found[sample] = face
         for missing in by_class([sample for sample in samples if sample not in found]):
-            for sample, face in zip(missing, self._draw(client, revision, missing, stopped), strict=True):
+            for sample, face in zip(missing, self._generate(client, revision, missing, stopped), strict=True):
                 found[sample] = face
                 if self.cache is not None:
                     self.cache.put(self.look.key(digest, sample), face)
         return [(sample, found[sample]) for sample in samples]
 
-    def _draw(
+    def _generate(
         self, client: FaceClient, revision: str, samples: list[Sample], stopped: Event
     ) -> Generator[Face, None, None]:
         """Fetch faces of one class, all of them, in order."""

@@ -53,7 +53,7 @@ class LocalFeed:
 
     def _face(self, revision: str, sample: Sample) -> Face:
         look, config = self.look, self._model.file.config
-        pixels = self._model.draw(
+        pixels = self._model.render(
             sample.seed,
             sample.class_index,
             truncation_psi=1.0 if look.truncation_psi is None else look.truncation_psi,
