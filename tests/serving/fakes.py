@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class FakeWorkers:
     """Answers each item with its seed, as text or as rows of latents.
 
-    `seconds` is how long a job takes; `fail` may raise for a job.
+    `seconds` is how long a job takes, and as long as `paused` none ends; `fail` may raise for a job.
     """
 
     def __init__(self, options: TorchServeOptions, on_state: Callable[[str], None]) -> None:
@@ -35,6 +35,7 @@ class FakeWorkers:
         self.background = Background()
         self.jobs: list[list[int]] = []
         self.seconds = 0.0
+        self.paused = False
         self.running = 0
         self.most_running = 0
         self.poisoned: set[int] = set()
@@ -62,6 +63,8 @@ class FakeWorkers:
         self.most_running = max(self.most_running, self.running)
         try:
             await asyncio.sleep(self.seconds)
+            while self.paused:  # noqa: ASYNC110 - tests set it from another thread
+                await asyncio.sleep(0.01)
             self.fail(job)
         finally:
             self.running -= 1

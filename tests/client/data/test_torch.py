@@ -199,7 +199,7 @@ def test_a_restart_of_the_service_loses_and_doubles_nothing(
     with GatewayProcess(port, seconds=0.01) as running:
         whole = job(address=running.address, count=count).wait()
         reading = job(address=running.address, count=count, workers=workers)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while len(reading.rows()) < 300 and time.monotonic() < deadline:
             time.sleep(0.01)
         running.end(how)

@@ -185,7 +185,7 @@ def test_an_answer_tells_that_it_is_complete_and_where_its_time_went(client: Fac
 def refused_by_a_queue_of(places: int) -> tuple[tuple[grpc.StatusCode, str, dict[str, Any]], Overloaded]:
     """How a caller who has filled such a queue is refused: the status as it is, and as the client tells it."""
     with hosted(SETTINGS.model_copy(update={"queue_images": places})) as service:
-        service.workers.seconds = 3.0
+        service.workers.paused = True
         request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seed_range=pb.SeedRange(count=MAX_IMAGES)))
         waiting = [service.stub.GenerateFaces.future(request, timeout=30) for _ in range(10)]
 
@@ -195,6 +195,7 @@ def refused_by_a_queue_of(places: int) -> tuple[tuple[grpc.StatusCode, str, dict
             FaceClient(channel=service.channel).map_latents(range(MAX_IMAGES))
         for call in waiting:
             call.cancel()
+        service.workers.paused = False
     return read_error(error.value), refusal.value
 
 
