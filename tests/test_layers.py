@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections import Counter
@@ -96,6 +97,24 @@ def test_the_probe_notices_torch() -> None:
     probe = "import sys, rosacea_model.engine; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 1
+
+
+@pytest.mark.parametrize("package", ["rosacea_client", "rosacea_model"])
+def test_every_name_that_is_imported_from_a_lazy_package_is_one_of_its_names(package: str) -> None:
+    """mypy cannot see this: a package with a `__getattr__` has every name for it."""
+    folder = next(ROOT / path for path in PACKAGES if path.endswith(package))
+    names = set(importlib.import_module(package).__all__) | {path.stem for path in folder.iterdir()}
+    found = {
+        f"{file.relative_to(ROOT)} imports {alias.name}"
+        for top in ("clients", "model", "protos/contract", "serving", "tests")
+        for file in (ROOT / top).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == package and not node.level
+        for alias in node.names
+        if alias.name not in names and not alias.name.startswith("__")
+    }
+
+    assert found == set()
 
 
 @pytest.mark.parametrize("package", ARROWS)
