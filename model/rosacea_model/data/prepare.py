@@ -245,7 +245,8 @@ def _kept(picture: Picture, outcome: Prepared, offset: int) -> Kept:
 
 
 def _lost_facts(picture: Picture, sha256: str) -> tuple[str, ...]:
-    """Note facts that were dropped because they belong to other bytes under the same name."""
+    """Warn that a picture's entry in facts.jsonl was ignored, because it describes other bytes than the file now
+    has."""
     return ("facts of another picture dropped",) if picture.facts_line and picture.facts_sha256 != sha256 else ()
 
 

@@ -64,7 +64,7 @@ def gather(seed: int, count: int) -> list[Facts]:
 
 
 def panels(facts: list[Facts]) -> list[tuple[str, Bars]]:
-    """Title and bars of each histogram."""
+    """Title and bars of each histogram of phantom attributes, from the facts of all faces."""
     named = Counter(name for face in facts for name in str(face["confounders"]).split(", "))
     low, high = MELANIN_RANGE
     tones = (np.log(_numbers(facts, "melanin") / low) / np.log(high / low)) ** (1 / TONE_POWER)

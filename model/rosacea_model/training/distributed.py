@@ -26,7 +26,8 @@ PATIENCE_S = 3600.0  # but so long the others wait while the leader draws, measu
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process's rank among those that train together."""
+    """One process of a distributed training run: its rank, the number of ranks, and sums, broadcasts and barriers among
+    them."""
 
     rank: int = 0
     world: int = 1

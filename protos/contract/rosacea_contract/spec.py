@@ -132,7 +132,7 @@ class _Spec(Checked):
 
     @classmethod
     def _read(cls, message: pb.FaceSpec | pb.LatentSpec, data: dict[str, Any], *optional: str) -> Self:
-        """Read and validate a message of any content; `data` holds what only this kind has."""
+        """Read and fully validate an untrusted protobuf message; `data` holds the fields that only this kind has."""
         data |= {
             "model": message.model,
             # One more than allowed is enough to refuse; a hostile message may hold a million.
@@ -208,7 +208,7 @@ class FaceSpec(_Spec):
 
     @classmethod
     def from_pb(cls, message: pb.FaceSpec) -> FaceSpec:
-        """Read a request; it may hold anything at all."""
+        """Read and validate an untrusted protobuf message."""
         data: dict[str, Any] = {
             "noise_mode": NOISE_MODES.get(message.noise_mode, message.noise_mode),
             "format": FORMATS.get(message.format, message.format),
@@ -256,7 +256,7 @@ class LatentSpec(_Spec):
 
     @classmethod
     def from_pb(cls, message: pb.LatentSpec) -> LatentSpec:
-        """Read a request; it may hold anything at all."""
+        """Read and validate an untrusted protobuf message."""
         return cls._read(message, {"space": LATENT_SPACES.get(message.space, message.space)})
 
     def to_pb(self) -> pb.LatentSpec:

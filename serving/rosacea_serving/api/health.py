@@ -97,7 +97,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     @asynccontextmanager
     async def alone(self, settings: Settings, interceptors: Sequence[grpc.aio.ServerInterceptor]) -> AsyncIterator[int]:
-        """Serve health in plain text on a separate address, for probes that cannot speak TLS.
+        """Serve gRPC health checks without TLS on a separate address, for probes that cannot speak TLS.
 
         Gives the port, 0 without an address; ValueError where it cannot be had.
         """

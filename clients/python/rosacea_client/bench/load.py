@@ -29,7 +29,7 @@ class MeasurementWindow:
         return self.warmup_seconds + self.seconds
 
     def holds(self, moment: float) -> bool:
-        """Whether a time, in seconds from the beginning, is in the measured window."""
+        """Whether a time, in seconds since the load began, is in the measured window (after the warm-up)."""
         return self.warmup_seconds < moment <= self.end
 
 

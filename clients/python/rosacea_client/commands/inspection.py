@@ -53,7 +53,7 @@ class Inspection:
         return self.mark is not None or self.source_type == TRAINED.removeprefix(SOURCE_TYPES)
 
     def to_json(self) -> dict[str, Any]:
-        """The result as JSON data."""
+        """The findings about an image file as JSON data."""
         signature = self.signature and {**vars(self.signature), "problems": list(self.signature.problems)}
         return {
             "format": self.format,

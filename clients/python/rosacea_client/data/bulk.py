@@ -208,7 +208,7 @@ def make(
 
 
 def is_head(value: object) -> bool:
-    """Whether this could be the first line of a shard's list."""
+    """Whether this value could be the first line of a shard's list file (its counts and digests)."""
     return isinstance(value, dict) and all(type(value.get(name)) is kind for name, kind in HEAD.items())
 
 

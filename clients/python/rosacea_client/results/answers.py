@@ -43,8 +43,8 @@ class Expected:
         """Whether all expected faces have been received, as far as the count is known."""
         return self.index == self._count
 
-    def counts(self, count: int) -> None:
-        """Set the number of expected faces."""
+    def set_total(self, count: int) -> None:
+        """Set the total number of faces to expect, which a client may learn only while a stream runs."""
         self._count = count
 
     def accept(self, answer: pb.GenerateFacesResponse | pb.StreamFacesResponse) -> list[Face]:

@@ -72,7 +72,7 @@ class Pull:
         """Split the stream into several requests if one would exceed the model's limits; InvalidRequest if even that is
         impossible."""
         self._parts = Parts.of(self._request, info)
-        self._expected.counts(self._parts.count)
+        self._expected.set_total(self._parts.count)
 
     @property
     def over(self) -> bool:

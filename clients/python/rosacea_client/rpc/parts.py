@@ -88,7 +88,7 @@ class Parts:
 
     @property
     def ends(self) -> range:
-        """Indices at which parts end, except the last."""
+        """Indices of faces at which one request of a large stream ends and the next begins."""
         return range(self.length, self.count, self.length)
 
     def request(self, index: int) -> pb.StreamFacesRequest:

@@ -112,7 +112,7 @@ def _decoded(data: bytes, options: DecodeOptions) -> Decoded:
 
 
 def _stored(data: bytes, options: DecodeOptions, notes: list[str]) -> tuple[str, Layers, bytes | None]:
-    """Format, upright colours with alpha, and profile of a valid file."""
+    """Decode a valid file to its format, its colours with alpha turned upright, and its colour profile."""
     scans = jpeg_scans(data)
     with _opened(scans.with_open_end(data) if scans else data) as image:
         check_header(image, len(data), options)

@@ -93,7 +93,8 @@ def bump(u: Field, v: Field, centre: tuple[float, float], size: tuple[float, flo
 
 
 def mix(target: Field, box: Box, colour: Field, alpha: Field) -> None:
-    """Lay a colour [3] or [3, h, w] over a box of the picture [3, height, width], in place."""
+    """Blend a colour, [3] or [3, h, w], into a box of the picture [3, height, width] by the share of each pixel, in
+    place."""
     part = target[:, box[0], box[1]]
     layer = colour if colour.ndim == 3 else colour[:, None, None]
     part += alpha * (layer - part)
