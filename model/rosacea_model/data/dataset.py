@@ -220,3 +220,6 @@ def _label_matrix(path: Path, pictures: Sequence[Picture], source: Source) -> ND
     matrix = np.zeros((len(labels), width), np.float32)
     matrix[np.arange(len(labels)), numbers] = 1
     return matrix
+
+
+FaceDataset = LabelledImages  # its earlier name, which programs import

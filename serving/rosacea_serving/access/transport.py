@@ -39,6 +39,9 @@ class ServerTls:
         return now.configuration
 
 
+Tls = ServerTls  # its earlier name, which programs import
+
+
 def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None = None, name: str = "address") -> int:
     """Bind the TCP port or UNIX socket; the ValueError of a failure begins with `name`."""
     try:
