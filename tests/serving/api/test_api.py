@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from rosacea.render.v1 import render_pb2
 
+JOBS_IN_FLIGHT = SETTINGS.workers * SETTINGS.jobs_per_worker
 REVISION = f"models/demo/revisions/{DIGEST}"
 
 
@@ -187,16 +190,23 @@ def refused_by_a_queue_of(places: int) -> tuple[tuple[grpc.StatusCode, str, dict
     with hosted(SETTINGS.model_copy(update={"queue_images": places})) as service:
         service.workers.paused = True
         request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seed_range=pb.SeedRange(count=MAX_IMAGES)))
-        waiting = [service.stub.GenerateFaces.future(request, timeout=30) for _ in range(10)]
-
-        with pytest.raises(grpc.RpcError) as error:
-            service.stub.GenerateFaces(request, timeout=30)
-        with pytest.raises(Overloaded) as refusal:
-            FaceClient(channel=service.channel).map_latents(range(MAX_IMAGES))
-        for call in waiting:
-            call.cancel()
-        service.workers.paused = False
-    return read_error(error.value), refusal.value
+        waiting = [service.stub.GenerateFaces.future(request, timeout=200)]
+        while service.workers.running < JOBS_IN_FLIGHT:  # later ones would take images out of the queue again
+            waiting.append(service.stub.GenerateFaces.future(request, timeout=200))
+            time.sleep(0.1)
+        error = None
+        while error is None:
+            waiting.append(service.stub.GenerateFaces.future(request, timeout=200))
+            with suppress(grpc.FutureTimeoutError):  # there was room for it
+                error = waiting[-1].exception(timeout=2)
+        try:
+            with pytest.raises(Overloaded) as refusal:
+                FaceClient(channel=service.channel).map_latents(range(MAX_IMAGES))
+        finally:
+            for call in waiting:
+                call.cancel()
+            service.workers.paused = False
+    return read_error(error), refusal.value
 
 
 def test_a_full_queue_says_what_is_full_and_when_to_come_back() -> None:
