@@ -1,8 +1,8 @@
 """Temporary folders that are removed with the processes that use them, however those end.
 
-Who is killed cannot tidy up, so whoever starts next does. Each folder has a file on which everybody who uses the folder
-has a shared lock: the kernel takes a lock back when its holder is gone, so whoever gets it alone knows that nobody is
-left. Process ids would not do: folders are shared between containers, which do not see each other's processes.
+A killed process cannot clean up, so the next one to start does. Each folder has a lock file on which all its users hold
+a shared lock. The kernel releases the locks of dead processes, so a process that gets the lock exclusively knows that
+the folder is unused. Process ids would not do: containers share folders and do not see each other's processes.
 """
 
 from __future__ import annotations

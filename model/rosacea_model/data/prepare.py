@@ -418,7 +418,7 @@ def _filters(result: Result) -> dict[str, object]:
 def named(picture: Picture, sha256: str, *, hashed: bool) -> str:
     """A file's displayed name: its name, or the start of its SHA-256.
 
-    Not of its name, which whoever can guess it could confirm.
+    Not of its name: anyone who guesses a name could confirm it.
     """
     return (sha256[:12] or "a file without content") if hashed else picture.name
 

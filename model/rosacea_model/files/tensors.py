@@ -1,6 +1,6 @@
 """Names and shapes of a generator's tensors, derived from its config. Needs no torch.
 
-One table for all who must agree on it: the networks, the importer, and whoever reads a model file.
+One table for all who must agree on it: the networks, the importer, and readers of model files.
 """
 
 from __future__ import annotations

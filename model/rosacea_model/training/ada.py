@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .config import TrainConfig
 
 ORIENTATIONS = 8
-ALARM_RATIO = 2.0  # fakes that vary so many times as much as reals do what reals do not
+ALARM_RATIO = 2.0  # how many times as much as reals fakes may vary before augmentations count as leaking
 
 
 class AdaController:

@@ -109,7 +109,7 @@ class TrainConfig:
     # What is seen and kept. None of these reach the numbers.
     tick_kimg: float = 4.0
     snap_kimg: float = 200.0
-    snap_minutes: float | None = 30.0  # also after so many minutes; None = never
+    snap_minutes: float | None = 30.0  # also save after this many minutes; None = never
     keep_last: int = 3
     grid_images: int = 32
     tensorboard: bool = False  # event files beside stats.jsonl

@@ -1,8 +1,8 @@
 """One served model revision: its TorchServe and its queue.
 
 Every revision has a TorchServe of its own. So one that fails, hangs or is exchanged does not touch the others, and
-TorchServe's interface for loading models, by which whoever reaches it runs code, stays closed. It costs some 200 MB
-of memory for each model.
+TorchServe's interface for loading models, through which anyone who reaches it can run code, stays closed. It costs
+some 200 MB of memory for each model.
 """
 
 from __future__ import annotations

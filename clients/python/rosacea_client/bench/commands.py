@@ -54,8 +54,8 @@ def bench(
 ) -> None:
     """Measure latency and throughput under closed and open loops, and print a Markdown table.
 
-    A closed loop has so many callers that each ask again once answered; an open loop asks at its own times, and counts
-    what waiting calls wait. No call is made twice: what fails is counted by reason.
+    A closed loop has a fixed number of callers that each call again once answered; an open loop calls at a fixed rate,
+    and its latency includes the time that calls were late. Calls are not retried: failures are counted by reason.
     """
     if picture and picture.suffix.lower() != ".png":
         raise ValueError(f"--plot must end in .png, got {picture.name}")

@@ -3,7 +3,7 @@
     found = inspect_image(Path("face.png").read_bytes())
     found.synthetic, found.mark.seed, found.signature      # None where nobody signed it
 
-A mark is a label, not a proof: whoever has the file can remove or change it. A C2PA signature shows a change; checking
+A mark is a label, not a proof: anybody with the file can remove or change it. A C2PA signature shows a change; checking
 one needs `pip install 'rosacea[c2pa]'`.
 """
 

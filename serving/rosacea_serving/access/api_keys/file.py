@@ -49,7 +49,7 @@ def _write(path: Path, data: bytes) -> None:
     partial = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            if path.exists():  # whoever could read it before can read it still
+            if path.exists():  # keep its permissions
                 old = path.stat()
                 os.fchown(file.fileno(), old.st_uid, old.st_gid)
                 os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))

@@ -31,7 +31,7 @@ MAX_BYTES = 2**20
 FETCH_TIMEOUT_SECONDS = 5.0
 FRESH_SECONDS = 3600.0  # after which they are fetched again
 KEEP_SECONDS = 24 * 3600.0  # for which they go on where that fails
-RETRY_SECONDS = 60.0  # at the least between two fetches, whoever asks
+RETRY_SECONDS = 60.0  # minimum between two fetches, for all callers together
 
 log = logging.getLogger(__name__)
 
