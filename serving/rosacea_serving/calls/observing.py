@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Handler = Any  # grpc.RpcMethodHandler, whose stubs know only the synchronous kind
 
 OURS = "rosacea."
+TIMERS_DIFFER_SECONDS = 0.05  # how long before the deadline a reset still counts as the deadline
 STATUS = {int(code.value[0]): code for code in grpc.StatusCode}
 
 log = logging.getLogger("rosacea.access")
@@ -160,6 +161,10 @@ def status_of(context: Context) -> grpc.StatusCode:
 
 
 def why_cancelled(context: Context) -> grpc.StatusCode:
-    """Whether the deadline passed or the client left; grpc cancels the handler in both cases."""
+    """Whether the deadline passed or the client left; grpc cancels the handler in both cases.
+
+    The client's timer starts first, so its reset can arrive a moment before the deadline that the service sees.
+    """
     left = context.time_remaining()
-    return grpc.StatusCode.CANCELLED if left is None or left > 0 else grpc.StatusCode.DEADLINE_EXCEEDED
+    in_time = left is None or left > TIMERS_DIFFER_SECONDS
+    return grpc.StatusCode.CANCELLED if in_time else grpc.StatusCode.DEADLINE_EXCEEDED

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import h2.config
-import h2.connection
 import h2.events
-import h2.settings
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -21,7 +16,10 @@ from rosacea_serving.calls.interceptor import CallInterceptor
 from rosacea_serving.calls.under_way import Calls
 from rosacea_serving.observe.metrics import Metrics
 
+from ..raw_calls import raw_call
+
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -118,19 +116,7 @@ async def test_a_watcher_that_never_reads_holds_up_neither_the_others_nor_the_en
 
 def watch_without_reading(port: int) -> socket.socket:
     """The connection of a client whose window is closed, once the service has begun to answer it."""
-    raw = socket.create_connection(("127.0.0.1", port), timeout=10)
-    http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
-    http.local_settings = h2.settings.Settings(
-        client=True, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0}
-    )
-    http.initiate_connection()
-    pseudo = [(":method", "POST"), (":scheme", "http"), (":path", "/grpc.health.v1.Health/Watch"), (":authority", "x")]
-    http.send_headers(1, [*pseudo, ("content-type", "application/grpc"), ("te", "trailers")])
-    message = health_pb2.HealthCheckRequest().SerializeToString()
-    http.send_data(1, b"\0" + struct.pack(">I", len(message)) + message, end_stream=True)
-    raw.sendall(http.data_to_send())
-    answered = False
-    while not answered:
-        answered = any(isinstance(event, h2.events.ResponseReceived) for event in http.receive_data(raw.recv(4096)))
-        raw.sendall(http.data_to_send())
-    return raw
+    request = health_pb2.HealthCheckRequest().SerializeToString()
+    call = raw_call(port, "/grpc.health.v1.Health/Watch", request, window=0)
+    call.read_until(h2.events.ResponseReceived)
+    return call.socket
