@@ -53,11 +53,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "rpc": {"relay", "results"},
     },
     "model/rosacea_model": {
-        "commands": {"data", "files", "importers", "phantom", "training"},
+        "commands": {"data", "files", "importers", "metrics", "phantom", "training"},
         "data": set(),
         "demo": {"files"},
         "files": {"networks"},
         "importers": {"files", "networks"},
+        "metrics": {"data", "files"},
         "networks": set(),
         "phantom": {"data", "files"},
         "training": {"data", "files", "importers", "networks"},

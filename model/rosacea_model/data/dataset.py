@@ -22,7 +22,7 @@ from .pictures.decode import FREE_PIXELS, DecodeOptions, decode
 from .source import Picture, Reader, Source, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -104,22 +104,34 @@ class LabelledImages(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]])
             digest.update(json.dumps([picture.name, *size]).encode() + self._all_labels[number].tobytes())
         return {"images": len(self), "digest": digest.hexdigest()}
 
+    def content_digest(self, places: Iterable[int]) -> str:
+        """SHA-256 over names and bytes of the files of these images; reads them all. Labels do not count."""
+        digest = hashlib.sha256()
+        for place in places:
+            data = self._bytes(int(self._chosen[place % len(self._chosen)]))
+            mirrored = place >= len(self._chosen)
+            digest.update(json.dumps([self.name(place), mirrored, hashlib.sha256(data).hexdigest()]).encode())
+        return digest.hexdigest()
+
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_reader": None}
 
-    def _decoded(self, number: int) -> NDArray[np.uint8]:
+    def _bytes(self, number: int) -> bytes:
         picture = self._pictures[number]
         # A forked process must not share the file's position with its parent.
         if self._reader is None or self._reader[0] != os.getpid():
             self._reader = (os.getpid(), Reader(self.path))
         try:
-            data = self._reader[1].read(picture.name, picture.member)
+            return self._reader[1].read(picture.name, picture.member)
         except Unusable as error:
             raise DataRejected(f"{picture.name}: {error}") from error
+
+    def _decoded(self, number: int) -> NDArray[np.uint8]:
+        data = self._bytes(number)
         try:
             image = decode(data, DECODE).image
         except Unusable as error:
-            raise DataRejected(f"{picture.name}: {error}") from error
+            raise DataRejected(f"{self._pictures[number].name}: {error}") from error
         pixels = np.asarray(image)
         return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
 

@@ -1,0 +1,45 @@
+"""What an encoder is to everything that measures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Levels = NDArray[np.uint8] | NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """Turns images into features. Numbers of two encoders are never comparable with one another."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights, lower-case hexadecimal."""
+        ...
+
+    @property
+    def resize(self) -> str:
+        """The rule by which images come to the size of the network, as text; part of every number's identity."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Width D of the features."""
+        ...
+
+    @property
+    def comparable(self) -> bool:
+        """Whether numbers may be compared with those that papers report for an encoder of this name."""
+        ...
+
+    def encode(self, images: Levels) -> NDArray[np.float32]:
+        """Features [N, D] of images [N, H, W, 3]: uint8, or float32 levels from 0 to 255 that were not rounded.
+
+        The features of an image do not depend on the images beside it.
+        """
+        ...
