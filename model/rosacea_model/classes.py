@@ -1,4 +1,4 @@
-"""Class names of a model: a list in its manifest, in label order. Needs no torch.
+"""Class names of a model, in label order, and its default class: entries of its manifest. Needs no torch.
 
 The manifest is beside the weights, so that a model whose classes get names keeps its digest.
 """
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FACT = "classes"  # the entry of the manifest: a JSON list as text, for entries are texts
+DEFAULT_FACT = "default_class"  # the entry of the manifest: the number of the class, as text
 MAX_SHOWN = 20  # names that an error lists
 MAX_NAME_CHARS = 64
 MAX_NAMES_BYTES = 2**16  # of them all: they travel with every description of the model
@@ -81,3 +82,23 @@ def classes_of(manifest_entry: str, width: int, where: object) -> tuple[str, ...
         return read_classes(manifest_entry, width)
     except (ValueError, RecursionError) as error:
         raise ModelRejected(f"{where}: {error}") from error
+
+
+def default_class_fact(index: int | None, width: int) -> dict[str, str]:
+    """The manifest entry for a default class; empty for None. ValueError if there is no such class."""
+    if index is None:
+        return {}
+    if not 0 <= index < width:
+        known = f"from 0 to {width - 1}" if width else "unset: the model is unconditional"
+        raise ValueError(f"the default class must be {known}, got {index}")
+    return {DEFAULT_FACT: str(index)}
+
+
+def default_class_of(manifest_entry: str, width: int, where: object) -> int | None:
+    """Read the default class of a manifest; ModelRejected if the model has no such class."""
+    if not manifest_entry:
+        return None
+    known = manifest_entry.isascii() and manifest_entry.isdigit() and len(manifest_entry) <= len(str(width))
+    if not known or int(manifest_entry) >= width:
+        raise ModelRejected(f"{where}: default_class must be a class below {width}, got {manifest_entry[:80]!r}")
+    return int(manifest_entry)

@@ -46,6 +46,7 @@ class InProcess:
         noise_seed: int = 0,
     ) -> NDArray[np.uint8]:  # => [H, W, C]
         """Draw one face, as the service would on this machine."""
+        class_index = self.file.default_class if class_index is None else class_index
         label = None if class_index is None else one_hot(class_index, self.file.config.c_dim)
         sample = FaceSample(
             seed=seed,

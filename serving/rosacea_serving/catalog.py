@@ -78,6 +78,7 @@ class ServedModel:
             label_dim=config.c_dim,
             max_images=max_images,
             class_names=self.file.classes,
+            default_class=self.file.default_class,
         )
 
 

@@ -90,6 +90,19 @@ def test_a_model_with_classes_names_them_where_none_is_asked_for() -> None:
     assert len(resolve(FaceSpec(w=np.zeros(3)), limits)) == 1, "the label is in w"
 
 
+def test_a_default_class_stands_in_where_no_label_is_asked_for_and_only_there() -> None:
+    limits = replace(LIMITS, label_dim=5, default_class=3)
+
+    def label(**fields: Any) -> Any:
+        found = resolve(FaceSpec(**fields), limits).item(0).label
+        return None if found is None else found.tolist()
+
+    assert label(seeds=[1]) == label(z=np.zeros(4)) == [0, 0, 0, 1, 0]
+    assert label(seeds=[1], class_index=0) == [1, 0, 0, 0, 0]
+    assert label(seeds=[1], label_vector=[0] * 5) == [0] * 5, "zeros may be asked for"
+    assert label(w=np.zeros(3)) is None, "the label is in w"
+
+
 def test_a_wrong_length_tells_the_expected_and_the_actual_one() -> None:
     with pytest.raises(InvalidSpec, match="z must hold a multiple of 4 numbers") as caught:
         resolve(FaceSpec(z=np.zeros(7)), LIMITS)

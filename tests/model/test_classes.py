@@ -54,6 +54,33 @@ def test_names_go_with_a_model_into_archives_and_stores(model: Path, tmp_path: P
     assert verify(write_store_folder(file, tmp_path / "store", WorkerOptions())).classes == NAMES
 
 
+def test_a_default_class_is_set_by_number_or_name_and_unset_by_refuse(model: Path, tmp_path: Path) -> None:
+    digest = name_classes(model, NAMES).digest
+
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(app, ["classes", str(model), *arguments])
+        return done.output if done.exit_code == 0 else str(done.exception)
+
+    assert "1 mild, early (default)" in run("--default", "1")
+    assert "0 none (default)" in run("--default", "none")
+    assert (verify(model).default_class, verify(model).digest) == (0, digest)
+    write_archive(verify(model), tmp_path / "small.mar", WorkerOptions())
+    assert read_archive(tmp_path / "small.mar", tmp_path / "again").default_class == 0
+    assert "must be from 0 to 2, got 3" in run("--default", "3")
+    assert "must be one of none" in run("--default", "heavy")
+    assert "(default)" not in run("--default", "refuse")
+    assert verify(model).default_class is None
+
+
+@pytest.mark.parametrize("entry", ["3", "-1", "x", "1.0", "\u0661", "9" * 5000])
+def test_a_manifest_with_a_default_class_that_cannot_be_is_refused(model: Path, entry: str) -> None:
+    manifest = json.loads((model / MANIFEST_NAME).read_text())
+    (model / MANIFEST_NAME).write_text(json.dumps({**manifest, "default_class": entry}))
+
+    with pytest.raises(ModelRejected, match=r"model\.json: default_class must be a class below 3"):
+        verify(model)
+
+
 @pytest.mark.parametrize(
     ("names", "told"),
     [

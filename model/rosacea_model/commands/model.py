@@ -18,7 +18,8 @@ from rich.text import Text
 from rosacea_contract.install import missing
 
 from ..behind import model_behind
-from ..files.modelfile import ModelFile, name_classes, read_header, verify
+from ..classes import class_number
+from ..files.modelfile import ModelFile, name_classes, read_header, set_default_class, verify
 from ..files.tensors import is_buffer
 from .check import check_phantoms
 
@@ -127,11 +128,16 @@ def show_info(
 def show_classes(
     model: ModelPath,
     names: Annotated[str, typer.Argument(metavar="[NAMES]", help="none,mild,severe; or a data set.")] = "",
+    default: Annotated[
+        str, typer.Option(metavar="CLASS", help="Class of requests without a label; `refuse` to refuse them.")
+    ] = "",
 ) -> None:
-    """Show or set a model's class names; the digest stays, a signature has to be renewed."""
+    """Show or set a model's class names and its default class; the digest stays, a signature has to be renewed."""
     file = name_classes(model, class_names(names)) if names else verify(model)
-    for number, name in enumerate(file.classes):
-        typer.echo(f"{number} {name}")
+    if default:
+        file = set_default_class(model, _class_index(default, file))
+    for number, name in enumerate(file.classes or map(str, range(file.config.c_dim))):
+        typer.echo(f"{number} {name}" + (" (default)" if number == file.default_class else ""))
 
 
 @app.command("sign")
@@ -189,6 +195,13 @@ def class_names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _class_index(text: str, file: ModelFile) -> int | None:
+    """The class that `--default` means, by number or name; None for `refuse`."""
+    if text == "refuse":
+        return None
+    return int(text) if text.isascii() and text.isdigit() else class_number(text, file.classes)
+
+
 def infer_format(out: Path) -> Format:
     """Export format by path: *.mar an archive, *.onnx ONNX, a folder or no suffix a model store."""
     if out.suffix == ".mar":
@@ -213,6 +226,7 @@ def model_facts(file: ModelFile) -> dict[str, Any]:
         "parameters": sum(sizes.values()) - buffers,
         "buffers": buffers,
         **({"classes": ", ".join(file.classes)} if file.classes else {}),
+        **({} if file.default_class is None else {"default class": file.default_class}),
         "config": asdict(file.config),
     }
 

@@ -15,6 +15,7 @@ from ..errors import ModelRejected
 MAX_BYTES = 16 * 2**20  # of all its files: every installation carries them
 CARD_NAME = "README.md"
 SEVERITIES = ("none", "mild", "moderate", "severe")  # what labels 0 to 3 ask for
+DEFAULT_CLASS = 2  # of requests without a label
 
 
 def folder() -> Path:

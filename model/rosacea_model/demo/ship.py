@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..classes import classes_fact
+from ..classes import classes_fact, default_class_fact
 from ..files.modelfile import WEIGHTS_NAME, ModelFile, read_manifest, verify, write_atomically, write_manifest
-from . import CARD_NAME, MAX_BYTES, SEVERITIES
+from . import CARD_NAME, DEFAULT_CLASS, MAX_BYTES, SEVERITIES
 
 SOURCE = Path("model/rosacea_model/demo")  # in a checkout
 NOTE = "trained on drawn faces, none of them a person; label = severity of rosacea, 0 to 3"
@@ -46,7 +46,14 @@ def ship(
     }
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / WEIGHTS_NAME, file.path.read_bytes())
-    write_manifest(out, name="demo", digest=file.digest, **facts, **classes_fact(SEVERITIES))
+    write_manifest(
+        out,
+        name="demo",
+        digest=file.digest,
+        **facts,
+        **classes_fact(SEVERITIES),
+        **default_class_fact(DEFAULT_CLASS, len(SEVERITIES)),
+    )
     write_atomically(out / CARD_NAME, card(verify(out), facts, found).encode())
     typer.echo(f"{out}: {file.digest}")
 
@@ -74,6 +81,7 @@ def card(file: ModelFile, facts: dict[str, str], figures: dict[str, Any]) -> str
         size=file.config.img_resolution,
         digest=file.digest,
         classes=", ".join(f"{label} {name}" for label, name in enumerate(SEVERITIES)),
+        default=f"{file.default_class} {SEVERITIES[DEFAULT_CLASS]}",
         contrast=own["severity"]["contrast"],
         ceiling=real["severity"]["contrast"],
         pooled=own["severity"]["pooled"],
@@ -108,8 +116,8 @@ on any machine and with nobody's leave to ask for.
   started from. Weights and data are under the package's licence, Apache-2.0.
 - **Its people resemble one another a little more than phantoms do**, as the fourth row below says, and neither are
   people's photographs. Do not train a classifier on it.
-- **It must be given a label.** A vector of zeros is taken as well, but the generator never saw it in training: what it
-  draws then means nothing.
+- **It draws class {default} where it is asked without a label.** A vector of zeros is taken as well, but the generator
+  never saw it in training: what it draws then means nothing.
 
 ## Made by
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..classes import FACT, check_classes, classes_fact, classes_of
+from ..classes import DEFAULT_FACT, FACT, check_classes, classes_fact, classes_of, default_class_fact, default_class_of
 from ..config import GeneratorConfig
 from ..errors import ModelRejected
 from .contents import METADATA, check_finite, check_layout, check_metadata, parse_json
@@ -43,6 +43,7 @@ class ModelFile:
     config: GeneratorConfig
     note: str = ""  # shown to people, e.g. that the weights are untrained
     classes: tuple[str, ...] = ()  # names of classes 0, 1, ...; empty where they have none
+    default_class: int | None = None  # of requests without a label; None = a conditional model refuses them
 
 
 def locate(path: Path) -> Path:
@@ -75,6 +76,7 @@ def verify(path: Path | str) -> ModelFile:
         config=config,
         note=manifest.get("note", ""),
         classes=classes_of(manifest.get(FACT, ""), config.c_dim, beside),
+        default_class=default_class_of(manifest.get(DEFAULT_FACT, ""), config.c_dim, beside),
     )
 
 
@@ -132,6 +134,18 @@ def name_classes(path: Path, names: Sequence[str]) -> ModelFile:
     manifest = read_manifest(file.path.with_name(MANIFEST_NAME))
     manifest.pop(FACT, None)
     write_manifest(file.path.parent, **manifest, **classes_fact(names))
+    return verify(path)
+
+
+def set_default_class(path: Path, index: int | None) -> ModelFile:
+    """Set the class of requests without a label, or with None have them refused; the digest stays.
+
+    ValueError for a class that the model does not have.
+    """
+    file = verify(path)
+    manifest = read_manifest(file.path.with_name(MANIFEST_NAME))
+    manifest.pop(DEFAULT_FACT, None)
+    write_manifest(file.path.parent, **manifest, **default_class_fact(index, file.config.c_dim))
     return verify(path)
 
 

@@ -35,6 +35,7 @@ class ModelLimits:
     label_dim: int  # 0 = unconditional
     max_images: int
     class_names: tuple[str, ...] = ()  # of classes 0, 1, ...; empty where they have no names
+    default_class: int | None = None  # of requests without a label; None = a conditional model refuses them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +159,12 @@ def _label_rules(spec: FaceSpec, limits: ModelLimits) -> Iterator[Violation]:
         rule = f"label.class_index must be below {limits.label_dim} for {limits.name}, got {spec.class_index}"
         numbers = {"label_dim": str(limits.label_dim)}
         yield Violation("spec.label.class_index", Reason.LABEL_OUT_OF_RANGE, rule, numbers)
-    elif spec.class_index is None and limits.label_dim and spec.source not in MAPPED:
+    elif spec.class_index is None and _needs_label(spec, limits) and limits.default_class is None:
         yield label_required(limits)
+
+
+def _needs_label(spec: FaceSpec, limits: ModelLimits) -> bool:
+    return limits.label_dim > 0 and spec.source not in MAPPED
 
 
 def label_required(limits: ModelLimits) -> Violation:
@@ -190,9 +195,10 @@ def _no_label(limits: ModelLimits) -> Violation:
 
 
 def _label(spec: FaceSpec, limits: ModelLimits) -> Floats | None:
-    if spec.class_index is None:
+    index = spec.class_index
+    if spec.label_vector is not None or (index is None and not _needs_label(spec, limits)):
         return spec.label_vector
     one_hot = np.zeros(limits.label_dim, dtype=np.float32)
-    one_hot[spec.class_index] = 1.0
+    one_hot[limits.default_class if index is None else index] = 1.0
     one_hot.setflags(write=False)
     return one_hot

@@ -139,6 +139,7 @@ def model_message(model: ServedModel, limits: faces_pb2.Limits, ready: bool) -> 
         ready=ready,
         note=model.file.note,
         class_names=model.file.classes,
+        default_class=model.file.default_class,
     )
 
 

@@ -82,13 +82,14 @@ class Shelf:
 
 
 def _with_current_manifest(kept: ModelFile, file: ModelFile) -> ModelFile:
-    """Update the note and class names beside a kept copy; workers read them at start."""
-    if (kept.note, kept.classes) == (file.note, file.classes):
+    """Update the note and the classes beside a kept copy; workers read them at start."""
+    new_facts = replace(file, path=kept.path)
+    if kept == new_facts:
         return kept
     for name in (MANIFEST_NAME, SIGNATURE_NAME):
         if (new := file.path.with_name(name)).exists():
             new.replace(kept.path.with_name(name))
-    return replace(kept, note=file.note, classes=file.classes)
+    return new_facts
 
 
 def copied(path: Path, folder: Path) -> ModelFile:

@@ -67,9 +67,12 @@ class ModelInfo:
     ready: bool
     note: str
     class_names: tuple[str, ...] = ()  # of classes 0, 1, ...; empty where they have no names
+    default_class: int | None = None  # of requests without a label; None = a conditional model refuses them
 
     @classmethod
     def from_pb(cls, model: pb.Model) -> ModelInfo:
         """Decode a model's description."""
         values = {name: getattr(model, name) for name in cls.__dataclass_fields__}
-        return cls(**values | {"limits": Limits.from_pb(model.limits), "class_names": tuple(model.class_names)})
+        default = model.default_class if model.HasField("default_class") else None
+        converted = {"limits": Limits.from_pb(model.limits), "class_names": tuple(model.class_names)}
+        return cls(**values | converted | {"default_class": default})

@@ -382,8 +382,8 @@ class FaceSpec(_message.Message):
 
     @_builtins.property
     def label(self) -> Global___Label:
-        """The label. Conditional models require one with seeds and `z`; for no class, give a vector of zeros. Unconditional
-        models take none.
+        """The label. Conditional models require one with seeds and `z`, unless `Model.default_class` is set; for no class, give
+        a vector of zeros. Unconditional models take none.
         """
 
     @_builtins.property
@@ -979,6 +979,7 @@ class Model(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     CLASS_NAMES_FIELD_NUMBER: _builtins.int
+    DEFAULT_CLASS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/NAME`."""
     revision: _builtins.str
@@ -1001,6 +1002,8 @@ class Model(_message.Message):
     """A note for people, for instance that the model is untrained."""
     digest: _builtins.str
     """The digest by itself: the SHA-256 of the weights file, 64 hex digits."""
+    default_class: _builtins.int
+    """The class of requests without a label. Absent: a conditional model refuses them (LABEL_REQUIRED)."""
     @_builtins.property
     def limits(self) -> Global___Limits:
         """Limits on requests for it."""
@@ -1025,12 +1028,15 @@ class Model(_message.Message):
         note: _builtins.str = ...,
         digest: _builtins.str = ...,
         class_names: _abc.Iterable[_builtins.str] | None = ...,
+        default_class: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_class", b"_default_class", "default_class", b"default_class", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "class_names", b"class_names", "digest", b"digest", "label_dim", b"label_dim", "limits", b"limits", "name", b"name", "note", b"note", "num_ws", b"num_ws", "ready", b"ready", "resolution", b"resolution", "revision", b"revision", "w_dim", b"w_dim", "z_dim", b"z_dim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_class", b"_default_class", "channels", b"channels", "class_names", b"class_names", "default_class", b"default_class", "digest", b"digest", "label_dim", b"label_dim", "limits", b"limits", "name", b"name", "note", b"note", "num_ws", b"num_ws", "ready", b"ready", "resolution", b"resolution", "revision", b"revision", "w_dim", b"w_dim", "z_dim", b"z_dim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__default_class: _TypeAlias = _typing.Literal["default_class"]  # noqa: Y015
+    _WhichOneofArgType__default_class: _TypeAlias = _typing.Literal["_default_class", b"_default_class"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default_class) -> _WhichOneofReturnType__default_class | None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
 
