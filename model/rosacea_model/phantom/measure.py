@@ -41,10 +41,28 @@ def ita(image: NDArray[np.uint8], region: Field) -> float:
     Chardon, Cretois and Hourseau, "Skin colour typology and suntanning pathways", International Journal of Cosmetic
     Science 13 (1991) 191-208. Light skin is above 41, dark skin below -30.
     """
-    linear = (decoding_table()[image] * _weights(image, region)[..., None]).sum(axis=(0, 1))
-    _x, y, z = (RGB_TO_XYZ @ linear) / WHITE
-    lightness, b = 116 * _lab(y) - 16, 200 * (_lab(y) - _lab(z))
-    return math.degrees(math.atan2(lightness - 50, b))
+    lightness, _a, b = lab(mean_light(image, region))
+    return math.degrees(math.atan2(float(lightness) - 50, float(b)))
+
+
+def a_spread(image: NDArray[np.uint8], region: Field) -> float:
+    """Standard deviation of CIELAB a* over the pixels of a region of weights."""
+    weights = _weights(image, region)
+    inside = weights > 0
+    a, share = lab(decoding_table()[image[inside]])[..., 1], weights[inside]
+    return float(np.sqrt((share * np.square(a - (share * a).sum())).sum()))
+
+
+def mean_light(image: NDArray[np.uint8], region: Field) -> NDArray[np.floating]:  # => [3] linear sRGB
+    """Mean colour over a region of weights, in linear light."""
+    light: NDArray[np.floating] = (decoding_table()[image] * _weights(image, region)[..., None]).sum(axis=(0, 1))
+    return light
+
+
+def lab(linear: NDArray[np.floating]) -> NDArray[np.float64]:  # [..., 3] linear sRGB => [..., 3]
+    """CIELAB L*, a*, b* under D65 (CIE 15:2018, section 8.2)."""
+    x, y, z = np.moveaxis(_root((linear @ RGB_TO_XYZ.T) / WHITE), -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
 def central_face(spec: PhantomSpec, resolution: int) -> Field:
@@ -84,5 +102,5 @@ def _weights(image: NDArray[np.uint8], region: Field) -> Field:
     return np.asarray(region / total, dtype=np.float32)
 
 
-def _lab(share: float) -> float:
-    return share ** (1 / 3) if share > 0.008856 else 7.787 * share + 16 / 116
+def _root(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(share > 0.008856, np.cbrt(share), 7.787 * share + 16 / 116)

@@ -19,7 +19,8 @@ from rosacea_model import Engine, demo
 from rosacea_model.demo.ship import ship
 from rosacea_model.files.modelfile import read_manifest, verify
 from rosacea_model.phantom.check.check import draw
-from rosacea_model.phantom.check.redness import agreement, mean_regions, measure
+from rosacea_model.phantom.check.redness import agreement
+from rosacea_model.phantom.redness import mean_regions, measure
 from rosacea_model.phantom.series import LabelKind, Series, write_series
 from rosacea_model.training.config import MAY_CHANGE_ON_RESUME
 
@@ -97,7 +98,7 @@ def test_a_hundred_faces_follow_severity_as_the_card_promises(manifest: dict[str
     images = draw(Engine.load(demo.folder()), ((seed, seed % 4) for seed in seeds))
     series = Series(seed=0, count=1, resolution=64, confounders=False)
 
-    found = agreement(measure(list(images), mean_regions(series)), np.array(seeds) % 4)
+    found = agreement(measure(images, mean_regions(series.resolution, seed=series.seed)), np.array(seeds) % 4)
 
     assert found.contrast >= float(manifest["severity_spearman_at_least"])
 

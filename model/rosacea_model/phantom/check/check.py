@@ -11,11 +11,12 @@ from ...data.dataset import LabelledImages
 from ...data.source import open_source
 from ...sample import FaceSample, one_hot
 from ..identity import Subtype, sample_phantom
+from ..redness import Regions, mean_regions, measure
 from ..render import render
 from ..series import LabelKind, Series, draw_series
 from ..sheet import with_severity
 from .nearest import Nearest, closeness, nearest
-from .redness import GRADES, Agreement, Ladder, Regions, agreement, ladder, mean_regions, measure
+from .redness import GRADES, Agreement, Ladder, agreement, ladder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +63,7 @@ def check(engine: Engine, data: Path, *, samples: int) -> CheckResult:
         raise ValueError(f"samples must be a multiple of {GRADES} and at least {4 * GRADES}, got {samples}")
     series = series_of(data)
     _check_fit(engine, series)
-    regions = mean_regions(series)
+    regions = mean_regions(series.resolution, seed=series.seed)
     known = training_images(data)
     images = draw(engine, ((seed, seed % GRADES) for seed in range(samples)))
     fresh = list(draw_series(replace(series, seed=series.seed + 1, count=samples), workers=1))
@@ -150,8 +151,8 @@ def _set(
     known: NDArray[np.uint8],
 ) -> Set:
     return Set(
-        agreement=agreement(measure(list(images), regions), severity),
-        ladder=ladder(measure(list(rungs), regions).index.reshape(-1, GRADES)),
+        agreement=agreement(measure(images, regions), severity),
+        ladder=ladder(measure(rungs, regions).index.reshape(-1, GRADES)),
         nearest=nearest(images, known),
         variety=float(np.median(nearest(images, images, own=True).distance)),
     )

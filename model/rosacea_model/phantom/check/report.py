@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..redness import CALM_WEIGHT
 from ..series import LabelKind, class_names
 from .check import draw
-from .redness import CALM_WEIGHT, GRADES
+from .redness import GRADES
 from .sheets import labelled, save
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Compares the redness of generated faces with that of real ones, by label."""
