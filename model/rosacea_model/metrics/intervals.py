@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: confidence intervals by group jackknife, influence values, bootstrap and repeats.
+"""Numbers with their uncertainty: confidence intervals by bootstrap, blocks, influence values and repeats.
 
 Every interval is for the expectation of the statistic at the sample sizes that were used, not for its limit at
 infinitely many images: few images bias FID upwards, and no interval here takes that away.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
-GROUPS = 20  # parts left out in turn by the jackknife
+BLOCKS, BLOCK_ROWS = 32, 1000  # values that a variance over blocks comes from, and rows of a block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,52 +40,37 @@ class Estimate:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
-def groups(n: int, *, seed: int, count: int = GROUPS) -> NDArray[np.int64]:  # => [n] group of each row
-    """Random assignment of n rows to `count` groups of nearly equal size."""
-    if n < 2:
-        raise MetricError(f"an interval needs at least 2 images, got {n}")
-    return np.random.default_rng(seed).permutation(np.arange(n) % min(count, n))
+def block_variance(
+    statistic: Callable[..., Sequence[float]], *samples: NDArray[np.generic], seed: int
+) -> NDArray[np.float64]:
+    """Variance of each number that `statistic` gives for samples of rows, from its variance over disjoint blocks.
 
-
-def jackknife(
-    value: float, left_out: ArrayLike, *, n: int, seed: int, level: float = LEVEL, lowest: float = -math.inf
-) -> Estimate:
-    """Interval from the values with one group of rows left out at a time.
-
-    Group jackknife (Efron and Stein 1981; Kott 2001) with Student's t for as many groups. For statistics that change
-    little when a few rows go; with two samples, leave out a group of each at once.
+    Blocks hold at most half of each sample, and BLOCK_ROWS at most, so that large samples cost little; the variance at
+    the full size is the smaller by the ratio of the sizes (batch means; Politis and Romano 1994). For statistics whose
+    variance goes with 1/N, such as shares of nearest neighbours, where a bootstrap fails.
     """
-    error = standard_error(left_out)
-    half = student_t(level, np.size(left_out) - 1) * error
-    return Estimate(
-        value=value,
-        low=max(value - half, lowest),
-        high=value + half,
-        level=level,
-        n=n,
-        seed=seed,
-        method=f"jackknife, {np.size(left_out)} groups",
-    )
+    parts = max(2, -(-max(map(len, samples)) // BLOCK_ROWS))
+    if (least := min(map(len, samples))) < 2 * parts:
+        raise MetricError(f"an interval needs at least {2 * parts} images on each side, got {least}")
+    rng, variances = np.random.default_rng(seed), []
+    for _ in range(-(-BLOCKS // parts)):
+        cut = [np.array_split(rng.permutation(len(each)), parts) for each in samples]
+        values = [
+            statistic(*(each[places[part]] for each, places in zip(samples, cut, strict=True))) for part in range(parts)
+        ]
+        variances.append(np.var(values, axis=0, ddof=1) / parts)
+    found: NDArray[np.float64] = np.mean(variances, axis=0)
+    return found
 
 
-def standard_error(left_out: ArrayLike) -> float:
-    """Jackknife standard error from G leave-one-group-out values: sqrt((G - 1) / G * sum of squared deviations)."""
-    values = np.asarray(left_out, np.float64)
-    return float(np.sqrt((len(values) - 1) * values.var()))
+def proportion(value: float, variance: float, *, n: int, seed: int, level: float = LEVEL, method: str = "") -> Estimate:
+    """Interval of a share in [0, 1]: Wilson's score interval for the sample size that its variance implies.
 
-
-def proportion(value: float, left_out: ArrayLike, *, n: int, seed: int, level: float = LEVEL) -> Estimate:
-    """Interval of a share in [0, 1]: Wilson's score interval for the sample size that the jackknife variance implies.
-
-    Never empty at 0 or 1, where every left-out value is the same. Wilson (1927); effective sizes as in Korn and
-    Graubard (1998).
+    Never empty at 0 or 1, where the variance is 0 as well. Wilson (1927); effective sizes as Korn and Graubard (1998).
     """
-    variance = standard_error(left_out) ** 2
     effective = min(n, value * (1 - value) / variance) if variance else float(n)
     low, high = wilson(value, max(effective, 1.0), level)
-    return Estimate(
-        value=value, low=low, high=high, level=level, n=n, seed=seed, method="Wilson with the jackknife's variance"
-    )
+    return Estimate(value=value, low=low, high=high, level=level, n=n, seed=seed, method=method or "Wilson")
 
 
 def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
@@ -97,20 +82,36 @@ def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
 
 
 def delta(
-    value: float, *influences: ArrayLike, seed: int = 0, level: float = LEVEL, extra: float = 0.0, method: str = ""
+    value: float, *influences: ArrayLike, seed: int = 0, level: float = LEVEL, method: str = "delta method"
 ) -> Estimate:
     """Interval from the influence of each row on the statistic, one array [N] for each independent sample.
 
-    The delta method: the variance is the sum over samples of var(influence) / N, plus `extra`, a variance of other
-    origin such as that of random subsets.
+    The delta method: the variance is the sum over samples of var(influence) / N.
     """
+    n = min(np.size(each) for each in influences)
+    return normal(value, first_order(*influences), n=n, seed=seed, level=level, method=method)
+
+
+def first_order(*influences: ArrayLike) -> float:
+    """Variance of a statistic to first order: the sum over samples of var(influence) / N."""
     rows = [np.asarray(each, np.float64) for each in influences]
-    variance = sum(each.var(ddof=1) / len(each) for each in rows) + extra
+    return float(sum(each.var(ddof=1) / len(each) for each in rows))
+
+
+def normal(
+    value: float,
+    variance: float,
+    *,
+    n: int,
+    seed: int = 0,
+    level: float = LEVEL,
+    method: str = "normal",
+    lowest: float = -math.inf,
+) -> Estimate:
+    """Interval of a statistic whose distribution is about normal with this variance, and that is at least `lowest`."""
     half = normal_quantile(level) * math.sqrt(variance)
-    n = min(map(len, rows))
-    return Estimate(
-        value=value, low=value - half, high=value + half, level=level, n=n, seed=seed, method=method or "delta method"
-    )
+    low = max(value - half, lowest)
+    return Estimate(value=value, low=low, high=value + half, level=level, n=n, seed=seed, method=method)
 
 
 def bootstrap(
@@ -123,7 +124,7 @@ def bootstrap(
     """Percentile interval over samples drawn with replacement, each sample independently of the others.
 
     Not for distances between nearest neighbours, nor for FID: rows drawn twice are neighbours at distance zero, and
-    lower the rank of covariances. Use `jackknife` there.
+    lower the rank of covariances.
     """
     if min(map(len, samples)) < 2:
         raise MetricError(f"an interval needs at least 2 images, got {min(map(len, samples))}")

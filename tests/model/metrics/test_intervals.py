@@ -8,10 +8,10 @@ from scipy import stats
 
 from rosacea_model.metrics.errors import MetricError
 from rosacea_model.metrics.intervals import (
+    block_variance,
     bootstrap,
     delta,
-    groups,
-    jackknife,
+    normal,
     normal_quantile,
     proportion,
     repeats,
@@ -35,29 +35,21 @@ def test_the_wilson_interval_is_that_of_scipy() -> None:
     assert normal_quantile(0.95) == pytest.approx(stats.norm.ppf(0.975))
 
 
-def test_groups_are_nearly_equal_and_follow_the_seed() -> None:
-    found = groups(103, seed=1)
-
-    assert set(np.bincount(found)) == {5, 6}
-    assert (found == groups(103, seed=1)).all()
-    assert (found != groups(103, seed=2)).any()
-
-
 def covered(kind: str, trial: int) -> bool:
     rows = np.random.default_rng(trial).exponential(size=120)
     if kind == "bootstrap":
         found = bootstrap(lambda each: float(each.mean()), rows, seed=trial, repeats=300)
     elif kind == "delta":
         found = delta(float(rows.mean()), rows - rows.mean())
-    elif kind == "jackknife":
-        part = groups(len(rows), seed=trial)
-        found = jackknife(float(rows.mean()), [rows[part != each].mean() for each in range(20)], n=120, seed=trial)
+    elif kind == "blocks":
+        variance = block_variance(lambda each: [float(each.mean())], rows, seed=trial)
+        found = normal(float(rows.mean()), variance[0], n=120)
     else:
         found = repeats(list(rows[:20]), n=20, seed=0)
     return found.low <= 1 <= found.high
 
 
-@pytest.mark.parametrize("kind", ["bootstrap", "delta", "jackknife", "repeats"])
+@pytest.mark.parametrize("kind", ["bootstrap", "delta", "blocks", "repeats"])
 def test_intervals_of_a_mean_cover_it_in_90_to_98_percent_of_trials(kind: str) -> None:
     share = np.mean([covered(kind, trial) for trial in range(TRIALS)])
 
@@ -65,26 +57,31 @@ def test_intervals_of_a_mean_cover_it_in_90_to_98_percent_of_trials(kind: str) -
 
 
 def test_a_share_that_is_everywhere_0_still_has_an_interval() -> None:
-    found = proportion(0.0, np.zeros(20), n=50, seed=0)
+    found = proportion(0.0, 0.0, n=50, seed=0)
 
     assert found.low == 0
     assert found.high == pytest.approx(stats.binomtest(0, 50).proportion_ci(0.95, "wilson").high)
 
 
-def test_the_jackknife_of_a_difference_takes_both_samples_into_account() -> None:
+@pytest.mark.parametrize("count", [200, 5000])
+def test_the_variance_over_blocks_of_a_difference_is_that_of_its_means(count: int) -> None:
     rng = np.random.default_rng(0)
-    one, other = rng.normal(size=200), rng.normal(size=100)
-    a, b = groups(200, seed=1), groups(100, seed=2)
-    left_out = [one[a != part].mean() - other[b != part].mean() for part in range(20)]
+    one, other = rng.normal(size=count), rng.normal(size=count // 2)
 
-    found = jackknife(one.mean() - other.mean(), left_out, n=100, seed=0)
+    found = block_variance(lambda a, b: [float(a.mean() - b.mean()), 0.0], one, other, seed=0)
 
-    expected = 2.093 * np.sqrt(one.var(ddof=1) / 200 + other.var(ddof=1) / 100)
-    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.35)
+    assert found[0] == pytest.approx(1 / count + 2 / count, rel=0.35)
+    assert found[1] == 0
 
 
-@pytest.mark.parametrize("make", [lambda: groups(1, seed=0), lambda: repeats([1.0], n=1, seed=0),
-                                  lambda: bootstrap(lambda each: 0.0, np.zeros(1), seed=0)])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: block_variance(lambda a: [0.0], np.zeros(1), seed=0),
+        lambda: repeats([1.0], n=1, seed=0),
+        lambda: bootstrap(lambda each: 0.0, np.zeros(1), seed=0),
+    ],
+)
 def test_a_single_value_has_no_interval(make: object) -> None:
-    with pytest.raises(MetricError, match=r"needs at least 2 .*got 1"):
+    with pytest.raises(MetricError, match=r"needs at least \d .*got 1"):
         make()  # type: ignore[operator]

@@ -1,0 +1,106 @@
+"""Precision, recall, density and coverage: whether each side lies where the other one's nearest neighbours are.
+
+Precision and recall as Kynkaanniemi et al. (2019), equation 1; density and coverage as Naeem et al. (2020), equations 4
+and 5. A point counts as covered where it is nearer to a centre than that centre's k-th neighbour of its own kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import MetricError
+from ..intervals import Estimate, block_variance, normal, proportion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from .moments import Rows
+
+    Matrix = NDArray[np.float64]
+
+BLOCK = 256  # rows compared with the other set at once
+PRECISION_K, DENSITY_K = 3, 5  # neighbours, as in the two papers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How two sets cover one another."""
+
+    precision: Estimate  # share of fakes among the reals' neighbourhoods
+    recall: Estimate  # share of reals among the fakes' neighbourhoods
+    density: Estimate  # neighbourhoods of reals that a fake lies in, over k; may exceed 1
+    coverage: Estimate  # share of reals with a fake in their neighbourhood
+
+
+def coverage(reals: Rows, fakes: Rows, *, seed: int, k: int = PRECISION_K, density_k: int = DENSITY_K) -> Coverage:
+    """All four for features [N, D] and [M, D], with intervals from disjoint blocks of both."""
+    one, other = _centred(reals, fakes)
+    n = min(len(one), len(other))
+    if n // 2 <= max(k, density_k):
+        raise MetricError(
+            f"neighbours with k {max(k, density_k)} need at least {2 * max(k, density_k) + 2} images, got {n}"
+        )
+
+    def values(reals: Matrix, fakes: Matrix) -> tuple[float, float, float, float]:
+        return point_values(reals, fakes, k=k, density_k=density_k)
+
+    found, variance = values(one, other), block_variance(values, one, other, seed=seed)
+    method = f"variance over blocks, k {k} and {density_k}"
+
+    def share(place: int) -> Estimate:
+        return proportion(found[place], float(variance[place]), n=n, seed=seed, method=method)
+
+    density = normal(found[2], float(variance[2]), n=n, seed=seed, method=method, lowest=0)
+    return Coverage(precision=share(0), recall=share(1), density=density, coverage=share(3))
+
+
+def point_values(reals: Matrix, fakes: Matrix, *, k: int, density_k: int) -> tuple[float, float, float, float]:
+    """Precision, recall, density and coverage without intervals."""
+    narrow, wide = _radii(reals, k, density_k)
+    (theirs,) = _radii(fakes, k)
+    precise = dense = 0
+    nearest = np.full(len(reals), np.inf)
+    reached = np.zeros(len(reals), bool)
+    for start, squares in zip(range(0, len(fakes), BLOCK), _squares(fakes, reals), strict=True):
+        precise += int((squares < narrow).any(axis=1).sum())
+        dense += int((squares < wide).sum())
+        np.minimum(nearest, squares.min(axis=0), out=nearest)
+        reached |= (squares < theirs[start : start + BLOCK, None]).any(axis=0)
+    return (
+        precise / len(fakes),
+        float(reached.mean()),
+        dense / (density_k * len(fakes)),
+        float((nearest < wide).mean()),
+    )
+
+
+def _centred(reals: Rows, fakes: Rows) -> tuple[Matrix, Matrix]:
+    # Distances stay, and the squares that they are computed from lose fewer digits.
+    one, other = np.asarray(reals, np.float64), np.asarray(fakes, np.float64)
+    middle = one.mean(axis=0)
+    return one - middle, other - middle
+
+
+def _radii(rows: Matrix, *ks: int) -> list[Matrix]:
+    """Squared distance [N] of each row to its k-th neighbour, for each k."""
+    found = [np.empty(len(rows)) for _ in ks]
+    for start, squares in zip(range(0, len(rows), BLOCK), _squares(rows, rows), strict=True):
+        own = np.arange(len(squares))
+        squares[own, start + own] = np.inf
+        near = np.partition(squares, [k - 1 for k in ks], axis=1)
+        for k, radius in zip(ks, found, strict=True):
+            radius[start : start + BLOCK] = near[:, k - 1]
+    return found
+
+
+def _squares(one: Matrix, other: Matrix) -> Iterator[Matrix]:
+    """Squared distances of BLOCK rows of one at a time to all of the other."""
+    theirs = np.square(other).sum(axis=1)
+    for start in range(0, len(one), BLOCK):
+        block = one[start : start + BLOCK]
+        yield np.square(block).sum(axis=1)[:, None] + theirs - 2 * block @ other.T
