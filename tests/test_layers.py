@@ -58,7 +58,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "demo": {"files"},
         "files": {"networks"},
         "importers": {"files", "networks"},
-        "metrics": {"data", "files", "phantom", "training"},
+        "metrics": {"data", "files", "networks", "phantom", "training"},
         "networks": set(),
         "phantom": {"data", "files"},
         "training": {"data", "files", "importers", "networks"},

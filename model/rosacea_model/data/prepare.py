@@ -22,7 +22,8 @@ import numpy as np
 
 from .errors import DataRejected, Unusable
 from .pool import outcomes
-from .screening.hashes import SIDE, Pair, groups, near_duplicates
+from .screening.alignment import SIDE
+from .screening.hashes import Pair, groups, near_duplicates
 from .screening.holdout import read_subjects, same_subject, set_aside, subjects_of
 from .source import Picture, Source, open_source
 from .writer import FORMAT, MAX_CLASSES, OWNER_FIELDS, DatasetWriter

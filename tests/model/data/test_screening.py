@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rosacea_model.data.screening.alignment import SIDE
 from rosacea_model.data.screening.bars import find_bar
-from rosacea_model.data.screening.hashes import SIDE, groups, near_duplicates, thumbnail
+from rosacea_model.data.screening.hashes import groups, near_duplicates, thumbnail
 from rosacea_model.data.screening.upscaled import find_enlargement
 
 from .faces import barred, cropped, encoded, face, phantom, reopened

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 GAP = 2  # pixels between faces
 MAX_SIDE = 1024  # of a sheet, so that it stays below a megabyte
 PAPER, INK = "white", "black"
+SYNTHETIC = "Synthetic faces; none of these people exist."
 
 
 def labelled(
@@ -48,10 +49,10 @@ def labelled(
     return sheet
 
 
-def save(sheet: Image.Image, path: Path) -> None:
-    """Write a sheet as PNG, marked as synthetic."""
+def save(sheet: Image.Image, path: Path, description: str = SYNTHETIC) -> None:
+    """Write a sheet as PNG, with a description in it: that all is synthetic, unless another is given."""
     marks = PngImagePlugin.PngInfo()
-    marks.add_text("Description", "Synthetic faces; none of these people exist.")
+    marks.add_text("Description", description)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", pnginfo=marks, optimize=True)
     write_atomically(path, buffer.getvalue())
