@@ -14,7 +14,7 @@ from rosacea_model.training.config import AUGPIPES, OFF, RANGES, TrainConfig
 from .sources import with_options, with_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 PREFIX = "ROSACEA_TRAIN_"
 # What each says in the help, by panels. What is not here follows the data, or the machine (`--device`).
@@ -95,11 +95,13 @@ SHORT = {
 }
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+def with_settings(
+    command: Callable[..., None], *, prefix: str = PREFIX, without: Collection[str] = ()
+) -> Callable[..., None]:
     """Give a command, whose last parameter is **settings, an option for every setting, by panels."""
     hints = get_type_hints(TrainConfig)
-    added = [_parameter(name, hints[name]) for name in HELP]
-    return with_sources(with_options(command, added), PREFIX)
+    added = [_parameter(name, hints[name]) for name in HELP if name not in without]
+    return with_sources(with_options(command, added), prefix)
 
 
 def flags_of(name: str) -> list[str]:

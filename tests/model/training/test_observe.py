@@ -24,7 +24,7 @@ from rosacea_model.training.config import TrainConfig
 from rosacea_model.training.feed import to_unit
 from rosacea_model.training.loop import Run, training_loop
 from rosacea_model.training.reporting import grids, report
-from rosacea_model.training.reporting.records import read_stats
+from rosacea_model.training.reporting.records import curve, read_stats
 from rosacea_model.training.reporting.report import write_report
 
 from .runs import Squares, smoke
@@ -195,8 +195,8 @@ def test_a_report_is_one_page_that_needs_nothing_else(run: Path) -> None:
 def test_a_figure_of_snapshots_is_drawn_where_it_was_measured_and_not_between() -> None:
     records = [{"kimg": float(kimg), "p": 0.1 * kimg, "distance": 5.0 if kimg < 4 else 2.0} for kimg in range(6)]
 
-    assert report._curve("distance", records) == [(0, 5), (4, 2)]
-    assert [kimg for kimg, _ in report._curve("p", records)] == list(range(6))
+    assert curve("distance", records) == [(0, 5), (4, 2)]
+    assert [kimg for kimg, _ in curve("p", records)] == list(range(6))
     assert report._chart("Distance", ["distance"], "", records).count("<circle") == 2
 
 

@@ -6,13 +6,17 @@ What is damaged in them is left out: they are for people, and the run goes on fr
 from __future__ import annotations
 
 import json
+import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 STATS_NAME = "stats.jsonl"
 BEST_NAME = "best.json"
+AT_SNAPSHOTS = {"distance", "layout", "leak_orientation", "leak_color"}  # records between repeat them
 BEST = {"snapshot": str, "measure": str, "distance": float, "step": int}
 
 
@@ -21,6 +25,14 @@ def read_stats(run: Path) -> list[dict[str, Any]]:
     path = run / STATS_NAME
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [record for line in lines if (record := _numbers(_parsed(line))) and "kimg" in record]
+
+
+def curve(name: str, records: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
+    """The points (kimg, value) of a figure, each where it was measured."""
+    points = [(record["kimg"], record[name]) for record in records if math.isfinite(record.get(name, math.nan))]
+    if name in AT_SNAPSHOTS:
+        return points[:1] + [after for before, after in pairwise(points) if after[1] != before[1]]
+    return points
 
 
 def read_best(run: Path) -> dict[str, Any]:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import base64
 import html
 import json
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from ...files.modelfile import write_atomically
-from .records import read_best, read_object, read_stats
+from .chart import STYLE, ChartCurve, chart
+from .records import curve, read_best, read_object, read_stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-WIDTH, HEIGHT, MARGIN = 420, 180, 34
 # Title, curves, and what a good run looks like.
 CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (
@@ -73,17 +72,7 @@ CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "Real images shown in a second, with everything in between. Dips are sheets and snapshots.",
     ),
 )
-COLORS = ("#0b6e99", "#c2410c")
-AT_SNAPSHOTS = {"distance", "layout", "leak_orientation", "leak_color"}  # records between repeat them
-MOST_DOTS = 40  # of a curve; beyond, its points are too close to be told apart
 SMALL_SHEET = 320  # pixels; smaller ones are shown larger, pixel by pixel
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c1917}
-h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #e7e5e4}
-.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(420px,1fr));gap:1rem}figure{margin:0}
-figcaption{font-weight:600;font-size:.9rem}table{border-collapse:collapse;font-size:.85rem}
-td{padding:.1rem .8rem .1rem 0;vertical-align:top}img{max-width:100%}img.small{width:100%;image-rendering:pixelated}
-.sheets{display:flex;flex-wrap:wrap;gap:1rem}.sheets figure{flex:1 1 24rem}
-p{margin:.2rem 0;font-size:.8rem}svg text{font-size:10px;fill:#57534e}"""
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -111,8 +100,8 @@ def _page(run: Path, config: Mapping[str, Any], records: Sequence[Mapping[str, f
     name = html.escape(run.resolve().name)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Run {name}</title><style>{STYLE}</style>"
-        f"<h1>Run {name}</h1>{_table(facts)}<h2>Curves</h2><div class=charts>{charts}</div>"
-        f"<h2>Images</h2><div class=sheets>{_sheets(run)}</div><h2>Config</h2>{_table(config)}"
+        f"<h1>Run {name}</h1>{table(facts)}<h2>Curves</h2><div class=charts>{charts}</div>"
+        f"<h2>Images</h2><div class=sheets>{_sheets(run)}</div><h2>Config</h2>{table(config)}"
         f"{_datasheet(run)}</html>\n"
     )
 
@@ -135,51 +124,7 @@ def _best(run: Path) -> dict[str, str]:
 
 
 def _chart(title: str, names: Sequence[str], meaning: str, records: Sequence[Mapping[str, float]]) -> str:
-    curves = {name: _curve(name, records) for name in names}
-    points = [point for curve in curves.values() for point in curve]
-    if len(points) < 2:
-        return ""
-    (left, right), (low, high) = _range([x for x, _ in points]), _range([y for _, y in points])
-
-    def place(x: float, y: float) -> str:
-        return (
-            f"{MARGIN + (x - left) / (right - left) * (WIDTH - 2 * MARGIN):.1f},"
-            f"{HEIGHT - MARGIN / 2 - (y - low) / (high - low) * (HEIGHT - MARGIN):.1f}"
-        )
-
-    lines, legend = "", ""
-    for number, (name, curve) in enumerate(curves.items()):
-        path = " ".join(place(x, y) for x, y in curve)
-        lines += f'<polyline points="{path}" fill=none stroke="{COLORS[number]}" stroke-width=1.5 />'
-        if len(curve) <= MOST_DOTS:
-            lines += "".join(_dot(point, COLORS[number]) for point in path.split())
-        legend += f'<span style="color:{COLORS[number]}">&#9644; {html.escape(name)}</span> '
-    axes = (
-        f'<path d="M{MARGIN} {MARGIN / 2}V{HEIGHT - MARGIN / 2}H{WIDTH - MARGIN}" fill=none stroke="#a8a29e" />'
-        f"<text x=0 y={MARGIN / 2 + 4}>{high:.3g}</text><text x=0 y={HEIGHT - MARGIN / 2}>{low:.3g}</text>"
-        f"<text x={MARGIN} y={HEIGHT - 4}>{left:g}</text>"
-        f"<text x={WIDTH - MARGIN} y={HEIGHT - 4} text-anchor=end>{right:g} kimg</text>"
-    )
-    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role=img aria-label="{html.escape(title)}">{axes}{lines}</svg>'
-    return f"<figure><figcaption>{html.escape(title)}</figcaption><small>{legend}</small>{svg}<p>{meaning}</p></figure>"
-
-
-def _curve(name: str, records: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
-    """The points of a curve, each where it was measured."""
-    points = [(record["kimg"], record[name]) for record in records if math.isfinite(record.get(name, math.nan))]
-    if name in AT_SNAPSHOTS:
-        return points[:1] + [after for before, after in pairwise(points) if after[1] != before[1]]
-    return points
-
-
-def _dot(point: str, color: str) -> str:
-    x, y = point.split(",")
-    return f'<circle cx={x} cy={y} r=2 fill="{color}" />'
-
-
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    return chart(title, [ChartCurve(name=name, points=curve(name, records)) for name in names], meaning)
 
 
 def _sheets(run: Path) -> str:
@@ -188,12 +133,15 @@ def _sheets(run: Path) -> str:
     for kind in ("fakes", "truncation"):
         found = sorted(folder.glob(f"{kind}-*.png"))
         chosen += found[:1] + found[-1:] if len(found) > 1 and kind == "fakes" else found[-1:]
-    return "".join(
-        f"<figure><figcaption>{html.escape(_caption(path.stem))}</figcaption>"
-        f'<img{" class=small" if _width(path) < SMALL_SHEET else ""} alt="{html.escape(path.stem)}" '
-        f'src="data:image/png;base64,{_base64(path)}">'
-        "</figure>"
-        for path in chosen
+    return "".join(sheet(path, _caption(path.stem)) for path in chosen)
+
+
+def sheet(path: Path, caption: str) -> str:
+    """A figure of a sheet of images, embedded in the page."""
+    small = " class=small" if _width(path) < SMALL_SHEET else ""
+    return (
+        f'<figure><figcaption>{html.escape(caption)}</figcaption><img{small} alt="{html.escape(path.stem)}" '
+        f'src="data:image/png;base64,{embedded(path)}"></figure>'
     )
 
 
@@ -211,7 +159,8 @@ def _width(path: Path) -> int:
         return sheet.width
 
 
-def _base64(path: Path) -> str:
+def embedded(path: Path) -> str:
+    """The file in base64, for a page that needs no other file."""
     return base64.b64encode(path.read_bytes()).decode()
 
 
@@ -219,10 +168,11 @@ def _datasheet(run: Path) -> str:
     path = run / "datasheet.json"
     if not path.exists():
         return ""
-    return f"<h2>Data</h2>{_table(read_object(path))}"
+    return f"<h2>Data</h2>{table(read_object(path))}"
 
 
-def _table(facts: Mapping[str, Any]) -> str:
+def table(facts: Mapping[str, Any]) -> str:
+    """Facts as rows of a table."""
     rows = "".join(
         f"<tr><td>{html.escape(str(name))}<td>{html.escape(value if isinstance(value, str) else json.dumps(value))}"
         for name, value in facts.items()
