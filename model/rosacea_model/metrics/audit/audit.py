@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .spaces import Neighbours
 
     Kept = Mapping[str, NDArray[Any]]
-    Progress = Callable[[str, int, int], None]
+    Progress = Callable[[int, int], None]
 
 RATE = 0.01  # false alarms
 PLANTED = 100  # training images copied, each in every way
@@ -70,7 +70,7 @@ class Audit:
     rate: float = RATE
     planted: int = PLANTED
     seed: int = 0
-    progress: Progress = field(default=lambda what, done, total: None)
+    progress: Progress = field(default=lambda done, total: None)
 
     def run(self, fakes: ImageSource, training: ImageSource, holdout: ImageSource | None = None) -> AuditResult:
         """Audit generated images against training images and a hold-out, all of one resolution.
@@ -78,13 +78,13 @@ class Audit:
         Raises MetricError for sets that are too small or do not fit together.
         """
         _check(fakes, training, holdout)
-        kept = {"training": self._keep("training images", training), "fakes": self._keep("generated images", fakes)}
-        if holdout is not None:
-            kept["holdout"] = self._keep("hold-out", holdout)
         partners = taken(fakes, np.arange(min(len(fakes), self.planted)))
         plants = planted(training, partners, count=self.planted, seed=self.seed)
-        kept["plants"] = self._keep("planted copies", plants)
-        found = {space.name: self._neighbours(space, kept) for space in self.spaces}
+        images = {"training": training, "fakes": fakes, "holdout": holdout, "plants": plants}
+        given = {one: each for one, each in images.items() if each is not None}
+        steps = Steps(self.progress, sum(map(len, given.values())) * (1 + len(self.spaces)))
+        kept = {one: keep_all(each, self.spaces, steps.add) for one, each in given.items()}
+        found = {space.name: _neighbours(space, kept, steps) for space in self.spaces}
         alone = holdout is not None and len(holdout) * self.rate >= MANY
         sets = ["holdout"] if alone else ["training", *(["holdout"] if holdout is not None else [])]
         controls = {name: np.concatenate([each[one].distance for one in sets]) for name, each in found.items()}
@@ -113,18 +113,6 @@ class Audit:
             ),
         )
 
-    def _keep(self, what: str, images: ImageSource) -> Kept:
-        return keep_all(images, self.spaces, lambda done, total: self.progress(what, done, total))
-
-    def _neighbours(self, space: Space, kept: Mapping[str, Kept]) -> dict[str, Neighbours]:
-        training = kept["training"][space.name]
-        self.progress(f"{space.name} neighbours", 0, len(kept))
-        found = {}
-        for place, (one, images) in enumerate(kept.items(), start=1):
-            found[one] = space.nearest(images[space.name], training, own=one == "training")
-            self.progress(f"{space.name} neighbours", place, len(kept))
-        return found
-
     def _space(
         self, space: Space, verdict: Verdict, near: Mapping[str, Neighbours], kept: Mapping[str, Kept]
     ) -> SpaceAudit:
@@ -140,6 +128,27 @@ class Audit:
             copying=_copying(rows, self.seed),
             repeated=repetition(rows["fakes"], rows["training"]) if rows else None,
         )
+
+
+class Steps:
+    """Counts what has been done, images kept and compared, and reports it."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+        progress(0, total)
+
+    def add(self, images: int) -> None:
+        self.done += images
+        self.progress(self.done, self.total)
+
+
+def _neighbours(space: Space, kept: Mapping[str, Kept], steps: Steps) -> dict[str, Neighbours]:
+    training = kept["training"][space.name]
+    found = {}
+    for one, images in kept.items():
+        found[one] = space.nearest(images[space.name], training, own=one == "training")
+        steps.add(len(images[space.name]))
+    return found
 
 
 def _copying(rows: Mapping[str, NDArray[np.float32]], seed: int) -> Estimate | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..images import ImageSource
     from .audit import AuditResult, SpaceAudit
+    from .membership import Membership
     from .spaces import Neighbours
     from .verdict import Verdict
 
@@ -29,8 +30,8 @@ DESCRIPTION = (
 )
 
 
-def as_json(found: AuditResult) -> dict[str, Any]:
-    """The results as plain values."""
+def as_json(found: AuditResult, known: Membership | None = None) -> dict[str, Any]:
+    """The results as plain values, with those of membership inference if there are any."""
     return {
         "format": FORMAT,
         "seed": found.seed,
@@ -38,13 +39,14 @@ def as_json(found: AuditResult) -> dict[str, Any]:
         "thresholds_set_by": found.controls,
         "verdict": _verdict(found.verdict),
         "spaces": {name: _space(space) for name, space in found.spaces.items()},
+        "membership": asdict(known) if known else None,
     }
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     proof = verdict.proof
     return {
-        "answer": str(verdict.answer),
+        "conclusion": str(verdict.conclusion),
         "text": str(verdict),
         "proof": {
             "holds": proof.holds,
@@ -75,11 +77,16 @@ def _space(space: SpaceAudit) -> dict[str, Any]:
     }
 
 
-def lines(found: AuditResult) -> Iterator[str]:
+def lines(found: AuditResult, known: Membership | None = None) -> Iterator[str]:
     """The results in words: the verdict with its proof, then a line for each space."""
     yield str(found.verdict)
     for name, space in found.spaces.items():
         yield f"{name}: {'; '.join(_words(space))}"
+    if known:
+        yield (
+            f"membership: from discriminator scores a training image is told from the hold-out with AUC {known.auc} "
+            f"(0.5 = not at all; control, training images among themselves: {known.control})"
+        )
 
 
 def _words(space: SpaceAudit) -> Iterator[str]:

@@ -128,15 +128,12 @@ def squared_distances(ours: NDArray[np.floating], theirs: NDArray[np.floating]) 
 
 
 def keep_all(
-    images: ImageSource, spaces: Sequence[Space], progress: Callable[[int, int], None] = lambda done, total: None
+    images: ImageSource, spaces: Sequence[Space], advance: Callable[[int], None] = lambda images: None
 ) -> Mapping[str, NDArray[Any]]:
-    """What each space keeps of all images, in one pass over them. `progress` gets (done, total)."""
+    """What each space keeps of all images, in one pass over them. `advance` gets the number of images of each step."""
     kept: dict[str, list[NDArray[Any]]] = {space.name: [] for space in spaces}
-    done = 0
-    progress(0, len(images))
     for batch in images.batches():
         for space in spaces:
             kept[space.name].append(space.keep(batch.pixels))
-        done += len(batch.pixels)
-        progress(done, len(images))
+        advance(len(batch.pixels))
     return {name: np.concatenate(parts) for name, parts in kept.items()}

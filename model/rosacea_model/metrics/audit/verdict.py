@@ -95,7 +95,7 @@ class Verdict:
     alarms: int
     p_value: float  # of as many alarms if nothing is copied
     copied: Estimate  # share of the images that are copies
-    answer: Conclusion
+    conclusion: Conclusion
 
     def __str__(self) -> str:
         return f"{self.proof.line}\n{self.sentence}"
@@ -107,9 +107,9 @@ class Verdict:
             f"(expected of images that are no copies: {self.proof.threshold.rate * self.images:.1f}; "
             f"p = {self.p_value:.2g})"
         )
-        if self.answer == Conclusion.copies:
+        if self.conclusion == Conclusion.copies:
             return f"{seen}: copies of training images, about {_percent(self.copied)} of what is generated."
-        if self.answer == Conclusion.none_found:
+        if self.conclusion == Conclusion.none_found:
             return f"{seen}: no sign of copies; at most {self.copied.high:.1%} are."
         return f"{seen}: nothing can be said, since planted copies are not found well enough."
 
@@ -132,20 +132,20 @@ def judge(proof: Proof, distance: NDArray[np.float64], *, spaces: int = 1, seed:
     """
     alarms = int(proof.threshold.alarms(distance).sum())
     p_value = proof.threshold.p_value(alarms, len(distance))
-    answer = Conclusion.none_found if proof.holds else Conclusion.cannot_say
+    conclusion = Conclusion.none_found if proof.holds else Conclusion.cannot_say
     return Verdict(
         proof=proof,
         images=len(distance),
         alarms=alarms,
         p_value=p_value,
         copied=copied_share(proof, alarms, len(distance), seed=seed),
-        answer=Conclusion.copies if p_value < SIGNIFICANCE / spaces else answer,
+        conclusion=Conclusion.copies if p_value < SIGNIFICANCE / spaces else conclusion,
     )
 
 
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict that counts: the clearest "copies", else that of the space that finds most planted copies."""
-    accusing = [verdict for verdict in verdicts if verdict.answer == Conclusion.copies]
+    accusing = [verdict for verdict in verdicts if verdict.conclusion == Conclusion.copies]
     if accusing:
         return min(accusing, key=lambda verdict: verdict.p_value)
     return max(verdicts, key=lambda verdict: (verdict.proof.holds, verdict.proof.altered.found))

@@ -63,14 +63,14 @@ def test_planted_copies_of_every_kind_are_found() -> None:
 def test_a_generator_that_copies_a_tenth_is_flagged_and_the_copies_are_named() -> None:
     verdict = found(6).verdict
 
-    assert verdict.answer == Conclusion.copies
+    assert verdict.conclusion == Conclusion.copies
     assert verdict.copied.low <= 0.1 <= verdict.copied.high
     assert sorted(np.argsort(found(6).nearest["fakes"].distance)[:6].tolist()) == list(range(6))
     assert found(6).nearest["fakes"].index[:6].tolist() == list(range(6))
 
 
 def test_an_honest_generator_is_not_flagged() -> None:
-    assert found().verdict.answer == Conclusion.none_found
+    assert found().verdict.conclusion == Conclusion.none_found
 
 
 def test_no_verdict_is_printed_without_its_proof() -> None:
@@ -81,7 +81,7 @@ def test_no_verdict_is_printed_without_its_proof() -> None:
         assert "false alarms" in text.splitlines()[0]
         assert as_json(found(copied))["verdict"]["proof"]["planted"]["blended"]["planted"] == 20
     with pytest.raises(TypeError, match="proof"):
-        Verdict(images=1, alarms=0, p_value=1.0, copied=found().verdict.copied, answer=Conclusion.none_found)  # type: ignore[call-arg]
+        Verdict(images=1, alarms=0, p_value=1.0, copied=found().verdict.copied, conclusion=Conclusion.none_found)  # type: ignore[call-arg]
 
 
 def test_an_audit_that_does_not_find_planted_copies_says_nothing_of_their_absence() -> None:
@@ -91,8 +91,8 @@ def test_an_audit_that_does_not_find_planted_copies_says_nothing_of_their_absenc
     proof = prove(blind, plants, limit(), "blind")
 
     assert not proof.holds
-    assert judge(proof, np.full(50, 2.0)).answer == Conclusion.cannot_say
-    assert judge(proof, np.full(50, 0.5)).answer == Conclusion.copies  # alarms mean something all the same
+    assert judge(proof, np.full(50, 2.0)).conclusion == Conclusion.cannot_say
+    assert judge(proof, np.full(50, 0.5)).conclusion == Conclusion.copies  # alarms mean something all the same
 
 
 def test_the_result_is_plain_json_and_the_same_again() -> None:
