@@ -29,6 +29,7 @@ TORCH_FREE = [
     "rosacea_model.demo",
     "rosacea_model.commands.check",
     "rosacea_model.files.signing",
+    "rosacea_model.commands.prove",
     "rosacea_model.commands.sweep",
     "rosacea_model.commands.train",
     "rosacea_serving.cli",

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...files.modelfile import write_atomically
 from ...training.reporting.chart import STYLE, ChartCurve, chart
-from ...training.reporting.report import sheet, table
+from ...training.reporting.report import rows, sheet, table
 from ..intervals import LEVEL
 from .results import MEASURES, mean_curve, range_of, read_results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from .analysis import FactorEffect, PairDifference, SweepVerdict
     from .results import Curve, SweepResults
@@ -83,7 +83,7 @@ def _page(trainer: SweepTrainer, results: SweepResults, data: Mapping[str, objec
         f"<h2>Measures by kimg</h2><div class=charts>{charts}</div>"
         f"{''.join(map(_verdict, results.verdicts))}"
         f"<h2>Images at the end, the same seeds in every sheet</h2>{_grids(trainer)}"
-        f"<h2>Commands</h2>{_rows([[trainer.command(run)] for run in plan.runs])}</html>\n"
+        f"<h2>Commands</h2>{rows([[trainer.command(run)] for run in plan.runs])}</html>\n"
     )
 
 
@@ -103,7 +103,7 @@ def _verdict(found: SweepVerdict) -> str:
     ]
     return (
         f"<h2>{html.escape(found.measure)}</h2><p>{html.escape(found.sentence())}</p>"
-        f"{_rows(means, ['combination', 'mean', f'interval for comparing, {LEVEL:.0%}'])}"
+        f"{rows(means, ['combination', 'mean', f'interval for comparing, {LEVEL:.0%}'])}"
         f"{_differences('Best against each other combination', found.differences)}"
         f"{''.join(map(_effect, found.effects))}"
         f"<p>Of the variation between runs {found.seed_share:.0%} goes with the seed.</p>"
@@ -114,14 +114,14 @@ def _effect(effect: FactorEffect) -> str:
     means = [[f"{level:g}", f"{mean:.4g}"] for level, mean in zip(effect.levels, effect.means, strict=True)]
     return (
         f"<h3>{html.escape(effect.factor)}: {effect.share:.0%} of the variation between runs</h3>"
-        f"{_rows(means, [effect.factor, 'mean over everything else'])}"
+        f"{rows(means, [effect.factor, 'mean over everything else'])}"
         f"{_differences('Differences between levels', effect.differences)}"
     )
 
 
 def _differences(title: str, found: Sequence[PairDifference]) -> str:
-    rows = [[f"{each.first} - {each.second}", str(each.estimate), "yes" if each.told_apart else "no"] for each in found]
-    return _rows(rows, [title, f"difference, {LEVEL:.0%} over all of these", "told apart"]) if rows else ""
+    body = [[f"{each.first} - {each.second}", str(each.estimate), "yes" if each.told_apart else "no"] for each in found]
+    return rows(body, [title, f"difference, {LEVEL:.0%} over all of these", "told apart"]) if body else ""
 
 
 def _grids(trainer: SweepTrainer) -> str:
@@ -132,9 +132,3 @@ def _grids(trainer: SweepTrainer) -> str:
         caption = f"{run.cell}, seed {run.seed}"
         figures.append(sheet(sheets[-1], caption) if sheets else f"<figure>{html.escape(caption)}: none</figure>")
     return f"<div class=grids>{''.join(figures)}</div>"
-
-
-def _rows(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
-    top = "".join(f"<th>{html.escape(word)}" for word in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in row) for row in rows)
-    return f"<table><tr>{top}{body}</table>"

@@ -1,4 +1,4 @@
-"""Draws curves over kimg as SVG, in a figure of a self-contained HTML page."""
+"""Draws curves over kimg, or another amount, as SVG, in a figure of a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Point = tuple[float, float]  # kimg, value
+Point = tuple[float, float]  # amount, value
 WIDTH, HEIGHT, MARGIN = 420, 180, 34
 COLORS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce", "#a16207", "#0f766e", "#be185d", "#57534e", "#1d4ed8", "#b91c1c")
 MOST_DOTS = 40  # of a curve; beyond, its points are too close to be told apart
@@ -29,7 +29,7 @@ class ChartCurve:
 
     name: str
     points: Sequence[Point]
-    band: Sequence[tuple[float, float, float]] = ()  # kimg, low, high
+    band: Sequence[tuple[float, float, float]] = ()  # amount, low, high
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,17 @@ class _Axes:
             f"{HEIGHT - MARGIN / 2 - (y - self.low) / (self.high - self.low) * (HEIGHT - MARGIN):.1f}"
         )
 
-    def drawn(self) -> str:
+    def drawn(self, unit: str) -> str:
         return (
             f'<path d="M{MARGIN} {MARGIN / 2}V{HEIGHT - MARGIN / 2}H{WIDTH - MARGIN}" fill=none stroke="#a8a29e" />'
             f"<text x=0 y={MARGIN / 2 + 4}>{self.high:.3g}</text>"
             f"<text x=0 y={HEIGHT - MARGIN / 2}>{self.low:.3g}</text>"
             f"<text x={MARGIN} y={HEIGHT - 4}>{self.left:g}</text>"
-            f"<text x={WIDTH - MARGIN} y={HEIGHT - 4} text-anchor=end>{self.right:g} kimg</text>"
+            f"<text x={WIDTH - MARGIN} y={HEIGHT - 4} text-anchor=end>{self.right:g} {unit}</text>"
         )
 
 
-def chart(title: str, curves: Sequence[ChartCurve], meaning: str) -> str:
+def chart(title: str, curves: Sequence[ChartCurve], meaning: str, *, unit: str = "kimg") -> str:
     """A figure with the curves in one pair of axes; empty if there are fewer than two points."""
     if sum(len(curve.points) for curve in curves) < 2:
         return ""
@@ -74,7 +74,8 @@ def chart(title: str, curves: Sequence[ChartCurve], meaning: str) -> str:
         color = COLORS[number % len(COLORS)]
         lines += _band(curve, axes, color) + _line(curve, axes, color)
         legend += f'<span style="color:{color}">&#9644; {html.escape(curve.name)}</span> '
-    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role=img aria-label="{html.escape(title)}">{axes.drawn()}{lines}</svg>'
+    drawing = axes.drawn(unit) + lines
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role=img aria-label="{html.escape(title)}">{drawing}</svg>'
     return f"<figure><figcaption>{html.escape(title)}</figcaption><small>{legend}</small>{svg}<p>{meaning}</p></figure>"
 
 

@@ -15,7 +15,7 @@ from .chart import STYLE, ChartCurve, chart
 from .records import curve, read_best, read_object, read_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 # Title, curves, and what a good run looks like.
@@ -178,3 +178,10 @@ def table(facts: Mapping[str, Any]) -> str:
         for name, value in facts.items()
     )
     return f"<table>{rows}</table>"
+
+
+def rows(body: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
+    """A table of words with a heading for each column."""
+    top = "".join(f"<th>{html.escape(word)}" for word in head)
+    cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in row) for row in body)
+    return f"<table><tr>{top}{cells}</table>"

@@ -1,0 +1,1 @@
+"""Whether synthetic images help a classifier that is tested on real ones."""
