@@ -28,6 +28,7 @@ TORCH_FREE = [
     "rosacea_model.commands.data",
     "rosacea_model.demo",
     "rosacea_model.commands.check",
+    "rosacea_model.commands.evaluate",
     "rosacea_model.files.signing",
     "rosacea_model.commands.prove",
     "rosacea_model.commands.sweep",

@@ -49,6 +49,7 @@ MADE = {
     "docs/tutorials/on-call.md": {"probe/face_000000.png"},
     "docs/how-to/photographs.md": {"faces.zip", "faces.png"},
     "docs/how-to/models.md": {"models/mine/model.json", "mine.mar", "mine.onnx"},
+    "docs/how-to/evaluate.md": {"evaluation.json"},
     "docs/how-to/marks.md": {"faces/face_000000.png"},
 }
 
@@ -94,9 +95,10 @@ def service() -> Iterator[RunningService]:
 
 
 @pytest.fixture
-def environment(service: RunningService) -> dict[str, str]:
+def environment(service: RunningService, tmp_path: Path) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "ROSACEA_ADDRESS": service.address, "OMP_NUM_THREADS": "1"}
+    own = {"PATH": path, "ROSACEA_ADDRESS": service.address, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return {**os.environ, **own, "OMP_NUM_THREADS": "1"}
 
 
 def python(code: str, folder: Path, environment: dict[str, str], *runs: str) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def generated(model: Path, samples: int, data: DatasetImages, *, truncation_psi: float = 1.0) -> Iterator[ImageSource]:
+def generated(
+    model: Path, samples: int, data: DatasetImages, *, truncation_psi: float = 1.0, device: str = "cpu"
+) -> Iterator[ImageSource]:
     """The faces of a model at seeds 0 to samples - 1, with the labels of the data in turn; or, if MODEL is a zip or
     folder of pictures, the first `samples` of these."""
     from ..metrics.images import DatasetImages, ModelImages
@@ -29,7 +31,8 @@ def generated(model: Path, samples: int, data: DatasetImages, *, truncation_psi:
     from ..engine import Engine
 
     with model_behind(model) as (folder, _):
-        yield ModelImages(Engine.load(folder), range(samples), labels=data.labels, truncation_psi=truncation_psi)
+        engine = Engine.load(folder, device=device)
+        yield ModelImages(engine, range(samples), labels=data.labels, truncation_psi=truncation_psi)
 
 
 def is_pictures(path: Path) -> bool:

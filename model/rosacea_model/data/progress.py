@@ -17,20 +17,26 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextmanager
-def progress_on(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Context manager that yields a function to call with (done, total)."""
+def progress_on(
+    console: Console, what: str, *, first_s: float = SECONDS_BETWEEN_LINES
+) -> Iterator[Callable[[int, int], None]]:
+    """Context manager that yields a function to call with (done, total).
+
+    Outside a terminal the first line comes after `first_s` seconds, with an estimate of what is left.
+    """
     if console.is_terminal:
         columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("", total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
         return
-    started = printed = time.monotonic()
+    started = time.monotonic()
+    printed = started + first_s - SECONDS_BETWEEN_LINES
 
     def line(done: int, total: int) -> None:
         nonlocal printed
         now = time.monotonic()
-        if now - printed >= SECONDS_BETWEEN_LINES:
+        if done and now - printed >= SECONDS_BETWEEN_LINES:
             printed = now
             left = (now - started) * (total - done) / max(done, 1)
             console.print(f"{what}: {done} of {total}, about {left:.0f} s left", markup=False)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class BlockEncoder:
     """Mean colour of each of `side` x `side` blocks, in levels."""
 
-    name, resize, comparable = "blocks", "none", False
+    name, resize, comparable, unrounded = "blocks", "none", False, True
 
     def __init__(self, side: int = 2) -> None:
         self.side, self.digest, self.dimension = side, f"{side:064x}", 3 * side**2

@@ -7,6 +7,7 @@ commercially and are never loaded.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import math
 from dataclasses import dataclass
@@ -53,6 +54,13 @@ class FaceFinder:
         self._detector = self._dlib.get_frontal_face_detector()
         self._landmarks = self._dlib.shape_predictor(str(folder / LANDMARKS))
         self._network = self._dlib.face_recognition_model_v1(str(folder / EMBEDDING))
+        self._files = [folder / LANDMARKS, folder / EMBEDDING]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the landmark and embedding networks."""
+        parts = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self._files]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
 
     def find(self, image: Image.Image) -> list[DetectedFace]:
         """All faces in a picture, most confident first."""
@@ -69,8 +77,6 @@ class FaceFinder:
         corners = [(shape.part(place).x * scale, shape.part(place).y * scale) for place in range(4)]
         left, right = sorted((_middle(corners[0], corners[1]), _middle(corners[2], corners[3])))
         chip = self._dlib.get_face_chip(pixels, shape, size=CHIP, padding=CHIP_PADDING)
-        # With its mirror image: the same face from the other side.
-        both = [self._network.compute_face_descriptor(view) for view in (chip, np.ascontiguousarray(chip[:, ::-1]))]
         return DetectedFace(
             box.left() * scale,
             box.top() * scale,
@@ -78,8 +84,21 @@ class FaceFinder:
             box.bottom() * scale,
             certainty,
             (left, right),
-            np.asarray(both, np.float32).mean(axis=0),
+            self._embedding(chip),
         )
+
+    def embed(self, image: Image.Image) -> NDArray[np.float32]:  # => [128]
+        """The embedding of a whole picture, for one in which no face is found."""
+        chip = image.convert("RGB").resize((CHIP, CHIP), Image.Resampling.LANCZOS)
+        return self._embedding(np.asarray(chip))
+
+    def _embedding(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # With its mirror image: the same face from the other side.
+        views = (np.ascontiguousarray(chip), np.ascontiguousarray(chip[:, ::-1]))
+        found: NDArray[np.float32] = np.asarray(
+            [self._network.compute_face_descriptor(view) for view in views], np.float32
+        ).mean(axis=0)
+        return found
 
 
 def aligned(image: Image.Image, face: DetectedFace, side: int) -> Image.Image:

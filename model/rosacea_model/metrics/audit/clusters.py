@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...data.screening.hashes import groups
+from ..distances import squared_distances
 from ..intervals import Estimate, wilson
-from .spaces import squared_distances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

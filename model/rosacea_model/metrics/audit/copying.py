@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..distances import squared_distances
 from ..errors import MetricError
 from ..intervals import Estimate, bootstrap
-from .spaces import squared_distances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

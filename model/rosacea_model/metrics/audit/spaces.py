@@ -10,6 +10,7 @@ from PIL import Image
 
 from ...data.screening.hashes import thumbnail
 from ...phantom.check.nearest import nearest
+from ..distances import squared_distances
 from .likeness import likeness
 
 if TYPE_CHECKING:
@@ -117,14 +118,6 @@ class EncoderSpace:
         index = squares.argmin(axis=1)
         found = np.sqrt(squares[np.arange(len(index)), index])
         return Neighbours(distance=found, index=index, mirrored=np.zeros(len(index), np.bool_))
-
-
-def squared_distances(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> NDArray[np.float64]:  # => [N, M]
-    """Squared Euclidean distances of rows [N, D] and [M, D]."""
-    middle = theirs.mean(axis=0, dtype=np.float64)
-    ours, theirs = ours - middle, theirs - middle
-    squares = np.square(ours).sum(axis=1)[:, None] + np.square(theirs).sum(axis=1) - 2 * ours @ theirs.T
-    return np.asarray(np.maximum(squares, 0), np.float64)
 
 
 def keep_all(

@@ -37,8 +37,13 @@ class Encoder(Protocol):
         """Whether numbers may be compared with those that papers report for an encoder of this name."""
         ...
 
+    @property
+    def unrounded(self) -> bool:
+        """Whether it takes float32 levels that were not rounded, as path lengths need."""
+        ...
+
     def encode(self, images: Levels) -> NDArray[np.float32]:
-        """Features [N, D] of images [N, H, W, 3]: uint8, or float32 levels from 0 to 255 that were not rounded.
+        """Features [N, D] of images [N, H, W, 3]: uint8, or float32 levels from 0 to 255 where `unrounded`.
 
         The features of an image do not depend on the images beside it.
         """

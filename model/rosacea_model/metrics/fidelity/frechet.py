@@ -27,13 +27,14 @@ def frechet_distance(one: Moments, other: Moments) -> float:
     return float(np.square(one.mean - other.mean).sum() + one.trace + other.trace - 2 * shared)
 
 
-def frechet(reals: Rows, fakes: Rows) -> Estimate:
+def frechet(reals: Rows, fakes: Rows, *, population: bool = False) -> Estimate:
     """Frechet distance of features [N, D] and [M, D] with its interval.
 
     Biased upwards by few images: compare only distances of equal N and M, and with the distance of reals to reals. The
-    interval is wider than need be where both sets are of one distribution (docs/LOG.md has its coverage).
+    interval is wider than need be where both sets are of one distribution (docs/LOG.md has its coverage). `population`
+    divides covariances by N in place of N - 1.
     """
-    real, fake = moments(reals), moments(fakes)
+    real, fake = (moments(rows, population=population) for rows in (reals, fakes))
     shifted = fake.mean - real.mean
     left, shared, right = np.linalg.svd(real.factor @ fake.factor.T, full_matrices=False)
     kept = shared > SMALLEST * shared[0] if len(shared) and shared[0] > 0 else np.zeros(len(shared), bool)

@@ -11,7 +11,8 @@ from rosacea_model.metrics.audit.clusters import nearest_other, repetition
 from rosacea_model.metrics.audit.copying import copying_test, k_means, mann_whitney_z
 from rosacea_model.metrics.audit.joint import joined, scale
 from rosacea_model.metrics.audit.membership import auc
-from rosacea_model.metrics.audit.spaces import Neighbours, squared_distances
+from rosacea_model.metrics.audit.spaces import Neighbours
+from rosacea_model.metrics.distances import squared_distances
 from rosacea_model.metrics.errors import MetricError
 
 RNG = np.random.default_rng(0)
