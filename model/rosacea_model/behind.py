@@ -40,7 +40,8 @@ def take_model(path: Path, scratch: Path) -> tuple[Path, str]:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether to pass the file to the checkpoint reader, which also recognises files that are none."""
+    """Whether to pass a path to the checkpoint reader: a checkpoint, or any file that is not part of a model, which the
+    reader then refuses with a reason."""
     ours = path.name == WEIGHTS_NAME or path.with_name(MANIFEST_NAME).exists() or is_archive(path)
     return is_checkpoint(path) or (path.is_file() and not ours)
 

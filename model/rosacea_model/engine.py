@@ -52,7 +52,7 @@ class Engine:
 
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> Engine:
-        """Verify and load a model folder. On a GPU, this process allocates only there from now on."""
+        """Verify and load a model folder. A GPU given as `device` becomes this process's current CUDA device."""
         if torch.device(device).type == "cuda":
             torch.cuda.set_device(torch.device(device))
         return cls(load(path, device=device))
@@ -213,14 +213,16 @@ class Stopwatch:
 
 
 def to_numbers(ws: Tensor) -> NDArray[np.float32] | RenderError:
-    """Latents of one sample [num_ws, w_dim] as a numpy array."""
+    """Latents of one sample [num_ws, w_dim] as a numpy array; if one is not finite, OutputNotFinite is returned, not
+    raised."""
     if not bool(torch.isfinite(ws).all()):
         return OutputNotFinite("the latent holds NaN or infinity")
     return ws.cpu().numpy()
 
 
 def to_pixels(image: Tensor) -> NDArray[np.uint8] | RenderError:
-    """One image [C, H, W] float32 => [H, W, C] uint8, by the reference's rule: floor of x * 127.5 + 128, clamped."""
+    """One image [C, H, W] float32 => [H, W, C] uint8, by the reference's rule: floor of x * 127.5 + 128, clamped. If a
+    value is not finite, OutputNotFinite is returned, not raised."""
     if not bool(torch.isfinite(image).all()):
         return OutputNotFinite("the image holds NaN or infinity")
     pixels = (image * 127.5 + 128).clamp(0, 255).to(torch.uint8)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 
 class ModelError(Exception):
-    """Base class of this package's errors, except ValueError for arguments."""
+    """Base class of the errors of `rosacea_model`, those of data, training and metrics included, except ValueError for
+    arguments."""
 
 
 class ModelRejected(ModelError):

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class InProcess:
-    """A model that is verified now and loaded on first use, so that processes forked later load their own."""
+    """A model that is verified when this object is made and loaded on first use, so that processes forked later load
+    their own."""
 
     path: str
     file: ModelFile = field(init=False)

@@ -71,7 +71,7 @@ class FaceSample:
 
 
 def label_rule(classes: int) -> str:
-    """The error for asking a conditional model for a face without a class."""
+    """Text of the error for asking a conditional model for a face without a class."""
     return (
         f"the model is conditional: label must be a class from 0 to {classes - 1}, or {classes} weights "
         "(zeros for no class), got None"
@@ -93,13 +93,13 @@ def _check_array(name: str, array: NDArray[np.float32] | None, shape: tuple[int,
 
 
 def latents(seeds: Iterable[int], z_dim: int) -> NDArray[np.float32]:  # => [N, z_dim]
-    """Input latents of seeds, each from its own legacy generator, so that none depends on its neighbours."""
+    """Input latents of seeds, each from a numpy RandomState of its own, so that none depends on its neighbours."""
     rows = [np.random.RandomState(seed).randn(1, z_dim) for seed in seeds]
     return np.concatenate(rows).astype(np.float32) if rows else np.empty((0, z_dim), np.float32)
 
 
 def noise_images(noise_seed: int, shapes: Sequence[tuple[int, int]]) -> list[NDArray[np.float32]]:
-    """Noise for each layer, drawn in order from one legacy generator: a pure function of the seed."""
+    """Noise for each layer, drawn in order from one numpy RandomState: a pure function of the seed."""
     rng = np.random.RandomState(noise_seed)
     return [rng.randn(*shape).astype(np.float32) for shape in shapes]
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Task(StrEnum):
-    """A background task."""
+    """Names of the background tasks, in logs and metrics."""
 
     FILES = "files"  # watches keys, certificates and an issuer's keys on disk
     ISSUER = "issuer"  # fetches an issuer's keys
@@ -46,7 +46,7 @@ class Background:
             self.failures_of(task)  # so that the first one is a rise and not a beginning
 
     def failures_of(self, task: Task) -> Counter | None:
-        """The failure counter of one task."""
+        """The failure counter of one task; None if failures are not counted."""
         return self._failures.labels(task) if self._failures else None
 
     def failed(self, task: Task) -> None:

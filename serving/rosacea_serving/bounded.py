@@ -13,7 +13,8 @@ V = TypeVar("V")
 
 
 class Bounded(Generic[K, V]):
-    """At most `most` values; evicts the least recently used one that is not `in_use`."""
+    """Holds `most` values, and more only while some are `in_use`; a new value evicts the least recently used one that
+    is not."""
 
     def __init__(self, most: int, make: Callable[[], V], in_use: Callable[[V], bool] = lambda value: False) -> None:
         self._most = most
@@ -36,7 +37,8 @@ class Bounded(Generic[K, V]):
         return self._values[key]
 
     def _make_room(self) -> None:
-        """Evict one entry. Entries in use are few and move to the end, so each is examined once."""
+        """Evict the oldest entries that are too many, except those in use, which move to the end. These are few, so
+        each is examined once."""
         for _ in range(len(self._values) - self._most + 1):
             key, value = next(iter(self._values.items()))
             if self._in_use(value):

@@ -111,11 +111,12 @@ class Catalog:
 
     @property
     def revisions(self) -> list[ServedModel]:
-        """All served model revisions, in the order of the command line."""
+        """All served model revisions in the order of the command line, but those of one model together."""
         return [model for revisions in self._models.values() for model in revisions]
 
     def find(self, name: str, field: str) -> ServedModel:
-        """The model for `models/NAME`, with `/revisions/REVISION` or `@REVISION`; the default for an empty name.
+        """The model for `models/NAME`, with `/revisions/REVISION` or `@REVISION`; the default for an empty name. Raises
+        NotFound.
 
         `field` is where the request has the name, for the error.
         """

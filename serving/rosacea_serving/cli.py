@@ -60,7 +60,7 @@ def serve(
 def reader(
     shelf: Shelf, settings: Settings, again: Callable[[], Settings]
 ) -> Callable[[Sequence[ModelFile]], list[ModelFile]]:
-    """Make the function that reads the models at start and at every SIGHUP; it gets the files in use."""
+    """Make the function that reads the models at start and at every SIGHUP; its argument is the model files in use."""
     from rosacea_model.demo import folder as demo_folder
 
     def read(in_use: Sequence[ModelFile]) -> list[ModelFile]:

@@ -115,7 +115,7 @@ class Gateway:
             if self._settings.metrics_address:
                 metrics = self.metrics
                 stack.enter_context(serve_metrics(self._settings.metrics_address, metrics.registry, metrics.background))
-            stack.callback(self._faces.refuse_requests)
+            stack.callback(self._faces.stop_checking)
             health = self._health.alone(self._settings, self._interceptors(OPEN_BYTES))
             self.health_port = await stack.enter_async_context(health)
             await stack.enter_async_context(self._access.watching())
@@ -151,12 +151,12 @@ class Gateway:
         return self._fleet.files
 
     def hurry(self) -> None:
-        """Stop without waiting for calls in progress."""
+        """Let the shutdown, whether begun or still to come, not wait for calls in progress."""
         self._hurry.set()
 
     @property
     def address(self) -> str:
-        """The address it listens on, with the port that was bound."""
+        """The address of the gRPC port, with the port number that was bound."""
         if self._settings.address.startswith("unix:"):
             return self._settings.address
         host, _, _ = self._settings.address.rpartition(":")
@@ -221,8 +221,8 @@ class Gateway:
         return Deployment(file, self._settings, self.metrics, self._supervise, self._show_health, devices=self._devices)
 
     def _show_health(self) -> None:
-        """Publish the health of the service and of each model: SERVING while any model can draw, once all have had
-        their chance to start.
+        """Publish the health of each model, SERVING while it can draw, and of the service: SERVING while any model can
+        draw, once all have had their chance to start.
 
         Each model has a name of its own in the health service, as in the API: `models/NAME`.
         """

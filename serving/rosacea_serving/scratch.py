@@ -63,7 +63,7 @@ def new_lock(path: Path) -> int:
 
 
 def sweep(parents: Iterable[Path] | None = None) -> list[Path]:
-    """Remove this user's unused folders and return them."""
+    """Remove the scratch folders of this user that no process uses any more, and return their paths."""
     if parents is None:
         parents = {Path(tempfile.gettempdir()).resolve(), Path("/tmp")}  # noqa: S108  # nosec B108 -- nothing is made here
     gone = [folder for parent in parents for folder in sorted(parent.glob(f"{PREFIX}*")) if remove_unused(folder)]

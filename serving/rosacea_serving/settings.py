@@ -96,7 +96,7 @@ GROUPS = {
 
 
 class RequestLimits(BaseModel, frozen=True):
-    """Limits on one call, and how far a stream runs ahead of its reader."""
+    """Limits on requests, answers, streams and the queue, and the quotas of each caller."""
 
     max_images_per_request: int
     max_images_per_stream: int
@@ -112,7 +112,7 @@ class RequestLimits(BaseModel, frozen=True):
 
 
 class Settings(BaseSettings):
-    """`rosacea serve --help` lists the same as flags."""
+    """The settings of the service; `rosacea serve --help` lists them as flags."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 

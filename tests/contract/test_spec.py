@@ -249,6 +249,7 @@ def test_a_million_bad_seeds_make_a_short_error() -> None:
 
 def test_numpy_integers_are_whole_numbers_and_booleans_are_not() -> None:
     assert FaceSpec(seeds=np.array([1, 2], np.uint8), truncation_cutoff=np.int64(3)).seeds == (1, 2)
+    assert violations(seeds=[True, 2]) == [("spec.seeds.values[0]", Reason.INVALID_FIELD)]
     assert violations(seeds=[1], truncation_cutoff=True) == [("spec.truncation_cutoff", Reason.INVALID_FIELD)]
 
 

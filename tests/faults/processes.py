@@ -19,14 +19,16 @@ def kill(process: psutil.Process, seconds: float = 10.0) -> None:
 
 
 @contextmanager
-def paused(process: psutil.Process) -> Iterator[None]:
-    """SIGSTOP for the time of the block: not dead, and no answer. Goes on afterwards, unless somebody killed it."""
-    process.send_signal(signal.SIGSTOP)
+def paused(*processes: psutil.Process) -> Iterator[None]:
+    """SIGSTOP during the block: not dead, and no answer. They go on afterwards, unless somebody killed them."""
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
     try:
         yield
     finally:
-        if process.is_running():
-            process.send_signal(signal.SIGCONT)
+        for process in processes:
+            if process.is_running():
+                process.send_signal(signal.SIGCONT)
 
 
 def carriers(variable: str, value: str) -> list[psutil.Process]:

@@ -55,9 +55,10 @@ def test_sigterm_finishes_what_was_accepted_and_leaves_nothing(service: RunningS
     family = service.family()
     with ThreadPoolExecutor(20) as pool:
         with FaceClient(service.address, timeout_seconds=240) as client:
-            calls = [pool.submit(client.generate, range(place * 8, place * 8 + 8)) for place in range(20)]
-            service.wait_for_metric("rosacea_open_calls", 20)
-            service.process.terminate()
+            with paused(*service.workers()):  # so that none has its answer before all are under way
+                calls = [pool.submit(client.generate, range(place * 8, place * 8 + 8)) for place in range(20)]
+                service.wait_for_metric("rosacea_open_calls", 20)
+                service.process.terminate()
             faces = [face for call in calls for face in call.result()]
         code = service.process.wait(240)
 
@@ -157,9 +158,10 @@ def test_a_killed_torchserve_is_started_again(service: RunningService) -> None:
 def test_a_second_signal_ends_the_drain(service: RunningService) -> None:
     with ThreadPoolExecutor(20) as pool, grpc.insecure_channel(service.address) as channel:
         client = FaceClient(service.address, timeout_seconds=120, channel=channel)
-        calls = [pool.submit(client.generate, list(range(64))) for _ in range(6)]
-        service.wait_for_metric("rosacea_open_calls", 6)
-        service.process.terminate()
+        with paused(*service.workers()):
+            calls = [pool.submit(client.generate, list(range(64))) for _ in range(6)]
+            service.wait_for_metric("rosacea_open_calls", 6)
+            service.process.terminate()
         while "draining" not in service.log():
             time.sleep(0.02)
         service.process.terminate()

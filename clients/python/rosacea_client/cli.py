@@ -77,7 +77,8 @@ def rosacea(
 
 
 def literal(command: Any) -> Any:
-    """Show the command's help as written: typer would take `[x]` for rich markup and drop it."""
+    """Escape the help texts of a command and its sub-commands, so that typer shows `[x]` rather than drop it as rich
+    markup."""
     for part in (command, *command.params):
         if text := getattr(part, "help", None):
             part.help = escape(text)

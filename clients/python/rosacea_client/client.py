@@ -154,7 +154,7 @@ class FaceClient(core.Core):
         return self._answer(core.description(name))
 
     def _number_class(self, options: FaceOptions | LatentOptions) -> None:
-        """Replace a class name by its number in the current model."""
+        """Replace a class name in the options by its number in the model that they name."""
         if (name := class_name(options)) is not None:
             options["class_index"] = class_number(name, self.model(options.get("model", "")))
 

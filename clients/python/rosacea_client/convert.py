@@ -65,7 +65,7 @@ def _named(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seed_source(seeds: Seeds | None) -> dict[str, Any]:
-    """The field of a spec that says which seeds; consecutive seeds travel as a range."""
+    """Seeds as a field of a spec: `seed_range` for a range of step 1 or text such as `0-15`, otherwise `seeds`."""
     if isinstance(seeds, str):
         seeds = parse_seeds(seeds)
     if isinstance(seeds, range) and seeds.step == 1 and len(seeds):
@@ -74,7 +74,7 @@ def seed_source(seeds: Seeds | None) -> dict[str, Any]:
 
 
 def counted(options: FaceOptions) -> int | None:
-    """How many faces are asked for where latents have a row, or rows, for each; None where that cannot be seen."""
+    """Number of faces according to the shape of z, w or ws; None for seeds, and for latents given as flat numbers."""
     for name, dimensions in (("z", 2), ("w", 2), ("ws", 3)):
         latents: Any = options.get(name)
         if latents is not None and np.ndim(latents) == dimensions:

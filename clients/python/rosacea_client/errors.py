@@ -1,4 +1,5 @@
-"""What can go wrong with a request for faces, and nothing else: no gRPC error ever reaches a caller.
+"""The errors that a request for faces can raise. The client translates gRPC's errors to them, so that none reaches a
+caller.
 
 All but two are those of `rosacea_contract.errors`, which the service raises.
 
@@ -42,7 +43,7 @@ __all__ = [
 
 
 class Cancelled(FaceError):
-    """The call was given up."""
+    """The call was cancelled, for instance because the client was closed."""
 
 
 class IntegrityError(FaceError):

@@ -22,7 +22,8 @@ def read_secret(path: Path) -> bytes:
 
 
 def read_bounded(path: Path) -> bytes:
-    """Read an operator's file that is not secret; ValueError if it is no file or too large, or OSError."""
+    """Read an operator's file that is not secret; ValueError if it is no regular file or too large, OSError if it
+    cannot be read."""
     return _read(path, lambda path, found: None)
 
 
@@ -40,7 +41,8 @@ def _read(path: Path, check: Callable[[Path, os.stat_result], None]) -> bytes:
 
 
 def check_mode(path: Path, found: os.stat_result) -> None:
-    """Raise ValueError if others than the owner can read or write the file."""
+    """Raise ValueError unless the file is this user's and closed to all others, or root's and at most readable by its
+    group."""
     mode = stat.S_IMODE(found.st_mode)
     if found.st_uid not in (os.geteuid(), 0):
         owner = found.st_uid

@@ -140,7 +140,7 @@ def prepare(
 
 
 def _survey(console: Console, source: Path, out: Path) -> FaceSurvey:
-    """Who looks like one person, among the pictures of a source that may be made into `out`."""
+    """Check that `out` may be written, find and group the faces in the source's pictures, and print a summary."""
     check_out(source, out, holdout=True)
     finder = FaceFinder()
     with progress_on(console, "faces") as progress:
@@ -217,7 +217,8 @@ def _label_lines(result: Result) -> Iterator[str]:
 
 
 def _pixel_limits(max_pixels: int | None) -> dict[str, Any]:
-    """A stated pixel limit also applies to small files."""
+    """Decode options for `--max-pixels`: a stated limit replaces the default one, and removes the limit of pixels per
+    byte of file."""
     return {} if max_pixels is None else {"max_pixels": max_pixels, "max_ratio": None}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +25,7 @@ from rosacea_model.data.worker import most_bytes
 from rosacea_model.files.modelfile import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 FORMAT = "rosacea-faces-report/1"
 TILE, MAX_ROWS, MAX_COLUMNS = 96, 40, 10
@@ -81,7 +82,9 @@ def look(
 ) -> FaceSurvey:
     """Find the faces of a source and group similar ones. Pictures are read as in `data prepare`."""
     listed, reader, found = open_source(source, labels=False), Reader(source), FaceSurvey()
+    targets = _targets(listed.pictures, align) if align else {}
     for done, picture in enumerate(listed.pictures, 1):
+        progress(done, len(listed.pictures))
         try:
             image = _read(reader, picture)
         except Unusable as reason:
@@ -91,19 +94,24 @@ def look(
         if len(seen) == 1:
             found.faces[picture.name] = seen[0]
             found.tiles[picture.name] = aligned(image, seen[0], TILE)
-            if align is not None:
-                target = (align / picture.name).with_suffix(".png")
+            if target := targets.get(picture.name):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 aligned(image, seen[0], resolution).save(target)
         elif seen:
             found.several[picture.name] = len(seen)
         else:
             found.none.append(picture.name)
-        progress(done, len(listed.pictures))
     names = list(found.faces)
     embeddings = np.stack([face.embedding for face in found.faces.values()]) if names else np.zeros((0, 128))
     found.groups = [[names[place] for place in group] for group in people(embeddings.astype(np.float32))]
     return found
+
+
+def _targets(pictures: Sequence[Picture], folder: Path) -> dict[str, Path]:
+    """Where each aligned picture goes: NAME.png, or NAME.jpg.png where two pictures differ by their suffix alone."""
+    plain = {picture.name: (folder / picture.name).with_suffix(".png") for picture in pictures}
+    shared = Counter(plain.values())
+    return {name: path if shared[path] == 1 else folder / f"{name}.png" for name, path in plain.items()}
 
 
 def _read(reader: Reader, picture: Picture) -> Image.Image:

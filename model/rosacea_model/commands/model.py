@@ -62,6 +62,7 @@ class ModelPreset(StrEnum):
 
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, run or checkpoint.")]
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Model folder to write.")]
 Name = Annotated[str | None, typer.Option(help="Name of the model; unset = the name of the folder.")]
 
@@ -126,7 +127,7 @@ def show_info(
 
 @app.command("classes")
 def show_classes(
-    model: ModelPath,
+    model: ModelFolder,
     names: Annotated[str, typer.Argument(metavar="[NAMES]", help="none,mild,severe; or a data set.")] = "",
     default: Annotated[
         str, typer.Option(metavar="CLASS", help="Class of requests without a label; `refuse` to refuse them.")
@@ -142,7 +143,7 @@ def show_classes(
 
 @app.command("sign")
 def sign_model(
-    model: ModelPath,
+    model: ModelFolder,
     key: Annotated[Path, typer.Option("--key", metavar="FILE", help="Your private elliptic key, PEM, mode 0400.")],
 ) -> None:
     """Sign a model with your own key; `rosacea serve --model-public-key` then refuses others."""
@@ -153,7 +154,7 @@ def sign_model(
 
 @app.command("verify")
 def verify_model(
-    model: ModelPath,
+    model: ModelFolder,
     key: Annotated[Path, typer.Option("--key", metavar="FILE", help="The signer's public key, PEM.")],
 ) -> None:
     """Check a model's digest and signature."""

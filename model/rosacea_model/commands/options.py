@@ -98,7 +98,7 @@ SHORT = {
 def with_settings(
     command: Callable[..., None], *, prefix: str = PREFIX, without: Collection[str] = ()
 ) -> Callable[..., None]:
-    """Give a command, whose last parameter is **settings, an option for every setting, by panels."""
+    """Give a command, whose last parameter is **settings, an option for every training setting, grouped in its help."""
     hints = get_type_hints(TrainConfig)
     added = [_parameter(name, hints[name]) for name in HELP if name not in without]
     return with_sources(with_options(command, added), prefix)

@@ -21,7 +21,7 @@ CONFIG = "config"
 
 
 def with_options(command: Command, options: Iterable[inspect.Parameter]) -> Command:
-    """Give a command, whose last parameter is **options, an option for each of these; what is unset is None."""
+    """Give a command, whose last parameter is **options, these parameters as its options instead."""
     *own, last = inspect.signature(command, eval_str=True).parameters.values()
     assert last.kind is last.VAR_KEYWORD, last
     command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]  # typer reads it
@@ -67,7 +67,8 @@ def _config_option(prefix: str, names: Collection[str]) -> inspect.Parameter:
 
 
 def read_options(path: Path, names: Collection[str]) -> dict[str, Any]:
-    """The options of a TOML file, as words of a command line. A ValueError names the file and what is wrong in it."""
+    """Read the options of a TOML file: option name => value as text, as typed on a command line. A ValueError names the
+    file and what is wrong in it."""
     if not path.is_file():
         raise ValueError(f"{path}: there must be a configuration file of that name")
     try:
@@ -89,6 +90,6 @@ def variable(prefix: str, name: str) -> str:
 
 
 def unknown_variables(environment: Iterable[str], prefix: str, known: Iterable[str]) -> list[str]:
-    """Variables that look like settings and are none: somebody's typing error, or another program's."""
+    """Environment variables that begin with the prefix but name no known option, such as misspelt ones; sorted."""
     names = {variable(prefix, name) for name in known}
     return sorted(name for name in environment if name.upper().startswith(prefix) and name.upper() not in names)

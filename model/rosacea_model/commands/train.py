@@ -108,7 +108,8 @@ def open_images(
 
 
 def check_images(images: LabelledImages) -> None:
-    """Read all images before the run begins and report unusable ones; each torchrun process reads its share."""
+    """Read all images before the run begins; DataRejected names the unusable ones. Each torchrun process reads its
+    share."""
     from ..training.distributed import processes
 
     rank = int(os.environ.get("RANK", "0"))

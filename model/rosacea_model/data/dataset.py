@@ -92,7 +92,8 @@ class LabelledImages(Dataset[tuple["NDArray[np.uint8]", "NDArray[np.float32]"]])
         return self._pictures[int(self._chosen[index % len(self._chosen)])].name
 
     def fingerprint(self) -> dict[str, object]:
-        """Identifies the data set: number of images and a digest of names, contents and labels.
+        """Identifies the data set without reading pictures: number of images, and a digest of names, sizes (in a zip
+        checksums, too) and labels.
 
         No picture is read: contents are known by the checksums of a zip, and in a folder by their sizes.
         """

@@ -37,7 +37,7 @@ def printable(text: str) -> str:
 
 
 class DataError(ModelError):
-    """Base class of this package's errors, except ValueError for arguments."""
+    """Base class of the errors of `rosacea_model.data`, except ValueError for arguments."""
 
 
 class DataRejected(DataError):
@@ -48,7 +48,8 @@ class DataRejected(DataError):
 
 
 class Unusable(DataError):
-    """One picture is unusable: a reason from the closed set, with its numbers."""
+    """One picture is unusable: a reason from `UnusableReason`, and a detail such as its size. It may be raised, or
+    returned as a result."""
 
     def __init__(self, reason: UnusableReason, detail: str) -> None:
         super().__init__(reason, detail)

@@ -44,7 +44,7 @@ NAMED = 5  # unusable pictures that an error names; the report has them all
 
 
 class Finding(StrEnum):
-    """Problems of usable pictures, by precedence."""
+    """Problems of usable pictures, which the option `exclude` can leave out."""
 
     duplicates = "duplicates"
     bars = "bars"
@@ -131,7 +131,7 @@ class Result:
 
 
 class NothingLeft(DataRejected):
-    """No picture is usable; `result` holds the findings."""
+    """No picture is usable, or none is left for the data set or the hold-out; `result` holds the findings."""
 
     def __init__(self, result: Result, message: str) -> None:
         super().__init__(message)
@@ -246,8 +246,8 @@ def _kept(picture: Picture, outcome: Prepared, offset: int) -> Kept:
 
 
 def _lost_facts(picture: Picture, sha256: str) -> tuple[str, ...]:
-    """Warn that a picture's entry in facts.jsonl was ignored, because it describes other bytes than the file now
-    has."""
+    """A note if a picture's entry in facts.jsonl was ignored, because it describes other bytes than the file now has;
+    else empty."""
     return ("facts of another picture dropped",) if picture.facts_line and picture.facts_sha256 != sha256 else ()
 
 
@@ -450,7 +450,8 @@ def _why_unusable(result: Result) -> str:
 
 
 def astray_labels(source: Source) -> str:
-    """Example names of both sides if labels name files that do not exist."""
+    """The part of a message that counts labels of files that do not exist, with examples of a label's name and a
+    picture's; "" if there are none."""
     if not source.astray:
         return ""
     there = f", where a picture is called {source.pictures[0].name}" if source.pictures else ""

@@ -94,7 +94,8 @@ def _inflated(data: bytes, member: Member) -> bytes:
 
 
 def _check(entries: Iterator[Member], file_bytes: int) -> None:
-    """Reject an archive that breaks the rules as a whole."""
+    """Raise DataRejected if a name is unsafe or occurs twice, members overlap, or the archive would unpack to too
+    much."""
     seen: set[int] = set()
     offsets, ends = array("Q"), array("Q")
     total = 0

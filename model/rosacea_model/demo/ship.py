@@ -31,7 +31,8 @@ def ship(
         float, typer.Option(help="Refuse a model whose faces differ less than this part of what phantoms do.")
     ] = 0.5,
 ) -> None:
-    """Write the demo model's folder if the model follows severity well enough."""
+    """Write the demo model's folder; ValueError if the model follows severity too loosely, varies too little or is too
+    large."""
     file = verify(snapshot)
     found = json.loads(figures.read_bytes())
     check(file, found, least, least_variety)

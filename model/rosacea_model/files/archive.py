@@ -113,6 +113,7 @@ def write_store_folder(model: ModelFile, store: Path, options: WorkerOptions) ->
     The weights are a hard link where the file system allows it, so that a store costs no disk.
     """
     folder = store / check_name(model.name)
+    (folder / SIGNATURE_NAME).unlink(missing_ok=True)  # of what it held before
     for name, data in small_members(model, options).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,6 +162,7 @@ def read_archive(path: Path, folder: Path) -> ModelFile:
         with zipfile.ZipFile(path) as archive:
             _check_total(archive, path.stat().st_size)
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / SIGNATURE_NAME).unlink(missing_ok=True)  # of what it held before
             _extract(archive, WEIGHTS_NAME, folder, MAX_WEIGHTS_BYTES)
             _extract(archive, MANIFEST_NAME, folder, MAX_MANIFEST_BYTES)
             if SIGNATURE_NAME in archive.namelist():

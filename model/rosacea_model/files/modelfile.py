@@ -114,7 +114,7 @@ def read_manifest(path: Path) -> dict[str, str]:
 
 
 def check_name(name: str, where: object = "model name") -> str:
-    """Check a model name, which services use in paths and addresses."""
+    """Return a model name; ModelRejected if it is not valid in the paths and addresses of services."""
     if not NAME_PATTERN.fullmatch(name):
         raise ModelRejected(f"{where}: name must match {NAME_PATTERN.pattern}, got {name[:80]!r}")
     return name

@@ -1,4 +1,4 @@
-"""Exports a generator as one ONNX file, and compares it with torch before it gets its name.
+"""Exports a generator as one ONNX file, which is written only if its results agree with torch's.
 
     from rosacea_model import load
     from rosacea_model.files.onnx_export import export_onnx
@@ -103,7 +103,8 @@ def _noises(generator: Generator, inputs: Mapping[str, Tensor]) -> Sequence[Tens
 
 
 def export_onnx(model: Model, path: Path, *, noise: OnnxNoise = "const", start: OnnxStart = "z") -> OnnxReport:
-    """Write `path` and return how closely onnxruntime follows torch with it.
+    """Write the ONNX file and report on it; if onnxruntime's results differ too much from torch's, ModelError and no
+    file.
 
     noise="const" bakes the stored noise in; noise="input" makes it an input of each layer. `start` is the latent that
     the graph takes. Where onnxruntime and torch differ by more than TOLERANCE, raises ModelError and writes nothing.

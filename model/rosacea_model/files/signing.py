@@ -70,7 +70,7 @@ def check_signature(model: ModelFile, public_key: Path) -> None:
 
 
 def key_verifier(public_key: Path) -> Any:
-    """The verifier for a key; ValueError if the key or the extra is missing."""
+    """The verifier for a public key; ValueError if the key is unusable or the extra `signing` is not installed."""
     config = _library("verifying").Config()
     try:
         return config.use_elliptic_key_verifier(public_key=public_key)

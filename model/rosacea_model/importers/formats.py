@@ -5,6 +5,8 @@ from __future__ import annotations
 import zipfile
 from typing import TYPE_CHECKING
 
+from ..files.archive import check_directory_size
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -26,6 +28,7 @@ def is_checkpoint(path: Path) -> bool:
 def is_archive(path: Path) -> bool:
     """Whether a file is an archive of TorchServe (.mar)."""
     try:
+        check_directory_size(path)
         with zipfile.ZipFile(path) as archive:
             return "MAR-INF/MANIFEST.json" in archive.namelist()
     except (OSError, zipfile.BadZipFile):

@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..config import GeneratorConfig
 from ..errors import CheckpointRejected
-from ..files.modelfile import MANIFEST_NAME, WEIGHTS_NAME, check_name, name_classes, verify
+from ..files.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, check_name, name_classes, verify
+from .formats import NETWORKS_NAME
 from .unpickler import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _check_free(folder: Path, force: bool) -> None:
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
     if held and not force:
         raise ValueError(f"{folder} must be empty or absent (force replaces a model), it holds {min(held)}")
-    if others := sorted(held - {WEIGHTS_NAME, MANIFEST_NAME}):
+    if others := sorted(held - {WEIGHTS_NAME, MANIFEST_NAME, SIGNATURE_NAME, NETWORKS_NAME}):
         raise ValueError(f"{folder} must hold a model and nothing else to be replaced, it holds {others[0]}")
 
 

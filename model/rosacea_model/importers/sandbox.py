@@ -66,7 +66,8 @@ class ForbiddenError(Exception):
 
 
 def enter_namespaces() -> bool:
-    """Drop privileges and, where permitted, network access. Call it before any thread is started."""
+    """Rule out gaining privileges and, where permitted, cut off the network; returns whether it is cut off. Call before
+    any thread is started."""
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -97,8 +98,8 @@ def address_space() -> int:
 
 
 def forbid_all_but(folder: Path) -> None:
-    """Forbid, for the rest of the process, every operation Python audits that leaves it, and writing outside
-    `folder`."""
+    """For the rest of the process, raise ForbiddenError for sockets, programs, signals, ctypes, Python's unpickler, and
+    writing outside `folder`."""
     root = os.path.realpath(folder)
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:

@@ -195,7 +195,8 @@ def _walk(record: Record, prefix: str) -> Iterator[tuple[str, Record]]:
 
 
 def _entries(record: Record, group: str) -> Iterator[tuple[str, object]]:
-    """Entries of one of a module's three dicts; None marks an absent one, such as a bias."""
+    """Yield the entries of a module's dict of parameters, buffers or submodules, without those that are None (such as
+    an absent bias)."""
     entries = record.state.get(group, {})
     if not isinstance(entries, dict):
         reject(f"{shown(record.class_name)}.{group} must be a dict, got {type(entries).__name__}")
@@ -297,7 +298,8 @@ def _refuse_unknown(kwargs: dict[str, Any], fixed: Mapping[str, tuple[object, ..
 
 
 def _observed(record: NetworkRecord, resolution: object) -> dict[str, Any]:
-    """Values of default arguments, which differ between the reference's versions, inferred from tensors.
+    """Values of arguments left at their defaults, which differ between the reference's versions: read from the modules'
+    attributes.
 
     The modules tell what they were built with: the clamp, and which blocks run in float16.
     """

@@ -17,7 +17,7 @@ STARTS = {
 
 
 def described(data: bytes) -> str:
-    """Description and advice for such a file; "" if unknown."""
+    """What a file mistaken for a checkpoint is, by its first bytes, and advice; "" if unknown."""
     if not data:
         return "empty: the download may have failed"
     start = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")

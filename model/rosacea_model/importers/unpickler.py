@@ -262,7 +262,8 @@ class _Machine:
         self.stack.append(reader(_expect(arguments, tuple, f"the arguments of {target}")))
 
     def build(self, _: object) -> None:
-        """Set the state of the object on the stack: checked or dropped, never executed."""
+        """Handle opcode BUILD without executing anything: check a numpy dtype's state, ignore that of dropped objects
+        and state dicts, reject all others."""
         target, state = self.stack[-2], self.stack.pop()
         if isinstance(target, np.dtype):
             if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|", "="):
@@ -405,7 +406,7 @@ def rebuild_parameter(arguments: Arguments) -> StoredTensor:
 
 
 def rebuild_tensor(arguments: Arguments) -> StoredTensor:
-    """Build a tensor after checking that its elements lie inside the storage and none repeats.
+    """Build a tensor after checking that its elements lie inside the storage and are no more than the storage has.
 
     The second rule (no more elements than the storage has) stops a stride of 0 from asking for terabytes.
     """

@@ -31,7 +31,7 @@ def features(
     progress: Callable[[int, int], None] = lambda done, total: None,
     batch: int = BATCH,
 ) -> NDArray[np.float32]:  # => [N, D]
-    """Features of all images in order; from `cache`, a folder, if they are there.
+    """Features of all images in order; with a folder `cache`, read from there if known, else also stored there.
 
     Only one batch of images is in memory. With a cache the features are on disk too, and what comes back is a read-only
     map of the file. `progress` gets (done, total). Raises MetricError for no images and for features that are not
@@ -54,7 +54,7 @@ def features(
 
 
 def cache_key(images: ImageSource, encoder: Encoder) -> str:
-    """What names features: the digests of images and weights, and the resize rule."""
+    """Key of cached features: a hash of the images' digest and the encoder's name, digest and resize rule."""
     stated = [images.digest, encoder.name, encoder.digest, encoder.resize]
     return hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:32]
 
@@ -66,7 +66,7 @@ def default_cache() -> Path:
 
 
 def check_features(found: NDArray[np.float32], name: str) -> None:
-    """Raise MetricError for what is no set of features [N, D] of at least two images, all finite."""
+    """Raise MetricError unless the array is [N, D] for at least two images and all its values are finite."""
     if found.ndim != 2 or len(found) < 2:
         raise MetricError(f"{name}: needs features [N, D] of at least 2 images, got {list(found.shape)}")
     if not np.isfinite(found).all():

@@ -39,7 +39,7 @@ class ImageSource(Protocol):
 
     @property
     def name(self) -> str:
-        """What they are, for people: `faces.zip`, or `demo, seeds 0 to 999`."""
+        """What the images are, for people: `faces.zip`, or `demo, 1000 seeds from 0`."""
         ...
 
     @property
@@ -160,7 +160,7 @@ class ModelImages:
             )
 
     def sample(self, place: int) -> FaceSample:
-        """What the engine is asked for at this place."""
+        """The input of the engine for the face at this index: its seed, label and truncation."""
         label = self.labels[place % len(self.labels)]
         return FaceSample(
             seed=int(self.seeds[place]), label=label if len(label) else None, truncation_psi=self.truncation_psi
@@ -201,7 +201,8 @@ class ArrayImages:
 
 
 def check_alike(one: ImageSource, other: ImageSource) -> None:
-    """Raise MetricError unless both have one resolution: resizing one of them would be measured as a difference."""
+    """Raise MetricError unless both sources have the same resolution: resizing one would be measured as a
+    difference."""
     if one.resolution != other.resolution:
         raise MetricError(
             f"{other.name} has {other.resolution} px and {one.name} {one.resolution}: both must have one resolution; "

@@ -97,7 +97,8 @@ class DiscriminatorBlock(nn.Module):
         return (getattr(self, name) for name in names if hasattr(self, name))
 
     def forward(self, x: Tensor | None, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (None at the first block) and image of this resolution => those of half of it."""
+        """Features (None at the first block) and image => features of half the resolution, and the image, halved only
+        in the `skip` architecture."""
         dtype = torch.float16 if self.fp16_on_cuda and image.is_cuda else torch.float32
         x = None if x is None else x.to(dtype)
         if self.reads_image:

@@ -175,8 +175,8 @@ class PhantomSpec:
 
 
 def sample_phantom(seed: int, index: int, *, confounders: bool = True) -> PhantomSpec:
-    """Sample the parameters of phantom number `index` of the series `seed`, independent of all others. Severity grades
-    0 to 3 occur once in every four."""
+    """Sample the parameters of phantom number `index` of the series `seed`, without sampling any other. Indices 4k to
+    4k + 3 have each severity grade 0 to 3 once."""
     _require(0 <= seed < MAX_SEED, "seed", "from 0 to 2**63 - 1", seed)
     _require(0 <= index < MAX_SEED, "index", "from 0 to 2**63 - 1", index)
     rng = stream(seed, index)
@@ -207,7 +207,7 @@ class _Draw:
         self.rng = rng
 
     def near(self, mean: float, spread: float) -> float:
-        """Normal, cut at two standard deviations."""
+        """A normally distributed value, clipped at two standard deviations."""
         return mean + spread * float(np.clip(self.rng.standard_normal(), -2, 2))
 
     def between(self, low: float, high: float) -> float:

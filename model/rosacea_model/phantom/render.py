@@ -39,7 +39,8 @@ class Phantom:
 
 
 def render(spec: PhantomSpec, resolution: int) -> Phantom:
-    """Draw a phantom; sizes under 64 px are box averages of 64, whose features would fall between the pixels."""
+    """Draw a phantom; sizes under 64 px are box averages of a drawing of 64 px, whose features larger pixels would
+    miss."""
     if resolution not in RESOLUTIONS:
         raise ValueError(f"resolution must be one of {', '.join(map(str, RESOLUTIONS))}, got {resolution!r}")
     linear, blood, mask = _picture(spec, max(resolution, COARSE))

@@ -58,7 +58,8 @@ def write_series(
     maps: Path | None = None,
     workers: int | None = None,
 ) -> Iterator[int]:
-    """Write the data set and yield how many faces are in it. Order and bytes do not depend on `workers`."""
+    """Write the data set and yield, after each face, the number of faces so far. Order and bytes do not depend on
+    `workers`."""
     truth: list[str] = []
     done = 0
     with DatasetWriter(out, datasheet=datasheet(series, labels)) as writer:

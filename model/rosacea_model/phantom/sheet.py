@@ -73,7 +73,8 @@ def sheet_specs(seed: int = 0) -> list[list[PhantomSpec]]:
 
 
 def plain(spec: PhantomSpec) -> PhantomSpec:
-    """Without what hides the skin; the pose and the light stay."""
+    """Copy of a face's parameters without flush, make-up and glasses, with stubble at most and fixed exposure; pose and
+    light stay."""
     condition = replace(spec.condition, flush=0.0, makeup=0.0, glasses=0, beard=min(spec.condition.beard, 0.2))
     scene: Scene = replace(spec.scene, exposure=1.05)
     return replace(spec, condition=condition, scene=scene)
@@ -90,7 +91,7 @@ def main(
     resolution: Annotated[int, typer.Option(help="Size of each face as rendered.")] = 256,
     width: Annotated[int, typer.Option(help="Width of the saved sheet.")] = 1024,
 ) -> None:
-    """Command: draw the sheet of phantoms to a PNG file."""
+    """Command: draw the sheet of phantoms to a PNG or JPEG file."""
     sheet = draw_sheet(resolution)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.resize((width, width), Image.Resampling.LANCZOS).save(out, optimize=True)

@@ -76,7 +76,8 @@ def leak(reals: Tensor, fakes: Tensor) -> Leak:  # [N, C, H, W], [M, C, H, W], u
 
 
 def orientation_statistics(images: Tensor) -> Tensor:  # => [N, ORIENTATIONS + 2]
-    """Gradient share of each orientation, and brightness of the top and left halves."""
+    """Gradient share of each orientation, and by how much the top half is brighter than the bottom, and the left than
+    the right."""
     # One by one: what is computed of an image is several times its size.
     return torch.stack([_orientations(to_unit(image).mean(dim=0)) for image in images])
 

@@ -64,7 +64,8 @@ class Checkpoint:
 
 
 def write(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
-    """Save a checkpoint; if that fails, older ones remain and no fragments."""
+    """Save a checkpoint and return its folder; if that fails, older checkpoints stay and unfinished files are
+    deleted."""
     path = folder / f"step-{step:08d}"
     if is_good(path):
         return path
@@ -100,7 +101,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def read_newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """Read the newest intact checkpoint; None if there are none at all.
+    """Read the newest intact checkpoint; None if there are no checkpoints, NoGoodCheckpoint if all are damaged.
 
     Each damaged one is passed to `warn`; if no good one is left, that is an error and not a fresh start.
     """
@@ -121,7 +122,7 @@ def existing(folder: Path) -> list[Path]:
 
 
 def prune(folder: Path, keep_last: int, keep: Collection[str] = ()) -> None:
-    """Delete all checkpoints but the newest few and those named."""
+    """Delete all checkpoints but the `keep_last` newest and those named in `keep`."""
     for path in existing(folder)[:-keep_last]:
         if path.name not in keep:
             _discard(path)

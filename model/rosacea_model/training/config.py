@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Aug = Literal["noaug", "fixed", "ada"]
-Precision = Literal["mixed", "fp32"]
 
 # The groups of the augmentation pipe by their initials; its test checks that the pipe knows the same.
 AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
@@ -414,7 +413,8 @@ def going_on(before: TrainConfig, preset: str, stated: Mapping[str, Any]) -> Tra
 
 
 def auto_batch(resolution: int, processes: int) -> int:
-    """Batch size of `auto`: up to 32 per process and 64 in total, as memory allows."""
+    """Batch size of `auto`: 4096 / resolution images per process, at most 32, and at most 64 in total (one per process
+    at least)."""
     return max(min(processes * min(4096 // resolution, 32), 64), processes)
 
 

@@ -46,7 +46,7 @@ class CheckpointDamaged(TrainingError):
 
 
 class NoGoodCheckpoint(CheckpointDamaged):
-    """All checkpoints are damaged. The command ends with its own exit code."""
+    """All checkpoints of a run are damaged. The command ends with exit code 3."""
 
     exit_code = 3
 

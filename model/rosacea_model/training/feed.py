@@ -108,7 +108,7 @@ class Batches:
 def feed(
     images: TrainingSet, *, seed: int, mirror: bool, share: RankShare, position: int, workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches (uint8 [n, C, H, W], float32 [n, width]) from a position of the endless order on."""
+    """Yield one rank's batches (uint8 [n, C, H, W], float32 [n, width]) from a position in the endless order on."""
     mirrored = Mirrored(images, mirror=mirror)
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
         _ErrorsAsText(mirrored),

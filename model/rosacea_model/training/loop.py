@@ -1,4 +1,4 @@
-"""The training loop of StyleGAN2-ADA (Karras et al. 2020), as paragraphs."""
+"""The training loop of StyleGAN2-ADA (Karras et al. 2020), one commented paragraph of code for each stage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run's directory and what it works with besides its config."""
+    """A run's directory and what the run needs besides its config: images, ranks, networks to start from."""
 
     path: Path
     images: TrainingSet
@@ -173,7 +173,8 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
 
 @contextmanager
 def failures_kept(run: Path) -> Iterator[None]:
-    """On failure, save what was not finite to a file of the run; explain a full disk."""
+    """Context manager: on NotFinite, save which tensors were not finite to the run's not-finite.json; explain the
+    OSError of a full disk."""
     try:
         yield
     except NotFinite as error:
@@ -188,7 +189,7 @@ def failures_kept(run: Path) -> Iterator[None]:
 
 
 def check_same_data(before: Mapping[str, object] | None, now: Mapping[str, object] | None) -> None:
-    """Raise ValueError if a run would resume with other data; runs without a recorded fingerprint may."""
+    """Raise ValueError if a run would resume with other data; without a recorded fingerprint nothing is compared."""
     if before is not None and now is not None and dict(before) != dict(now):
         recorded, present = (
             f"{data.get('images')} images of digest {str(data.get('digest'))[:12]}" for data in (before, now)
@@ -224,7 +225,7 @@ def _write_config(config: TrainConfig, run: Run) -> None:
 
 
 def _restore(state: TrainState, run: Run) -> None:
-    """Load the newest intact checkpoint if there is one."""
+    """When resuming, load the newest intact checkpoint if there is one."""
     warnings: list[str] = []
     found = checkpoint.read_newest(run.path / "checkpoints", warnings.append) if run.resume else None
     if found is not None:

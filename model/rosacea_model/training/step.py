@@ -44,7 +44,7 @@ class Micro:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Result of one micro-batch: loss, statistics, and mean w."""
+    """Result of one micro-batch: loss, statistics, and the w of its samples, if any (for w_avg)."""
 
     loss: Tensor  # []
     figures: dict[str, Tensor] = field(default_factory=dict)  # each [any]; reported as means
@@ -106,8 +106,8 @@ class Passes:
 
     @torch.no_grad()
     def update_ema(self) -> None:
-        """Update the averaged generator, with a half-life of ema_kimg or, early in the run, a fraction of its
-        length."""
+        """Update the averaged generator, with a half-life of ema_kimg or, early in the run, a fraction of the images
+        shown so far."""
         config, state = self.config, self.state
         half_life = config.ema_kimg * 1000
         if config.ema_rampup is not None:
@@ -197,7 +197,8 @@ class Passes:
         trains_d: bool,
         gain: float = 1.0,
     ) -> Figures:
-        """Accumulate gradients over micro-batches, sum over ranks, check, and step."""
+        """Accumulate gradients over micro-batches, sum them over ranks, and step; if they are not finite, skip the
+        step, or raise NotFinite after too many skips in a row."""
         state = self.state
         parameters = state.trainable_D if trains_d else list(state.G.parameters())
         optimiser = state.D_opt if trains_d else state.G_opt
@@ -324,7 +325,7 @@ class _BatchSums:
         return [figures] if self.w_sum is None else [figures, self.w_sum]
 
     def take_back(self, summed: tuple[Tensor, ...]) -> None:
-        """Restore the sums reduced over all ranks, which did equal amounts of work."""
+        """Replace this rank's sums by those of all ranks, and scale its counts: ranks do equal amounts of work."""
         self.sums = dict(zip(sorted(self.sums), summed[0].cpu(), strict=True))
         ranks = self.micros // self.seen
         self.counts = {name: count * ranks for name, count in self.counts.items()}

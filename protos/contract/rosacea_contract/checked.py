@@ -33,12 +33,12 @@ class Checked(BaseModel):
 
     @classmethod
     def _relations(cls, data: Mapping[str, Any]) -> Iterator[Violation]:
-        """Check rules between fields; `data` is unvalidated."""
+        """Yield the violations of rules between fields; `data` is unvalidated. The base class has no such rules."""
         yield from ()
 
 
 def in_spec(violations: tuple[Violation, ...]) -> InvalidSpec:
-    """Prefix violations with their path in a request."""
+    """Build the InvalidSpec for violations, with each field as its path in a request, such as `spec.seeds.values`."""
     return InvalidSpec([replace(violation, field=_request_path(violation.field)) for violation in violations])
 
 

@@ -26,7 +26,7 @@ MAX_VIOLATIONS = 16  # a status travels in HTTP/2 trailers, which hold 8 KiB
 
 
 class FaceError(Exception):
-    """Base of everything this package raises on purpose. `reason` is a `Reason` where the cause is known.
+    """Base of the errors that a call to the service can end with. `reason` is a `Reason` where the cause is known.
 
     `request_id` is the name that the service's log has for the call, if it sent one.
     """
@@ -77,7 +77,7 @@ class NotFound(FaceError):
 
 
 class Denied(FaceError):
-    """The service wants credentials, or does not accept these."""
+    """The caller is not let in, by the service or by a proxy on the way; base of Unauthenticated and Forbidden."""
 
 
 class Unauthenticated(Denied):

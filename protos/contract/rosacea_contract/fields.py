@@ -82,6 +82,8 @@ def seeds(value: object) -> tuple[int, ...]:
 def _seeds(portion: Sequence[Any], start: int) -> list[int]:
     try:
         numbers = list(map(operator.index, portion))
+        if bool in map(type, portion):
+            raise TypeError("a seed is a number")
     except TypeError:
         raise InvalidSpec(_each(portion, _index, start)) from None
     if min(numbers) < 0 or max(numbers) >= SEEDS_END:  # far quicker than one by one
@@ -149,7 +151,7 @@ def full_name(name: str) -> str:
 
 
 def in_field(field: str, convert: Callable[[object], str], value: object) -> str:
-    """Convert a field that stands alone in its request."""
+    """Convert the value of a field that belongs to no spec; an InvalidSpec names that field."""
     try:
         return convert(value)
     except InvalidSpec as error:

@@ -10,5 +10,5 @@ def install_line(extra: str = "") -> str:
 
 
 def missing(what: str, package: str, extra: str) -> str:
-    """`what` needs a package that is not there, and how to install it."""
+    """The message that `what` needs a package that is not installed, and how to install it."""
     return f"{what} needs {package}, which is not installed: {install_line(extra)}"

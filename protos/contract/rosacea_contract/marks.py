@@ -52,7 +52,7 @@ _MAX_DEPTH = 64
 
 @cache
 def software() -> str:
-    """Name and version of this package, for the metadata of files."""
+    """`rosacea` and its version, as written into the metadata of image files."""
     return f"rosacea {version('rosacea')}"
 
 
@@ -117,7 +117,7 @@ def marked(image: bytes, mark: Mark) -> bytes:
 
 
 def xmp(software: str, mark: Mark | None = None) -> str:
-    """Build the XMP packet: the image is synthetic and, if it is reproducible, how it was made."""
+    """Build the XMP packet: the image is synthetic and, if a mark is given, how it was made."""
     facts = mark.facts() if mark else {}
     shown = {
         "Iptc4xmpExt:DigitalSourceType": TRAINED,

@@ -47,7 +47,8 @@ MEANT: dict[str, tuple[str, ...]] = {
 
 
 def near(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three known names similar to the given one, the most similar first."""
+    """Up to three known names for a misspelt one: first those that other tools call so, then those that begin with it,
+    then similar ones."""
     names = list(known)
     plain = name.lower().replace("-", "_").strip("_")
     meant = [each for each in MEANT.get(plain, ()) if each in names]

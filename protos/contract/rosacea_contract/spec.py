@@ -48,17 +48,17 @@ _latent_space = one_of(get_args(LatentSpace), Reason.INVALID_FIELD)
 
 
 def format_number(name: ImageFormat) -> pb.ImageFormat.ValueType:
-    """The format of that name, as messages have it."""
+    """The number of an image format in protobuf messages, by its name."""
     return pb.ImageFormat.Value(f"IMAGE_FORMAT_{name.upper()}")
 
 
 def noise_mode_number(name: NoiseMode) -> pb.NoiseMode.ValueType:
-    """The noise mode of that name, as messages have it."""
+    """The number of a noise mode in protobuf messages, by its name."""
     return pb.NoiseMode.Value(f"NOISE_MODE_{name.upper()}")
 
 
 def latent_space_number(name: LatentSpace) -> pb.LatentSpace.ValueType:
-    """The latent space of that name, as messages have it."""
+    """The number of a latent space in protobuf messages, by its name."""
     return pb.LatentSpace.Value(f"LATENT_SPACE_{name.upper()}")
 
 
@@ -216,7 +216,7 @@ class FaceSpec(_Spec):
         return cls._read(message, data, "noise_seed", "jpeg_quality")
 
     def to_pb(self) -> pb.FaceSpec:
-        """The request as it travels."""
+        """The spec as a protobuf message."""
         message = pb.FaceSpec(
             noise_mode=noise_mode_number(self.noise_mode),
             noise_seed=self.noise_seed,
@@ -260,7 +260,7 @@ class LatentSpec(_Spec):
         return cls._read(message, {"space": LATENT_SPACES.get(message.space, message.space)})
 
     def to_pb(self) -> pb.LatentSpec:
-        """The request as it travels."""
+        """The spec as a protobuf message."""
         message = pb.LatentSpec(space=latent_space_number(self.space))
         self._write(message)
         return message
@@ -281,7 +281,8 @@ def named_model(message: pb.FaceSpec | pb.LatentSpec) -> str:
 
 
 def _rows_are_given(data: Mapping[str, Any], rule: str, *truncations: str) -> Iterator[Violation]:
-    """Options that act on single rows are invalid if rows are given or all equal."""
+    """Yield the violations of truncations and style mixes, which act on single rows, where rows are given or all
+    equal."""
     for name in truncations:
         if data.get(name) is not None:
             yield _clash(name, rule, Reason.TRUNCATION_NOT_ALLOWED)

@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 
 class Access:
-    """Everything that stands between a connection and the service. A ValueError or OSError names the file or setting
-    for which it cannot be made."""
+    """The port's TLS, the authentication of callers and their quotas, made from the settings. A ValueError or OSError
+    names the file or setting for which they cannot be made."""
 
     def __init__(self, settings: Settings, registry: CollectorRegistry, background: Background | None = None) -> None:
         self._settings = settings

@@ -19,7 +19,7 @@ MOST_ACCOUNTS = 10_000
 
 
 class Account:
-    """One principal's usage of the service; also enforces its image quota."""
+    """One principal's calls, streams and images; enforces its quotas of each."""
 
     def __init__(self, limits: RequestLimits, clock: Callable[[], float]) -> None:
         self.limits = limits
@@ -47,7 +47,8 @@ class Account:
         return self._bucket.take_tokens(images) if self._bucket else 0.0
 
     def enter(self, caller: Caller, streaming: bool) -> Callable[[], None]:
-        """Count a call or a stream; Overloaded if it exceeds the principal's quota. The returned function ends it."""
+        """Count a call or a stream as in progress; Overloaded if it exceeds the principal's quota. Returns the function
+        that counts it as ended."""
         if streaming:
             self._check(caller, "streams", self.streams, self.limits.quota_streams)
             self.streams += 1

@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 
 class Door:
-    """Authenticates callers by client certificate, then token, then API key; without any of these, by network
-    address."""
+    """Authenticates callers by client certificate, else by API key or token. A service that is set up for none of these
+    tells callers apart by network address."""
 
     def __init__(
         self,
@@ -106,7 +106,8 @@ class Door:
 
 
 def certificate_of(context: Context) -> Identity | None:
-    """The caller's verified client certificate as a name: its first URI, or else its common name."""
+    """The identity in the caller's verified client certificate: its first URI, or else its common name; None if there
+    is neither."""
     found = context.auth_context()
     for kind in ("peer_uri", "x509_common_name"):
         name = next(iter(found.get(kind, ())), b"").decode(errors="replace")
@@ -116,7 +117,8 @@ def certificate_of(context: Context) -> Identity | None:
 
 
 def bearer(context: Context) -> str:
-    """The token of the call's `authorization: Bearer ...` header."""
+    """The token or API key of the call's `authorization: Bearer ...` header; Refused if the header is missing or
+    malformed."""
     values = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
     if not values:
         raise Refused(Cause.NONE)

@@ -43,7 +43,7 @@ class AccessMetrics:
         self.principals = Gauge("rosacea_access_principals", "Callers whose use is counted now.", registry=registry)
 
     def watched(self, name: str, paths: Sequence[Path], read: Callable[[], T]) -> Watched[T]:
-        """Add the reload counters of watched files."""
+        """Read these files, and return their content as a `Watched` whose reloads are counted under `name`."""
         return Watched(name, paths, read, self.reloads, self._background)
 
     def certificate_expiry(self) -> Gauge:

@@ -55,7 +55,7 @@ def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None = None, 
 
 
 def is_in_use(address: str) -> bool:
-    """Whether the UNIX socket is in use, or its path is taken by a file that is not a socket.
+    """Whether the UNIX socket is in use, or its path is taken by a file that is not a socket; False for a TCP address.
 
     gRPC would take the socket's place without asking, and remove whatever a service that ended left there.
     """

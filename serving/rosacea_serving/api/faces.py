@@ -61,8 +61,8 @@ class FaceCalls:
         self._memory = Share(limits.answer_bytes)
         self._checker = ThreadPoolExecutor(1, "check")  # one at a time bounds what checking takes
 
-    def refuse_requests(self) -> None:
-        """Refuse all further requests."""
+    def stop_checking(self) -> None:
+        """End the thread that checks large requests, after the last call."""
         self._checker.shutdown(wait=False, cancel_futures=True)
 
     async def generate(self, spec: faces_pb2.FaceSpec, caller: Caller) -> faces_pb2.GenerateFacesResponse | bytes:
@@ -155,7 +155,8 @@ class FaceCalls:
         return model, await loop.run_in_executor(self._checker, _resolved, read, pb, limits)
 
     def _hold(self, most_bytes: int, caller: Caller) -> None:
-        """Reserve memory for an answer until it has been sent; Overloaded if the limit would be exceeded."""
+        """Reserve memory for a large request or an answer until the call has ended; Overloaded if the service or this
+        caller would exceed its limit."""
         if most_bytes > self._memory.room(caller.principal):
             raise self._no_memory(most_bytes, caller)
         self._memory.hold(caller.principal, most_bytes)

@@ -1,4 +1,4 @@
-"""The gRPC servicer: decodes each request, calls `FaceCalls`, and encodes the answer."""
+"""The gRPC servicer: passes each request, already parsed, and its caller on to `FaceCalls`."""
 
 from __future__ import annotations
 

@@ -149,13 +149,14 @@ def read_key(path: Path) -> tuple[bytes, bytes]:
     """The key's algorithm under C2PA's name, and the key as PKCS 8; ValueError for unsupported kinds."""
     data = read(path, read_secret)
     try:
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     except ImportError as error:
         raise ValueError(MISSING) from error
     try:
         key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ValueError(f"{path}: must be a private key in PEM, not encrypted: {error}") from None
     plain = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

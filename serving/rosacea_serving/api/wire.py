@@ -103,7 +103,7 @@ def coded_answer(items: Sequence[FaceItem], drawn: Sequence[Drawn], model: Serve
 
 
 def provenance(model: ServedModel, drawn: Sequence[Drawn]) -> faces_pb2.Provenance:
-    """The provenance of these faces: model, digest, fingerprint and versions."""
+    """The provenance of these faces: model, digest, seed scheme and fingerprint."""
     return faces_pb2.Provenance(
         model=model.revision,
         digest=model.file.digest,

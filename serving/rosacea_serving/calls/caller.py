@@ -33,7 +33,7 @@ class Allowance(Protocol):
         """Images left in the quota."""
 
     def take_images(self, images: int) -> float:
-        """Take `count` images from the quota and return 0, or take none and return the seconds until enough are
+        """Take this many images from the quota and return 0, or take none and return the seconds until enough are
         available."""
 
 
@@ -54,7 +54,7 @@ UNLIMITED = Unlimited()
 
 
 def _never(callback: Callable[[], None]) -> None:
-    """Default for callers outside of a gRPC call: never cancelled."""
+    """The default of `when_done`, for callers outside of a gRPC call: never runs the callback."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class WrappingInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps each handler once, on first use; names that callers invent are not kept."""
+    """Base class of the interceptors: wraps the handler of each method once, on first use. Unknown method names, which
+    callers may invent, are not kept."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}  # by path: the same for every call
@@ -39,7 +40,7 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         """Wrap one handler."""
 
     def _not_there(self, details: grpc.HandlerCallDetails) -> None:
-        """None for an unknown method: grpc then answers UNIMPLEMENTED."""
+        """Called for an unknown method, which grpc answers with UNIMPLEMENTED; does nothing unless overridden."""
 
 
 def method_handler(handler: Handler, answer: Answer, **coding: Any) -> Handler:

@@ -1,4 +1,4 @@
-"""Interceptor that parses requests and turns exceptions into gRPC statuses; the only place that does either."""
+"""Interceptor that turns exceptions into gRPC statuses, and the functions with which interceptors parse requests."""
 
 from __future__ import annotations
 

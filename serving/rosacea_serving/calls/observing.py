@@ -1,4 +1,4 @@
-"""Outermost interceptor of the service: counts, times, logs and traces every call."""
+"""Interceptor that counts, times, logs and traces every call; only ReceivingInterceptor is further out."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ class WatchInterceptor(WrappingInterceptor):
         )
 
     def _not_there(self, details: grpc.HandlerCallDetails) -> None:
-        """None for an unknown method: grpc then answers UNIMPLEMENTED. The name comes from the caller and is not
-        logged."""
+        """Count and log a call of an unknown method, which grpc answers with UNIMPLEMENTED. The name comes from the
+        caller and is not logged."""
         self._calls.started(UNKNOWN)
         self._calls.handled(UNKNOWN, grpc.StatusCode.UNIMPLEMENTED, 0.0)
         record = CallRecord(id=request_id(details.invocation_metadata or ()), method=UNKNOWN.path)
@@ -161,7 +161,8 @@ def status_of(context: Context) -> grpc.StatusCode:
 
 
 def why_cancelled(context: Context) -> grpc.StatusCode:
-    """Whether the deadline passed or the client left; grpc cancels the handler in both cases.
+    """DEADLINE_EXCEEDED if the call was cancelled because its deadline passed, CANCELLED if the client left; grpc
+    cancels the handler in both cases.
 
     The client's timer starts first, so its reset can arrive a moment before the deadline that the service sees.
     """

@@ -52,8 +52,8 @@ class Incoming:
         self.on_received: Callable[[], None] = lambda: None
 
     async def receive(self, *, known: bool) -> bytes | None:
-        """The next request, None at the end. Raises Overloaded if an unauthenticated caller's takes too long to
-        arrive."""
+        """The next request, None at the end. Raises Overloaded if an unauthenticated caller's request takes too long to
+        arrive, InvalidRequest if a request is too large."""
         data = await (self._next() if known else self._receive_in_turn())
         if data is not None:
             self.on_received()

@@ -28,7 +28,7 @@ class Calls:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Context manager around one call."""
+        """Context manager that counts one call as in progress; Unavailable during shutdown."""
         if self._closing:
             raise shutting_down()
         end: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -15,7 +15,8 @@ HEADER_BYTES = 8 * 1024  # of a call; more are refused
 
 
 def bounds(max_message_bytes: int, max_connections: int) -> list[tuple[str, Any]]:
-    """gRPC server options that limit header size, streams and message size per connection."""
+    """gRPC server options that limit the number of connections, and the streams, message size and header size of
+    each."""
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_allowed_incoming_connections", max_connections),

@@ -117,8 +117,8 @@ class Turns:
 
     @asynccontextmanager
     async def one(self, peer: str) -> AsyncIterator[None]:
-        """Context manager that waits for and holds a turn. TimeoutError if the turn ends first; Overloaded if too many
-        wait."""
+        """Context manager that waits for and holds a turn. TimeoutError if the turn lasts longer than TURN_SECONDS
+        while others wait; Overloaded if too many wait."""
         await self._begin(peer)
         clock = asyncio.get_running_loop().time
         began = clock()

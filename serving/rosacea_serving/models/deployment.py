@@ -97,7 +97,8 @@ class Deployment:
         await self.scheduler.free()
 
     def watched(self) -> ServedRevision:
-        """What a metrics scrape reads of it."""
+        """What a metrics scrape reads of this deployment: labels, state, expected workers, and the function that
+        reports on TorchServe."""
         model, revision = self._labels
         return ServedRevision(
             model=model,

@@ -82,7 +82,8 @@ class Shelf:
 
 
 def _with_current_manifest(kept: ModelFile, file: ModelFile) -> ModelFile:
-    """Update the note and the classes beside a kept copy; workers read them at start."""
+    """Replace the manifest and signature beside a kept copy if the note, classes or default class have changed; workers
+    read them at start."""
     new_facts = replace(file, path=kept.path)
     if kept == new_facts:
         return kept

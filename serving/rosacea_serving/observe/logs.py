@@ -135,7 +135,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
 
 
 def is_number(value: object) -> bool:
-    """Whether JSON can represent the number: not NaN or infinite."""
+    """Whether the value is a number that JSON can represent: not NaN or infinite."""
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 

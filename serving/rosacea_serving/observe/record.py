@@ -89,7 +89,7 @@ def job_span(
 
 
 def tracing_of(settings: Settings) -> ServerTracing | None:
-    """The tracing that the settings ask for. ValueError if its packages are not installed."""
+    """The tracing that the settings ask for, or None. ValueError if its packages are not installed."""
     if settings.traces_endpoint is None:
         return None
     try:

@@ -20,7 +20,8 @@ SAMPLE = re.compile(r"(?P<name>\w+)\{.*\} (?P<value>\S+)")
 
 @dataclass(frozen=True)
 class Number:
-    """Name and unit of one TorchServe metric here."""
+    """The Prometheus metric for one metric of TorchServe: name, help text, kind, and the factor that converts
+    TorchServe's unit."""
 
     name: str
     text: str

@@ -55,7 +55,7 @@ class ServerTracing:
         return CallTrace(self, span) if span.is_recording() else None
 
     def export_remaining(self) -> None:
-        """Export the remaining spans; blocks for some seconds if the collector does not answer."""
+        """Export the remaining spans and end tracing; blocks for some seconds if the collector does not answer."""
         self._provider.shutdown()
 
 
@@ -79,7 +79,8 @@ class CallTrace:
 
     @contextmanager
     def job(self, waits: Mapping[CallTrace, float], model: str, images: int) -> Iterator[Span]:
-        """The span of a job, linked to its calls, with the seconds each waited; the first call is its parent."""
+        """Context manager for the span of a job, a child of this call's span and linked to all calls of the job;
+        records the seconds that each call waited."""
         now = time.time_ns()
         for call, seconds in waits.items():
             call.waited(now - int(seconds * NANOSECONDS), now)

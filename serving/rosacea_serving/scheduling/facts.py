@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class JobFacts:
-    """Timings of a job, shared by its images."""
+    """The worker's timings of a job, and its fingerprint, shared by the job's images."""
 
     render_seconds: float  # of which mapping_seconds
     encode_seconds: float  # of which copy_seconds

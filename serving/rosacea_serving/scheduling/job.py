@@ -41,7 +41,7 @@ class JobRunner:
         self._segments = segments
 
     async def run(self, items: Sequence[render_pb2.RenderItem]) -> tuple[JobFacts, list[bytes | ServerError]]:
-        """Run a job; returns the image or error of each item. Raises BackendError."""
+        """Run a job; returns its timings, and the image or error of each item. Raises BackendError."""
         segment = self._segment()
         try:
             result = await self._ask(items, segment)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ModelMetrics:
-    """The metrics of one scheduler, until `remove_capacity`."""
+    """The metrics of one scheduler, which adds its capacity to the gauges until `remove_capacity`."""
 
     def __init__(self, metrics: Metrics, model: str, *, max_batch: int, jobs: int, places: Mapping[Lane, int]) -> None:
         metrics.add_model(model)
@@ -72,7 +72,8 @@ class ModelMetrics:
         self._metrics.jobs.labels(self._model).dec()
 
     def answered(self, facts: JobFacts, seconds: float) -> None:
-        """Record the seconds from sending a job to its answer."""
+        """Record the duration of each stage of an answered job; `seconds` is the time from sending the job to its
+        answer."""
         self._stage("mapping", facts.mapping_seconds)
         self._stage("synthesis", facts.render_seconds - facts.mapping_seconds)
         self._stage("encode", facts.encode_seconds - facts.copy_seconds)

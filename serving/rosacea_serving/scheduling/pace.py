@@ -24,12 +24,12 @@ class Pace:
         self._under_way = 0
 
     def began(self, now: float) -> None:
-        """Note the start of a job."""
+        """Count a job as begun; forgets earlier jobs if none ran for FORGET_SECONDS."""
         self._forget(now)
         self._under_way += 1
 
     def ended(self, now: float) -> None:
-        """Note the end of a job, successful or not."""
+        """Count a job as ended, successful or not; `note` records its duration."""
         self._last = now
         self._under_way -= 1
 

@@ -128,7 +128,7 @@ class Queue(Generic[T]):
         return len(self._again) + sum(line.share.total for line in self._lines.values())
 
     def share(self, lane: Lane) -> Share:
-        """The share of a lane's places that each principal uses."""
+        """The `Share` of a lane: its places, and how many of them each principal uses."""
         return self._lines[lane].share
 
     def room(self, lane: Lane, principal: str) -> int:

@@ -73,7 +73,8 @@ class Drawn:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of everything the bytes depend on; for a random draw, a mark that it cannot be repeated."""
+        """Fingerprint of everything the bytes depend on; for a signed image with the suffix `+c2pa`, since its bytes
+        cannot be repeated."""
         return self.job.fingerprint + SIGNED if self.signed else self.job.fingerprint
 
 
@@ -96,7 +97,7 @@ class Waiting(Ticket):
 
     @property
     def waited(self) -> float:
-        """Seconds it waited in the queue."""
+        """Seconds that the image waited in the queue."""
         return self.started - self.arrived
 
 
@@ -140,7 +141,7 @@ class Scheduler:
         return len(self._queue)
 
     def room(self, lane: Lane, caller: Caller) -> int:
-        """Further images this caller may queue."""
+        """How many more images this caller may queue in a lane."""
         return self._queue.room(lane, caller.principal)
 
     def submit(
@@ -189,7 +190,7 @@ class Scheduler:
             )
 
     async def wait_for_room(self) -> None:
-        """Wait until images have left the queue since it was last full."""
+        """Wait until the next image leaves the queue, or the queue is closed."""
         self._room.clear()
         await self._room.wait()
 
@@ -199,12 +200,13 @@ class Scheduler:
             self._metrics.remove_capacity()
         self._closed = True
         while waiting := self._queue.pop():
+            self._metrics.left("failed")
             _fail(waiting, shutting_down())
         self._show_queue()
         self._room.set()
 
     async def free(self) -> None:
-        """Release the shared memory, after the workers have been stopped."""
+        """Wait for the jobs in progress and release the shared memory; call after the workers have been stopped."""
         await asyncio.gather(*self._jobs)
         self._runner.release_memory()
 
@@ -225,7 +227,8 @@ class Scheduler:
         return waiting.future
 
     def _left(self, waiting: Waiting) -> None:
-        """Count an image whose caller has left or has received it."""
+        """Called when an image's future is done: if the image is still in the queue, remove it and count it as
+        cancelled."""
         if self._queue.remove(waiting):
             self._metrics.left("cancelled")
             self._show_queue()
@@ -369,6 +372,7 @@ class Scheduler:
                 self._metrics.left("failed")
                 _fail(waiting, ServerError("two workers died at this face", reason=Reason.RENDER_FAILED))
             elif self._closed:
+                self._metrics.left("failed")
                 _fail(waiting, shutting_down())
             else:
                 self._metrics.left("retried")

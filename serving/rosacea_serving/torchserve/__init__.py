@@ -1,4 +1,4 @@
-"""Starts, watches and calls TorchServe. Everything specific to it is in this package."""
+"""The gateway's side of TorchServe: starts, watches, restarts and calls it."""
 
 from .backend import Backend, TorchServeBackend
 from .errors import BackendDown, BackendError, BackendFailed, NoAnswer, StartFailed, WorkerDied

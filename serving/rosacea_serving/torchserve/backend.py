@@ -114,7 +114,7 @@ def to_backend_error(code: grpc.StatusCode, details: str) -> BackendError:
 
 
 def parse_result(data: bytes, items: int) -> render_pb2.RenderResult:
-    """Parse a result and check that it has one outcome per item of the job."""
+    """Parse a result; BackendFailed if it is malformed or does not have one outcome per item of the job."""
     try:
         result = render_pb2.RenderResult.FromString(data)
     except DecodeError as error:

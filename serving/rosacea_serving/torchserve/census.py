@@ -32,7 +32,7 @@ class Census:
         return gone
 
     def proven(self) -> None:
-        """Note that a worker has answered: lost workers have been replaced by working ones."""
+        """Reset the number of lost workers, because a worker has answered: working ones have replaced them."""
         self.lost = 0
 
 

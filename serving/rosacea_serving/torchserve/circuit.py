@@ -33,16 +33,16 @@ class Circuit:
         return self.failures >= FAILURES_TO_OPEN
 
     def started(self) -> None:
-        """Note the start of an attempt."""
+        """Record when an attempt to start TorchServe begins."""
         self._started = self.clock()
         self._ready = None
 
     def ready(self) -> None:
-        """Note that TorchServe is ready."""
+        """Record when TorchServe became ready: if it stays so for a minute, earlier failures no longer count."""
         self._ready = self.clock()
 
     def failed(self) -> None:
-        """Note that the attempt has ended."""
+        """Count a failure: a run of TorchServe has ended. If it had been ready for a minute, counting begins anew."""
         if self._ready is not None and self.clock() - self._ready >= STABLE_SECONDS:
             self.failures = 0
         self.failures += 1

@@ -74,7 +74,8 @@ def find_devices(
 
 
 def usable(gpus: list[dict[str, str]], visible: str | None) -> Devices:
-    """The working GPUs, by their numbers without CUDA_VISIBLE_DEVICES."""
+    """The working GPUs, by the numbers they have while CUDA_VISIBLE_DEVICES is unset; StartFailed if `visible`, its
+    value, names them otherwise than by number."""
     for place, gpu in enumerate(gpus):
         if gpu["trouble"]:
             log.warning("GPU %d (%s) cannot be used: %s", place, gpu["name"], gpu["trouble"])

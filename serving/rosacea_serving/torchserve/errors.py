@@ -12,7 +12,7 @@ from __future__ import annotations
 
 
 class BackendError(Exception):
-    """Base class of this package's errors, except ValueError for arguments."""
+    """Base class of the errors that `rosacea_serving.torchserve` raises, except ValueError for arguments."""
 
 
 class BackendDown(BackendError):

@@ -45,7 +45,8 @@ def main(directory: str, command: list[str]) -> int:
 
 
 def hold(directory: str) -> None:
-    """Hold a shared lock on the directory, if it has one, so that it is not removed before this process ends."""
+    """Hold a shared lock on the directory's lock file, if there is one, so that the directory is not removed before
+    this process ends."""
     with suppress(OSError):
         fcntl.flock(os.open(Path(directory) / LOCK_NAME, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
 
@@ -56,7 +57,8 @@ def prctl(option: int, value: int) -> None:
 
 
 def start(command: list[str]) -> int:
-    """Start the program without the pipe, and have the kernel kill it when this process ends."""
+    """Start the program, with an empty standard input, and have the kernel kill it when this process ends; returns its
+    process id."""
     guard = os.getpid()
     program = os.fork()
     if program:

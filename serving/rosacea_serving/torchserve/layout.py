@@ -86,7 +86,7 @@ class Layout:
 
     @property
     def metrics_socket(self) -> Path:
-        """Answers `GET /metrics`, without a key."""
+        """The UNIX socket on which TorchServe answers `GET /metrics`, without a key."""
         return self.root / "metrics.sock"
 
     @property

@@ -115,7 +115,7 @@ class TorchServeProcess:
 
     @property
     def last_words(self) -> str:
-        """The last lines it printed."""
+        """The last lines that TorchServe printed, joined into one."""
         return " | ".join(self._last_lines)
 
     def worker_pids(self) -> list[int]:
@@ -261,7 +261,7 @@ def child_environment(environment: Mapping[str, str], worker_threads: int, devic
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without what workers must not see."""
+    """The environment without the variables that workers must not see."""
     return {name: value for name, value in environment.items() if not SCRUBBED.fullmatch(name)}
 
 

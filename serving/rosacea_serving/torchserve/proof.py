@@ -36,7 +36,8 @@ def proof_item(config: GeneratorConfig) -> render_pb2.RenderItem:
 
 
 async def prove(backend: TorchServeBackend, model: ModelFile) -> None:
-    """Wait until a worker has drawn a face with this exact model; BackendFailed if it used another."""
+    """Wait until a worker has drawn a face with this exact model; BackendFailed if it used another or could not draw
+    the face."""
     job = render_pb2.RenderJob(items=[proof_item(model.config)])
     while True:
         try:

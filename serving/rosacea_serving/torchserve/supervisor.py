@@ -101,7 +101,7 @@ class Supervisor:
         self._become("down")
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
-        """Execute a job; BackendDown at once if TorchServe is not running.
+        """Execute a job; BackendDown at once if TorchServe is not running or has not drawn its test faces yet.
 
         A worker that is being replaced makes the state "down", but TorchServe holds jobs for it, and so they are sent.
         """
@@ -121,7 +121,7 @@ class Supervisor:
 
     @property
     def process(self) -> TorchServeProcess | None:
-        """The current TorchServe process, for metrics and tests."""
+        """The current TorchServe process, for tests; None while none is running."""
         return self._process
 
     def _become(self, state: State) -> None:
@@ -269,7 +269,8 @@ class Supervisor:
                 idle_since = time.monotonic()
 
     def _replace_hung(self, backend: TorchServeBackend, census: Census) -> None:
-        """Kill workers that exceed the job time; BackendDown if even that brings no answer."""
+        """When a job exceeds its time, kill the stopped workers or the only worker; BackendDown if a call stays
+        unanswered for much longer."""
         if backend.oldest_call_seconds > self.options.longest_call_seconds:
             raise BackendDown(f"TorchServe must answer within {self.options.longest_call_seconds:g} s")
         if self.state != "ready":
@@ -282,7 +283,8 @@ class Supervisor:
             log.warning("no answer within %g s: killed worker %s", self.options.hang_seconds, killed)
 
     async def _check_answers(self, backend: TorchServeBackend) -> None:
-        """Send each model an empty job. TorchServe itself replaces dead workers; this finds silent ones."""
+        """Send each model an empty job, and become ready if all are answered; NoAnswer if one is not. TorchServe itself
+        replaces dead workers; this finds silent ones."""
         try:
             for model in self.options.models:
                 # A worker that is just being replaced answers when it has loaded its model.
@@ -312,7 +314,7 @@ async def while_running(process: TorchServeProcess, work: Coroutine[Any, Any, No
 
 
 async def looking_on(work: Coroutine[Any, Any, None], look: Callable[[], Awaitable[None]]) -> None:
-    """Run the work and a check twice a second; an exception of either ends both."""
+    """Run the work, and a check twice a second while it runs; an exception of either ends both."""
     task = asyncio.create_task(work)
     try:
         while not task.done():

@@ -63,7 +63,8 @@ def mixes(item: render_pb2.RenderItem) -> list[dict[str, int]]:
 
 
 def label_fields(label: NDArray[np.float32], names: Sequence[str] = ()) -> dict[str, Any]:
-    """The class number and name if the label is one-hot; else its values in shortest exact form."""
+    """The mark's fields for a label: class number and name if it is one-hot, else its values in shortest exact form;
+    values of a very long label are left out."""
     if not label.size:
         return {}
     if np.count_nonzero(label) == 1 and label.max() == 1:

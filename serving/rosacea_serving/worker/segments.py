@@ -40,7 +40,7 @@ class Segment:
 
     @property
     def path(self) -> str:
-        """Path under which a process of the same user can open it."""
+        """Path under which a process of the same user can open the segment."""
         return f"/proc/{os.getpid()}/fd/{self.fd}"
 
     def read(self, index: int, length: int) -> bytes:
@@ -164,7 +164,7 @@ class SegmentWriter:
 
 
 def open_segment(path: str) -> int:
-    """Open a segment by path; refuses anything else the path could lead to."""
+    """Open a segment by path and return its descriptor; ValueError if the path leads to anything else."""
     if not PATH_PATTERN.fullmatch(path):
         raise ValueError(f"a segment's path must match {PATH_PATTERN.pattern}, got {path[:80]!r}")
     # Not opened before it is known to be a plain file: opening a device or a pipe has effects.

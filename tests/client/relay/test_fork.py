@@ -179,6 +179,26 @@ assert in_child(work) == 0
     )
 
 
+def test_an_asynchronous_client_works_in_a_forked_process_whose_parent_used_none(address: str) -> None:
+    run(
+        """
+import asyncio
+async def ask(client):
+    await client.generate([1])
+def work():
+    client = AsyncFaceClient(A)
+    for _ in range(2):  # a loop of its own each, and so a connection
+        asyncio.run(ask(client))
+    asyncio.run(ask(AsyncFaceClient(A)))
+    def grandchild():
+        refused(lambda: asyncio.run(ask(AsyncFaceClient(A))), "does not survive a fork")
+    assert in_child(grandchild) == 0
+assert in_child(work) == 0
+""",
+        address,
+    )
+
+
 def test_a_forked_process_that_ends_by_itself_does_not_enter_grpc_on_its_way_out(address: str) -> None:
     run(
         """

@@ -107,6 +107,20 @@ def test_a_request_beyond_the_limits_is_not_sent(service: FakeFaces, address: st
     assert {type(each) for each in service.requests} == {pb.GetModelRequest}
 
 
+def test_a_range_of_seeds_with_a_large_label_is_one_request(service: FakeFaces, address: str) -> None:
+    label = np.zeros(20_000, np.float32)
+    with FaceClient(address) as client:
+        faces = list(client.stream(range(10), label_vector=label, start_index=3))
+        service.max_request_bytes = REQUEST_BYTES
+        with pytest.raises(
+            InvalidRequest, match=r"one face of this request takes 80[0-9]{3} bytes, the service takes 30"
+        ):
+            list(client.stream(range(10), label_vector=label))
+
+    assert [face.seed for face in faces] == list(range(3, 10))
+    assert len(streams(service)) == 1
+
+
 def test_a_start_behind_the_end_is_refused_in_the_same_words(service: FakeFaces, address: str) -> None:
     with FaceClient(address) as client, pytest.raises(InvalidSpec, match="must be below the number of faces, 14000"):
         list(client.stream(list(MANY), start_index=14_000))

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from rosacea_model import GeneratorConfig, ModelRejected
-from rosacea_model.files.archive import WorkerOptions, read_archive, write_archive
+from rosacea_model.files.archive import WorkerOptions, read_archive, write_archive, write_store_folder
 from rosacea_model.files.modelfile import MANIFEST_NAME, SIGNATURE_NAME, WEIGHTS_NAME, sha256, verify, write_manifest
 from rosacea_model.files.signing import check_signature, sign
 from rosacea_model.fresh import fresh_model
@@ -68,6 +68,26 @@ def test_an_archive_carries_the_signature(model: Path, keys: tuple[Path, Path], 
     write_archive(verify(model), tmp_path / "a.mar", WorkerOptions())
 
     check_signature(read_archive(tmp_path / "a.mar", tmp_path / "back"), keys[1])
+
+
+def test_a_signature_does_not_outlive_the_model_it_was_made_for(
+    model: Path, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    unsigned = tmp_path / "unsigned.mar"
+    write_archive(verify(model), unsigned, WorkerOptions())
+    sign(model, keys[0])
+    signed = tmp_path / "signed.mar"
+    write_archive(verify(model), signed, WorkerOptions())
+    store = write_store_folder(verify(model), tmp_path / "store", WorkerOptions())
+    assert (store / SIGNATURE_NAME).exists()
+
+    read_archive(signed, tmp_path / "again")
+    read_archive(unsigned, tmp_path / "again")
+    (model / SIGNATURE_NAME).unlink()
+    write_store_folder(verify(model), tmp_path / "store", WorkerOptions())
+
+    assert not (tmp_path / "again" / SIGNATURE_NAME).exists()
+    assert not (store / SIGNATURE_NAME).exists()
 
 
 def test_an_unsigned_model_is_refused(model: Path, keys: tuple[Path, Path]) -> None:

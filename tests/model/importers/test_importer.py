@@ -20,7 +20,8 @@ import torch
 
 from rosacea_model.errors import CheckpointRejected, ModelRejected
 from rosacea_model.files import weights
-from rosacea_model.files.modelfile import read_manifest, verify
+from rosacea_model.files.modelfile import SIGNATURE_NAME, read_manifest, verify
+from rosacea_model.importers.formats import NETWORKS_NAME
 from rosacea_model.importers.importer import ImportReport, NetworkSummary, import_checkpoint
 
 PACKAGE_ROOT = Path(weights.__file__).parents[1]
@@ -92,7 +93,10 @@ def test_a_folder_in_use_is_left_alone_unless_forced(snapshot: Path, tmp_path: P
         import_checkpoint(snapshot, folder, "second")
     assert verify(folder).name == "first"
 
+    (folder / SIGNATURE_NAME).write_text("of the first")
+    (folder / NETWORKS_NAME).touch()
     import_checkpoint(snapshot, folder, "third", force=True)
+    assert not (folder / SIGNATURE_NAME).exists()
     assert verify(folder).name == "third"
     assert list(tmp_path.iterdir()) == [folder]
 

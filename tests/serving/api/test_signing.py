@@ -231,6 +231,14 @@ def test_a_key_that_others_may_touch_is_refused(good: Credentials, tmp_path: Pat
         Signer(good.chain, key)
 
 
+# A key on secp112r1, which the library that reads keys does not know.
+UNKNOWN_CURVE = b"""-----BEGIN EC PRIVATE KEY-----
+MD4CAQEEDkyBP3hr1c8jTfzm9BI+oAcGBSuBBAAGoSADHgAE2cJ3oSdYcm1Gd0CM
+fhgc22XJrpkcFFBSyYV13Q==
+-----END EC PRIVATE KEY-----
+"""
+
+
 def test_bad_files_are_refused(good: Credentials, tmp_path: Path) -> None:
     def refused(chain: Path, key: Path, rule: str) -> None:
         with pytest.raises(ValueError, match=rule) as error:
@@ -250,6 +258,8 @@ def test_bad_files_are_refused(good: Credentials, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     refused(good.chain, tmp_path / "pipe", "must be a file")
     refused(good.chain, tmp_path, "cannot be read: Is a directory")
+    refused(good.chain, garbage, "must be a private key in PEM, not encrypted")
+    garbage.write_bytes(UNKNOWN_CURVE)
     refused(good.chain, garbage, "must be a private key in PEM, not encrypted")
     refused(good.chain, encrypted, "must be a private key in PEM, not encrypted")
     refused(good.chain, unfit, "must be a key for P-256")

@@ -147,11 +147,14 @@ async def test_the_queue_is_shown_as_it_is_and_without_room_once_it_is_closed() 
     bench.workers.seconds = 30
     futures = bench.submit(range(4))
     assert (shown("rosacea_queue_depth"), shown("rosacea_queue_capacity")) == (bench.scheduler.queued, 8)
-    assert bench.scheduler.queued > 0
+    waiting = bench.scheduler.queued
+    assert waiting > 0
 
     bench.scheduler.refuse_all()
 
     assert (shown("rosacea_queue_depth"), shown("rosacea_queue_capacity")) == (0, 0)
+    refused = bench.metrics.registry.get_sample_value("rosacea_images_total", {"model": "demo", "outcome": "failed"})
+    assert refused == waiting
     for future in futures:
         future.cancel()
     await asyncio.gather(*futures, return_exceptions=True)

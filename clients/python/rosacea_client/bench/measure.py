@@ -78,11 +78,12 @@ class CallRecorder:
         self._begin = self._loop.time()
 
     def now(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since this recorder was made, which is the start of the load."""
         return self._loop.time() - self._begin
 
     async def call(self, number: int, start: float) -> Done:
-        """Make a call that begins, or in an open loop was due, at `start`."""
+        """Make a call and record its outcome, a FaceError included; `start` is when it begins or, in an open loop, was
+        due."""
         answer, error = None, ""
         try:
             answer = await self._ask(number)

@@ -30,7 +30,7 @@ class Question:
     model: str = ""
 
     async def ask(self, client: AsyncFaceClient, number: int) -> Answer:
-        """Make call number `number`."""
+        """Make call number `number`, whose seeds follow from that number; returns how many images and bytes came."""
         first = number * self.images_per_call
         faces = await client.generate(
             range(first, first + self.images_per_call), truncation_psi=self.truncation_psi,

@@ -102,7 +102,9 @@ def check_folder(out: Path) -> None:
 def source(seeds: str | None, latents: Path | None, model: Callable[[], ModelInfo]) -> tuple[dict[str, Any], int]:
     """The source of the faces as client arguments, and their number."""
     if (seeds is None) == (latents is None):
-        raise ValueError(f"give either --seeds, such as 0-15, or --latents, got {'both' if seeds else 'neither'}")
+        raise ValueError(
+            f"give either --seeds, such as 0-15, or --latents, got {'neither' if seeds is None else 'both'}"
+        )
     if seeds is not None:
         found = parse_seeds(seeds)
         return {"seeds": found}, len(found)
@@ -111,7 +113,8 @@ def source(seeds: str | None, latents: Path | None, model: Callable[[], ModelInf
 
 
 def latents_of(path: Path, model: ModelInfo) -> tuple[dict[str, Any], int]:
-    """Load latents from a file; returns the argument name for their shape, the array and their number."""
+    """Load latents from a .npy file; returns them as a client argument (z, w or ws, by their shape) and their
+    number."""
     try:
         array = np.load(io.BytesIO(read_bounded(path)), allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -232,7 +235,8 @@ def _verdict(found: Replay) -> str:
 
 
 def replayed(file: Path, client: FaceClient) -> Replay:
-    """Run the comparison; exit code 2 if the file cannot be compared, unless the service is unavailable."""
+    """Generate the face in a file again and compare; CannotReplay (exit code 2) if that fails, but Unavailable and
+    Overloaded are raised as they are."""
     try:
         return replay_image(read_bounded(file), client)
     except (Unavailable, Overloaded):
@@ -242,7 +246,7 @@ def replayed(file: Path, client: FaceClient) -> Replay:
 
 
 def _lines(found: Inspection) -> Iterator[str]:
-    """Print the findings, one per line and JSON-encoded so that a file cannot write control characters to the
+    """Yield the findings as lines of text, JSON-encoded so that a file cannot write control characters to the
     terminal."""
     facts = found.mark.facts() if found.mark else {"rosacea": "no mark of how it was made"}
     shown = {"synthetic": found.synthetic, "source_type": found.source_type, **facts}

@@ -81,7 +81,8 @@ def inspect_image(image: bytes, trust: str = "") -> Inspection:
 
 
 def signature(image: bytes, image_format: str, trust: str) -> Signature:
-    """Verify a file's C2PA signature; returns its state, signer and problems."""
+    """Verify a file's C2PA signature; returns its state, signer and problems, or the state `unchecked` if c2pa is not
+    installed."""
     try:
         import c2pa
     except ModuleNotFoundError:

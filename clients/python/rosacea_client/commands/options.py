@@ -21,7 +21,7 @@ from rosacea_contract.spec import NoiseMode
 
 
 def image_format(text: str) -> str:
-    """Parse an image format in any spelling: png, jpeg or raw."""
+    """Parse an image format: png, jpeg (or jpg) or raw, in any case."""
     try:
         return spec.image_format(text)
     except InvalidSpec as error:

@@ -37,7 +37,8 @@ _SETTINGS = (
 
 
 class CannotReplay(FaceError):
-    """The file's mark is insufficient, or the service does not answer."""
+    """The face of a file cannot be compared: the file is unreadable, its mark does not suffice, or the service answers
+    with an error other than Unavailable or Overloaded."""
 
     exit_code = 2
 
@@ -85,7 +86,8 @@ def replay_image(image: bytes, client: FaceClient) -> Replay:
 
 
 def spec_of(mark: Mark) -> FaceSpec:
-    """Build the request that a mark describes; CannotReplay if the mark is missing or incomplete."""
+    """Build the request that a mark describes; CannotReplay if the face came from a latent or a label that the mark
+    lacks, or the mark is invalid."""
     if mark.latent != "seed" or mark.seed is None:
         raise CannotReplay(f"it was drawn from a given latent ({mark.latent}), which is not in the file")
     if mark.label_left_out:
@@ -101,7 +103,8 @@ def spec_of(mark: Mark) -> FaceSpec:
 
 
 def _another_model(mark: Mark, client: FaceClient) -> Replay:
-    """Difference for a revision that the service lacks, with the revision it has under that name."""
+    """Result for a revision that the service lacks: not the same, with the revision that it has under that name as the
+    difference."""
     try:
         served = client.model(mark.model).revision
     except NotFound:
@@ -111,7 +114,8 @@ def _another_model(mark: Mark, client: FaceClient) -> Replay:
 
 
 def _compared(image: bytes, mark: Mark, face: Face) -> Replay:
-    """Find what differs between two unequal files."""
+    """Result for a file that is not byte for byte the new face: the same if only a signature differs, otherwise all
+    differences."""
     answer = inspect_image(face.image)
     signed = without_signature(image) != image or without_signature(face.image) != face.image
     if signed and without_signature(image) == without_signature(face.image):

@@ -110,7 +110,8 @@ class DatasetFolder:
             return bool(hashlib.file_digest(file, "sha256").hexdigest() == head["list_sha256"])
 
     def write(self, shard: int, drawn: Iterator[Drawn], advance: Callable[[], None]) -> None:
-        """Write a shard. A failure leaves nothing that looks like one."""
+        """Write a shard and, once its images are on the disk, its list. A shard that a failure left without a list is
+        not complete."""
         path = self.shard_path(shard)
         partial = self.folder / f".{path.name}.{os.getpid()}.part"
         self._clear(shard)
@@ -213,7 +214,7 @@ def is_head(value: object) -> bool:
 
 
 def read_spec(place: Path) -> dict[str, Any]:
-    """Read dataset.json; ValueError, with a way out, if it is invalid."""
+    """Read dataset.json; ValueError, saying what to do, if it is invalid."""
     try:
         data = json.loads(read_bounded(place, MAX_SPEC_BYTES))
     except (ValueError, RecursionError, IsADirectoryError) as error:
@@ -258,7 +259,7 @@ def refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, A
 
 
 def _sync(path: Path) -> None:
-    """fsync before another file refers to it."""
+    """Flush a file or folder to the disk (fsync), before another file refers to it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -111,10 +111,11 @@ def parse_shards(text: str, shards: int) -> range:
     """Parse shards such as `0-99` or `7`; all shards if empty."""
     if not text:
         return range(shards)
-    first, _, last = text.partition("-")
-    if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first) < shards):
+    first, dash, last = text.partition("-")
+    last = last if dash else first
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < shards):
         raise ValueError(f"--shards must be FIRST-LAST within 0-{shards - 1}, got {text[:80]!r}")
-    return range(int(first), int(last or first) + 1)
+    return range(int(first), int(last) + 1)
 
 
 def check_form(form: Form) -> None:

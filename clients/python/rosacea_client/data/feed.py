@@ -34,7 +34,7 @@ Drawn = tuple[Sample, Face]
 
 
 class WrongModel(FaceError, ValueError):
-    """The service's model differs from the one a saved state was made with."""
+    """The model at hand, of the service or in a file, differs from the one a saved state was made with."""
 
 
 class Feed:

@@ -1,4 +1,5 @@
-"""Draws faces from a model file in this process; replaces `Feed`. Needs `rosacea[model]`."""
+"""Draws the faces of a data set from a model on disk, in this process instead of by a service. Needs
+`rosacea[model]`."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ class LocalInfo:
 
 
 class LocalFeed:
-    """Draws faces from one model file. Each forked worker loads its own model."""
+    """Draws faces from one model on disk, with the methods of `Feed`. Each forked worker loads its own model."""
 
     def __init__(self, path: str, look: Look) -> None:
         if look.format == "jpeg":

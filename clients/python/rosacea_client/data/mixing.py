@@ -74,7 +74,7 @@ class Mixed:
         return self.synthetic[index] if synthetic else self.real[index]
 
     def __getitems__(self, wanted: Sequence[int]) -> list[Any]:
-        """Fetch a batch, its synthetic samples in one request. Called by torch's DataLoader."""
+        """Fetch a batch, asking the synthetic data set once for all its samples. Called by torch's DataLoader."""
         places = [self.where(slot) for slot in wanted]
         asked = [index for synthetic, index in places if synthetic]
         many = getattr(self.synthetic, "__getitems__", lambda indices: [self.synthetic[index] for index in indices])

@@ -41,7 +41,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Labels:
-    """Rule that assigns classes to samples, such as balanced or fixed. `shares` are whole numbers, one for each class.
+    """Rule that assigns classes to samples, such as balanced or fixed. `shares` are whole numbers, one for each class;
+    for `fixed`, the class itself.
 
     Labels.none()                        # an unconditional model, or the zero label
     Labels.fixed(2)
@@ -161,7 +162,8 @@ class Plan:
             raise ValueError(f"the seed of a data set must be from 0 to 2**64 - 1, got {self.seed}")
 
     def settled(self, classes: int) -> Plan:
-        """The plan adapted to a model of `classes` classes, 0 if unconditional. ValueError if the labels do not fit."""
+        """The plan for a model of `classes` classes, 0 if unconditional; labels default to balanced. ValueError if they
+        are `none` for a model with classes."""
         if self.labels is None:
             return replace(self, labels=Labels.balanced(classes) if classes else Labels.none())
         if classes and self.labels == Labels.none():
@@ -217,7 +219,7 @@ def face_seed(dataset_seed: int, epoch: int, index: int) -> int:
 
 
 def blocks_of(slot: int, slots: int, start: int, count: int, block: int) -> Iterator[range]:
-    """Indices that reader `slot` of `slots` yields: every `slots`th block.
+    """Ranges of `block` indices that reader `slot` of `slots` yields: every `slots`th block from `start` on.
 
     Read in turn, the slots give start, start + 1, ..., count - 1 in this order, however many there are.
     """
@@ -232,7 +234,8 @@ def _hash(purpose: str, *numbers: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def _shuffled(shares: tuple[int, ...], dataset_seed: int, epoch: int, block: int) -> tuple[int, ...]:
-    """The classes of one block, shuffled by the block's number."""
+    """The classes of one block, in an order that depends only on the data set's seed, the epoch and the block's
+    number."""
     classes = [label for label, share in enumerate(shares) for _ in range(share)]
     order = sorted(range(len(classes)), key=lambda place: _hash("quota", dataset_seed, epoch, block, place))
     return tuple(classes[place] for place in order)

@@ -1,4 +1,4 @@
-"""Writes and checks one shard in each output format; a shard gets its name only when complete.
+"""Writes one shard in each output format, and computes its digest.
 
     webdataset     shard-000003.tar: KEY.png, KEY.json (the request), KEY.cls (the class)
     imagefolder    shard-000003/: images in a folder for each class, as torchvision's ImageFolder reads them, and
@@ -218,7 +218,7 @@ def files_of(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a shard, complete or not."""
+    """Remove a file or a folder with its contents; nothing happens if it does not exist."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -130,7 +130,7 @@ class _Faces:
 
 
 class FaceDataset(_Faces, Dataset[dict[str, Any]]):
-    """Map-style data set of faces; a batch is one request. Arguments as in `Options`."""
+    """Map-style data set of faces; a batch takes one request for each class in it. Arguments as in `Options`."""
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.__getitems__([index])[0]
@@ -148,7 +148,7 @@ class FaceDataset(_Faces, Dataset[dict[str, Any]]):
         return {"version": STATE_VERSION, "epoch": self.epoch, **self._made_with()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume in that epoch. Raises WrongModel or ValueError if the state is of other images."""
+        """Set the epoch of a saved state. Raises WrongModel or ValueError if the state is of other images."""
         self._check(state)
         self.set_epoch(state["epoch"])
 
@@ -222,7 +222,8 @@ class FaceStream(_Faces, IterableDataset[dict[str, Any]]):
         return state | {"start": min(int(self._start) + samples * self.ranks, self.count), "taken": 0}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume from a state. Raises WrongModel or ValueError if it is of other images or of one worker."""
+        """Resume from a state. Raises WrongModel or ValueError if it is of other images, or the position of another
+        single worker."""
         self._check(state)
         if state["taken"] and state["reader"] != [*self._slot(), self.block]:
             raise ValueError(
@@ -262,7 +263,7 @@ class FaceLoader(DataLoader[Any]):
         self._given = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """State: the position, the same in every rank that has received as many batches."""
+        """State: the position, the same in all ranks that have received the same number of batches."""
         return self.stream.state_dict(samples=self._given)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ class _Past:
 
     forked = False  # since this module was imported
     entered_grpc = False  # by our doing, here or in an ancestor
+    inherited_grpc = False  # by our doing, in an ancestor
     fork_support_off = False  # of gRPC, in this process
 
 
@@ -45,13 +46,14 @@ def switch_fork_support_off() -> None:
 
 
 def note_channel() -> None:
-    """Note that this process uses gRPC."""
+    """Record that this process uses gRPC, so that children forked later keep clear of what they inherit
+    (`inherited_grpc`)."""
     _Past.entered_grpc = True
 
 
 def inherited_grpc() -> bool:
     """Whether an ancestor used gRPC before it forked this process."""
-    return _Past.forked and _Past.entered_grpc
+    return _Past.inherited_grpc
 
 
 def keep_for_ever(thing: Any) -> None:
@@ -72,7 +74,8 @@ def _kernel_says_forked() -> bool:
 
 def _after_fork() -> None:
     _Past.forked = True
-    if _Past.entered_grpc:
+    _Past.inherited_grpc = _Past.entered_grpc
+    if _Past.inherited_grpc:
         gc.freeze()  # garbage of the parent that nobody has collected yet may hold gRPC's objects too
 
 

@@ -35,7 +35,7 @@ class Helper:
         return number
 
     def release(self, number: int) -> None:
-        """Unregister a closed channel."""
+        """Unregister a closed channel; the helper ends with the last one."""
         with self._lock:
             self._channels.discard(number)
             if not self._channels:

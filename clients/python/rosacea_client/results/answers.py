@@ -94,7 +94,7 @@ def all_faces(answer: pb.GenerateFacesResponse, spec: FaceSpec, count: int | Non
 
 
 def all_latents(answer: pb.MapLatentsResponse, spec: LatentSpec) -> Latents:
-    """Decode latents after checking that they are those `spec` asks for."""
+    """Decode latents; IntegrityError unless they are those `spec` asks for."""
     latents = Latents.from_pb(answer)
     wanted = spec.seed_list
     if wanted is not None and len(latents.array) != len(wanted):
@@ -106,7 +106,8 @@ def all_latents(answer: pb.MapLatentsResponse, spec: LatentSpec) -> Latents:
 
 
 def check_revision(made: Provenance, asked: str) -> None:
-    """Raise IntegrityError unless the answer names exactly the requested revision."""
+    """Raise IntegrityError unless the answer names its full revision and digest, and that revision fits the requested
+    model name."""
     found = _REVISION.fullmatch(made.model)
     if found is None or found[2] != made.digest:
         raise IntegrityError(f"an answer should name its revision and its digest, got {made.model!r}, {made.digest!r}")

@@ -15,7 +15,7 @@ SHOWN_PIXELS = 1024  # the sides of a sheet in a notebook, at most and about
 
 
 class Faces(list[Face]):
-    """Faces in order. A notebook shows them on one sheet, or the first 64; so it does a slice, and `Faces([...])`."""
+    """List of faces, in order. A notebook shows the first 64 as a contact sheet; a slice is such a list too."""
 
     @overload
     def __getitem__(self, place: SupportsIndex, /) -> Face: ...

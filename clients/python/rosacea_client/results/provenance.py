@@ -29,7 +29,7 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Provenance of faces or latents: model, digest, fingerprint, versions."""
+    """Provenance of faces or latents: model, digest, fingerprint, seed scheme."""
 
     model: str  # models/NAME/revisions/DIGEST
     digest: str  # SHA-256 of the model's weights
@@ -48,5 +48,5 @@ def made_by(provenance: pb.Provenance) -> dict[str, str]:
 
 
 def named(names: Mapping[int, str], number: int) -> str:
-    """Name of an enum value; newer services may send unknown ones."""
+    """Name of an enum value; `unknown-NUMBER` for one that only a newer service knows."""
     return names.get(number, f"unknown-{number}")

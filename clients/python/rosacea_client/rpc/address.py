@@ -11,7 +11,8 @@ SCHEMES = ("dns:///", "ipv4:", "ipv6:", "passthrough:///")
 
 
 def check_target(target: str) -> None:
-    """Raise ValueError, suggesting the likely address, unless the target is HOST:PORT, a list of them, or a socket."""
+    """Raise ValueError, suggesting the likely address, unless the target is HOST:PORT, a list of them, or begins with a
+    scheme of gRPC's such as unix: or dns:."""
     if target.startswith(("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "passthrough:", "xds:")):
         return
     for each in target.split(","):
@@ -51,7 +52,7 @@ def stays_here(target: str) -> bool:
 
 
 def hosts_and_ports(target: str) -> list[str]:
-    """The HOST:PORT of a target, without its scheme."""
+    """The addresses that a target lists, as a rule HOST:PORT, without the target's scheme."""
     for scheme in SCHEMES:
         target = target.removeprefix(scheme)
     return [each.strip() for each in target.split(",")]

@@ -77,7 +77,7 @@ class ApiKey:
         return f"ApiKey({str(self._path) if self._path else '...'!r})"
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Metadata of a call."""
+        """Metadata that sends the key with a call; a key's file is read again if it has changed."""
         if self._path is not None:
             found = self._path.stat()
             if (found.st_ino, found.st_mtime_ns) != self._stamp:

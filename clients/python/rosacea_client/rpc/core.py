@@ -41,7 +41,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Call(Generic[Result]):
-    """A unary call with its retries."""
+    """Description of a unary call: method, request, how to read the answer, and a check of a large request before it is
+    sent."""
 
     method: str
     request: Any
@@ -104,7 +105,7 @@ class Pull:
         return faces
 
     def finish(self) -> None:
-        """The stream has ended: IntegrityError if faces are missing."""
+        """The stream of one call has ended: IntegrityError if faces are missing that this call should have sent."""
         if self._parts is not None and self._expected.index in self._parts.ends and self._expected.index > self._asked:
             return
         self._expected.finish()
@@ -154,7 +155,7 @@ def page(token: str) -> Call[tuple[list[ModelInfo], str]]:
 
 
 class Core:
-    """The parts of a client that do not depend on how it waits."""
+    """Base class of the synchronous and the asyncio client: all that does not depend on how they wait."""
 
     def __init__(
         self,
@@ -196,7 +197,8 @@ class Core:
     def from_environment(
         cls, timeout_seconds: float = 60.0, *, environment: Mapping[str, str] | None = None, **options: Any
     ) -> Self:
-        """The client that the variables of the command line describe; `rosacea_client.rpc.environment` lists them."""
+        """Make a client from the environment variables that the command line reads too;
+        `rosacea_client.rpc.environment` lists them."""
         found = stated(os.environ if environment is None else environment)
         return cls(timeout_seconds=timeout_seconds, **{**found, **options})
 
@@ -234,7 +236,8 @@ class Core:
         raise NotImplementedError
 
     def _hung_up(self, connection: Connection) -> bool:
-        """Whether the client may have been closed; unknown for a caller's own channel."""
+        """Whether the client has closed the connection; always True for a caller's own channel, where that is
+        unknown."""
         return self._callers_channel is not None or connection.closed
 
     def _whence(self) -> str:

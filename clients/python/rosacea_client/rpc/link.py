@@ -29,7 +29,7 @@ class Connection:
         self._heard: float | None = None  # when something came last; None while nothing has
 
     def heard(self) -> None:
-        """Note that data was received from the service."""
+        """Record the time, since data was received from the service: `is_silent` counts from it."""
         self._heard = self._clock()
 
     def is_silent(self, seconds: float) -> bool:
@@ -40,7 +40,7 @@ class Connection:
         return self._heard is not None and self._clock() - self._heard >= seconds
 
     def close_when_unused(self) -> None:
-        """Close a channel once its last call has ended: every call holds its connection.
+        """Close the channel once nothing refers to this connection any more, so not before its last call has ended.
 
         One of grpc.aio closes by itself then. A forked child leaves it to the parent.
         """

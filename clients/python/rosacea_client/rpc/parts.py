@@ -74,13 +74,15 @@ class Parts:
         most = info.limits.max_request_bytes or UNLIMITED
         source = _source_bytes(request.spec)
         face_bytes = -(-source // count)
-        room = most - SLACK_BYTES - max(0, request.ByteSize() - source)
+        size = request.ByteSize()
+        room = most - SLACK_BYTES - max(0, size - source)
         if room < face_bytes:
-            raise InvalidRequest(f"a face of this request takes {face_bytes} bytes, the service takes {most} in all")
+            one = size - source + face_bytes
+            raise InvalidRequest(f"one face of this request takes {one} bytes, the service takes {most}")
         settings = pb.FaceSpec()
         settings.CopyFrom(request.spec)
         settings.ClearField(request.spec.WhichOneof("source") or "seeds")
-        return cls(request, settings, count, min(count, room // face_bytes))
+        return cls(request, settings, count, min(count, room // face_bytes) if face_bytes else count)
 
     def start(self, index: int) -> int:
         """Index of the first face in the part (request) that contains face number `index`."""
@@ -100,6 +102,9 @@ class Parts:
         return request
 
     def _slice(self, source: str, start: int, spec: pb.FaceSpec) -> None:
+        if source == "seed_range":
+            spec.seed_range.CopyFrom(self.whole.spec.seed_range)  # of any length it is one part
+            return
         if source == "seeds":
             spec.seeds.values.extend(self.whole.spec.seeds.values[start : start + self.length])
             return
@@ -118,6 +123,8 @@ def _size(spec: Spec, source: str) -> int:
 
 
 def _source_bytes(spec: Spec) -> int:
-    """Upper bound in bytes of a source."""
+    """Upper bound in bytes of what grows with the number of faces in a source: nothing in a range of seeds."""
     source = spec.WhichOneof("source") or ""
+    if source == "seed_range":
+        return 0
     return _size(spec, source) * (SEED_BYTES if source == "seeds" else FLOAT_BYTES)

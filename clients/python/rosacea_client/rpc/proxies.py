@@ -30,8 +30,8 @@ class Proxy(NamedTuple):
 def goes_direct(target: str) -> bool:
     """Whether a target bypasses proxies.
 
-    This machine does not, under any of its usual names; a list of addresses does not, for gRPC would ask the proxy for
-    the whole list as if it were one host.
+    This machine does, under any of its usual names; so does a list of addresses, for gRPC would ask the proxy for the
+    whole list as if it were one host.
     """
     return "," in target or stays_here(target) or all(map(_is_this_machine, hosts_and_ports(target)))
 

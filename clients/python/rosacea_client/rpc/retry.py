@@ -74,7 +74,8 @@ class Attempts:
         return left
 
     def answered(self) -> None:
-        """Note that the call, or part of its stream, was answered.
+        """Record that the call, or part of its stream, was answered: failures count from 0 again, and only the deadline
+        limits further attempts.
 
         From then on a stream that is cut off is taken up again for as long as it has time: that costs the service no
         more than the stream did, and giving up would waste what it has drawn.
@@ -106,7 +107,7 @@ class Patience:
         self.renew()
 
     def renew(self) -> None:
-        """Note that the service has answered."""
+        """Start the time limit anew, because the service has answered; Cancelled if `stopped` is set."""
         self._stop_if_asked()
         self._since, self._failed = time.monotonic(), 0
 
@@ -129,7 +130,8 @@ class Patience:
 
 
 def pause_after(failed: int, error: FaceError, longest_seconds: float) -> float:
-    """Seconds before the next attempt after `failed` of them, the last with `error`."""
+    """Seconds to wait after `failed` failed attempts, the last with `error`: what the service asks for, plus a random
+    delay."""
     longest = min(FIRST_DELAY_SECONDS * 2 ** min(failed, MAX_DOUBLINGS), longest_seconds)
     return (error.retry_after_seconds or 0.0) + random.uniform(FIRST_DELAY_SECONDS, longest)  # noqa: S311 no secret
 

@@ -24,7 +24,8 @@ _NO_STATUS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)  # what gRPC re
 
 
 def transport_error(code: grpc.StatusCode, message: str, target: str, request_bytes: int | None) -> FaceError | None:
-    """The error for a call that ended without our ErrorInfo; None if its status is credible.
+    """The error for a call that ended without the service's ErrorInfo; None if nothing shows that a proxy or the
+    connection failed, so that its gRPC status stands.
 
     `request_bytes` is the length of what was sent: it tells a request that is too large from such an answer.
     """

@@ -204,7 +204,7 @@ def _gamma(body: bytes) -> float | None:
 
 
 def _chromaticities(body: bytes) -> tuple[icc.XY | None, icc.Primaries]:
-    """White point and primaries of a cHRM chunk; None if missing or degenerate."""
+    """White point and primaries of a cHRM chunk; None and the primaries of Rec. 709 if it is missing or degenerate."""
     if len(body) == 32:
         numbers = [value / 100_000 for value in struct.unpack(">8I", body)]
         white, red, green, blue = zip(numbers[::2], numbers[1::2], strict=True)
@@ -227,7 +227,8 @@ def _cicp_profile(primaries: int, transfer: int) -> bytes | None:
 
 
 def _nclx(data: bytes) -> tuple[int, int] | None:
-    """Colour profile of an AVIF or HEIC picture without ICC profile (ISO/IEC 14496-12, 12.1.5)."""
+    """Code numbers of primaries and transfer curve in an AVIF's or HEIC's nclx box (ISO/IEC 14496-12, 12.1.5); None
+    without one."""
     at = data.find(b"colrnclx", 0, 2**16) if data[4:8] == b"ftyp" else -1
     if at < 0 or at + 12 > len(data):
         return None
@@ -236,7 +237,8 @@ def _nclx(data: bytes) -> tuple[int, int] | None:
 
 
 def _exif_profile(image: Image.Image, notes: list[str]) -> bytes | None:
-    """Adobe RGB for cameras that declare it by the DCF rules, as an EXIF interoperability index."""
+    """The Adobe RGB profile if EXIF declares it, as its colour space or by the DCF rules as interoperability index R03;
+    else None."""
     try:
         exif = image.getexif()
         space = exif.get_ifd(EXIF_IFD).get(EXIF_COLOUR_SPACE)

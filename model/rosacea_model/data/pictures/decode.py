@@ -112,7 +112,8 @@ def _decoded(data: bytes, options: DecodeOptions) -> Decoded:
 
 
 def _stored(data: bytes, options: DecodeOptions, notes: list[str]) -> tuple[str, Layers, bytes | None]:
-    """Decode a valid file to its format, its colours with alpha turned upright, and its colour profile."""
+    """Check and decode a file: its format, its colours and alpha turned upright, and its colour profile (None for
+    sRGB)."""
     scans = jpeg_scans(data)
     with _opened(scans.with_open_end(data) if scans else data) as image:
         check_header(image, len(data), options)
@@ -181,7 +182,8 @@ _PILLOW_LIMIT = _PillowLimit()
 
 
 def check_header(image: Image.Image, file_bytes: int, options: DecodeOptions) -> None:
-    """Reject by the header, before any pixel is decoded."""
+    """Raise Unusable, before any pixel is decoded, if a picture's header breaks a limit or states several pictures or
+    an unsupported mode."""
     width, height = image.size
     pixels = width * height
     if pixels > options.max_pixels:
@@ -221,7 +223,8 @@ def _subfile_type(image: Image.Image, page: int) -> int:
 
 
 def check_png(data: bytes) -> None:
-    """Verify the checksums of a PNG's chunks, which Pillow does not for pixel data."""
+    """Raise Unusable if a PNG is truncated, animated, or has a critical chunk with a wrong checksum, which Pillow
+    overlooks in pixel data."""
     kinds = set()
     for kind, _, crc_holds in chunks(data):
         kinds.add(kind)
@@ -237,7 +240,7 @@ def check_png(data: bytes) -> None:
 
 
 def check_webp(data: bytes) -> None:
-    """Check that a WebP file is as long as its header says."""
+    """Raise Unusable if a WebP file is shorter than its header says."""
     stated = int.from_bytes(data[4:8], "little") + 8
     if stated > len(data):
         raise Unusable(UnusableReason.truncated, f"it must have {stated} bytes, got {len(data)}")
@@ -251,8 +254,8 @@ class JpegScans:
     several: bool
 
     def with_open_end(self, data: bytes) -> bytes:
-        """The file cut after its only scan and left open: libjpeg then fills missing data with grey, which shows
-        whether data was missing."""
+        """The file cut after its only scan, without an end marker: if data is missing, Pillow then raises an error, and
+        libjpeg does not fill in grey. Unchanged with several scans."""
         return data if self.several else data[: self.ends[0]] + JPEG_NOTHING
 
     def with_noise(self, data: bytes) -> bytes:

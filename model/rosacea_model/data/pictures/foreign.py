@@ -38,7 +38,7 @@ DICOM_GROUPS = (
 
 
 def described(data: bytes) -> str:
-    """Description and advice for a file type; "" if unknown."""
+    """Description of an unsupported file, by its first bytes, and advice; "" if its type is supported or unknown."""
     if is_dicom(data):
         return DICOM_HINT
     if is_heif(data) and not heif_opened():

@@ -138,7 +138,8 @@ def _view(small: Image.Image, angle: float) -> _View:
 
 
 def _steps(pixels: Plane) -> Plane:
-    """Difference between the two rows above each boundary and the two below it: [3, n, width] => [n + 1, width]."""
+    """Largest difference over the colour channels between the mean of the two rows above each boundary and of the two
+    below it: [3, n, width] => [n + 1, width]."""
     twos = pixels[:, :-1] + pixels[:, 1:]
     return np.pad(np.abs(twos[:, 2:] - twos[:, :-2]).max(axis=0) / 2, ((2, 2), (0, 0)))
 

@@ -1,4 +1,4 @@
-"""What an encoder is to everything that measures."""
+"""The interface of encoders, the networks that turn images into features for all measurements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 class Encoder(Protocol):
-    """Turns images into features. Numbers of two encoders are never comparable with one another."""
+    """Interface of a network that turns images into features. Measurements by two encoders must not be compared with
+    one another."""
 
     @property
     def name(self) -> str: ...
@@ -24,7 +25,7 @@ class Encoder(Protocol):
 
     @property
     def resize(self) -> str:
-        """The rule by which images come to the size of the network, as text; part of every number's identity."""
+        """How images are resized for the network, as text; part of the key under which features are cached."""
         ...
 
     @property

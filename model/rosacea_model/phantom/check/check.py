@@ -129,12 +129,12 @@ def draw(
 
 
 def ladder_of_model(engine: Engine, samples: int) -> NDArray[np.uint8]:
-    """The first quarter of the seeds at each severity in turn."""
+    """Generated images of the first quarter of the seeds, each drawn at every severity in turn."""
     return draw(engine, ((seed, grade) for seed in range(samples // GRADES) for grade in range(GRADES)))
 
 
 def ladder_of_phantoms(series: Series, samples: int) -> NDArray[np.uint8]:
-    """Fresh phantoms at each severity in turn; those that are healthy take the subtypes one after the other."""
+    """Images of fresh phantoms, each drawn at every severity in turn; a healthy one gets a subtype by its index."""
     images = []
     for index in range(samples // GRADES):
         spec = sample_phantom(series.seed + 1, index, confounders=series.confounders)

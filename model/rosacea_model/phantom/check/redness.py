@@ -54,7 +54,7 @@ def agreement(found: Redness, severity: NDArray[np.int64]) -> Agreement:
 
 
 def ladder(index: NDArray[np.float64]) -> Ladder:
-    """How the index [latents, GRADES] of the same latents rises with severity, a column for each."""
+    """How the erythema index [latents, GRADES], a column for each severity, rises when only the severity changes."""
     above = index - index.mean(axis=1, keepdims=True)
     severity = np.broadcast_to(np.arange(GRADES), index.shape)
     return Ladder(spearman=spearman(above.ravel(), severity.ravel()), rising=float((np.diff(index, axis=1) > 0).mean()))

@@ -1,4 +1,5 @@
-"""What a check found, for people: sheets of faces, and a page with the figures beside those of real phantoms."""
+"""Results of checking a model trained on phantoms, for people: sheets of faces, and a Markdown page of its figures
+beside those of fresh phantoms."""
 
 from __future__ import annotations
 
@@ -90,7 +91,7 @@ def severity_rows(figures: Mapping[str, Any]) -> str:
 
 
 def _severity_cells(one: Mapping[str, Any]) -> list[str]:
-    """A cell for each of MEASURES."""
+    """Table cells of one kind of face, one for each measure in MEASURES."""
     severity, same = one["severity"], one["same_latent"]
     return [
         f"**{severity['contrast']:.2f}**",
@@ -105,7 +106,8 @@ def _severity_cells(one: Mapping[str, Any]) -> list[str]:
 
 
 def nearest_rows(figures: Mapping[str, Any]) -> str:
-    """Table rows with distances to the nearest training image, for each kind of face (generated, fresh phantoms)."""
+    """Table rows with distances to the nearest training image: training phantoms among themselves, fresh phantoms,
+    generated faces."""
     kinds = {
         "training phantoms among themselves": "training_among_themselves",
         "fresh phantoms (control)": "fresh_phantoms",

@@ -27,7 +27,8 @@ def labelled(
     rows: Sequence[str],
     columns: Sequence[str],
 ) -> Image.Image:
-    """A sheet with a word for each row and column; `rows` may name groups of rows, evenly."""
+    """A sheet with a word for each row and column; with fewer words than rows, each names a group of equally many
+    rows."""
     height, width = images.shape[:2]
     size = images.shape[2]
     scale = max(1, min(2, (MAX_SIDE - 100) // (max(height, width) * size)))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Canvas:
-    """Planes [height, width]; `paint` lies over the skin as make-up, hair or an eye does."""
+    """Planes [height, width] of a face before lighting: relief, blood, melanin, oil and shade, and in `paint` what
+    covers the skin (make-up, hair, eyes)."""
 
     grid: Grid
     head: Head

@@ -28,7 +28,8 @@ class Grid:
 
     @classmethod
     def of(cls, scene: Scene, resolution: int) -> Grid:
-        """Rolls and scales the picture, then moves each point by its depth: a turned nose moves more than the ears."""
+        """Coordinates for a scene: rolled and scaled, then each point moved by its depth, so that a turned nose moves
+        more than the ears."""
         centre = (np.arange(resolution, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / resolution) - 1
         x = ((centre - np.float32(scene.shift[0])) / np.float32(scene.zoom))[None, :]
         y = ((centre - np.float32(scene.shift[1])) / np.float32(scene.zoom))[:, None]
@@ -77,14 +78,15 @@ def smoothstep(low: float, high: float, value: Field) -> Field:
 
 
 def line(distance: Field, half_width: float, pixel: float) -> Field:
-    """Share of a pixel covered by a stroke whose middle is at this distance; thinner than a pixel fades, not breaks."""
+    """Share of a pixel covered by a stroke whose middle is at this distance; a stroke thinner than a pixel grows faint
+    and stays unbroken."""
     half = pixel / 2
     covered = np.minimum(distance + half, half_width) - np.maximum(distance - half, -half_width)
     return np.asarray(np.clip(covered * np.float32(1 / pixel), 0, 1), dtype=np.float32)
 
 
 def bump(u: Field, v: Field, centre: tuple[float, float], size: tuple[float, float], pixel: float = 0.0) -> Field:
-    """A Gaussian hill of height 1, widened (and lowered) by the pixel that sees it."""
+    """A Gaussian hill of height 1, made wider and lower by the size of a pixel."""
     wide, high = math.hypot(size[0], pixel * 0.29), math.hypot(size[1], pixel * 0.29)
     height = size[0] * size[1] / (wide * high)
     p = (u - np.float32(centre[0])) * np.float32(1 / wide)
@@ -98,9 +100,3 @@ def mix(target: Field, box: Box, colour: Field, alpha: Field) -> None:
     part = target[:, box[0], box[1]]
     layer = colour if colour.ndim == 3 else colour[:, None, None]
     part += alpha * (layer - part)
-
-
-def blend(target: Field, box: Box, value: Field | float, alpha: Field) -> None:
-    """Lay a value over a box of a plane [height, width], in place."""
-    part = target[box]
-    part += alpha * (np.float32(value) - part if isinstance(value, float) else value - part)

@@ -149,7 +149,7 @@ def _opening(u: Field, v: Field, face: FaceIdentity, style: Style) -> Field:
 
 
 def _ends(v: Field, style: Style, coarse: Field) -> Field:
-    """Short hair ends in sideburns; long hair at its length; an open face below the jaw keeps the neck free."""
+    """Share of hair left at each height: short hair fades out at the sideburns, long hair at its length."""
     if style.length <= 0.3:
         return 1 - smoothstep(style.length - 0.24, style.length + 0.10, v + np.float32(0.03) * coarse)
     return 1 - smoothstep(style.length - 0.06, style.length + 0.04, v + np.float32(0.025) * coarse)

@@ -49,7 +49,7 @@ def build_head(grid: Grid, identity: FaceIdentity, condition: Condition, scene: 
 
 
 def _asymmetric(grid: Grid, identity: FaceIdentity) -> tuple[Field, Field]:
-    """Nobody's halves are alike: bend the coordinates by up to about 0.012."""
+    """Face coordinates bent by up to about 0.012, so that the two halves of a face differ."""
     bend = np.float32(0.012)
     offset = identity.texture % 9973
     u = grid.u + bend * value_noise(grid.u * np.float32(1.3) + 5, grid.v * np.float32(1.3), offset)

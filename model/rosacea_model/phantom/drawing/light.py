@@ -165,7 +165,8 @@ def cast_shadow(height: Field, light: Light, unit: float) -> Field:
 
 
 def hollows(height: Field) -> Field:
-    """Occlusion 0..1 of a coarse height field: what lies below its surroundings sees less sky."""
+    """Share of ambient light (0.25 to 1) that reaches each point of a coarse height field: less where a point lies
+    below its surroundings."""
     near = blur(height, 1.6) - height
     wide = blur(height, 4.5) - height
     hidden = np.float32(3.2) * np.maximum(near, 0) + np.float32(1.3) * np.maximum(wide, 0)

@@ -42,7 +42,8 @@ def centrofacial(face: FaceIdentity, scene: Scene, u: Field, v: Field) -> Field:
 
 
 def redden(canvas: Canvas) -> None:
-    """Set the blood of the whole face."""
+    """Set the blood of the whole face: blush and flushing, and with disease its redness, vessels and lesions (those
+    with relief and pus)."""
     spec, u, v = canvas.spec, canvas.head.u, canvas.head.v
     face, condition = spec.identity, spec.condition
     likely = centrofacial(face, spec.scene, u, v)

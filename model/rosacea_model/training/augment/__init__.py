@@ -1,4 +1,5 @@
-"""Adaptive discriminator augmentation, applied to reals and fakes (Karras et al. 2020, appendix B).
+"""Random augmentations of the images that the discriminator sees, reals and fakes alike (Karras et al. 2020, appendix
+B); `ada.py` adapts their probability.
 
 Example:
 

@@ -52,18 +52,18 @@ def color_matrices(draws: Draws, config: AugmentConfig, p: float, batch: int, ch
 
 
 def brightening(added: Tensor) -> Tensor:  # [N] => [N, 4, 4]
-    """Add the same amount to every channel."""
+    """Matrices that add the same amount to every channel."""
     to_last_column = torch.outer(WHITE, ONE[3]).to(added)
     return torch.eye(4).to(added) + added[:, None, None] * to_last_column
 
 
 def mix(grey: Tensor, chroma: Tensor) -> Tensor:  # [N], [N] => [N, 4, 4]
-    """Scale the components along and orthogonal to the grey axis."""
+    """Matrices that scale the components of colours along and orthogonal to the grey axis."""
     return grey[:, None, None] * GREY.to(grey) + chroma[:, None, None] * CHROMA.to(grey) + ONE.to(grey)
 
 
 def hue_rotation(angles: Tensor) -> Tensor:  # [N] => [N, 4, 4]
-    """Rotate colours around the grey axis."""
+    """Matrices that rotate colours around the grey axis."""
     cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
     return (GREY + ONE).to(angles) + cos * CHROMA.to(angles) + sin * CROSS.to(angles)
 

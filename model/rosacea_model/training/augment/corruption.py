@@ -26,7 +26,7 @@ def add_noise(images: Tensor, draws: Draws, config: AugmentConfig, p: float) -> 
 
 
 def cut_out(images: Tensor, draws: Draws, config: AugmentConfig, p: float) -> Tensor:
-    """Set a rectangle of half the image's width and height, centred anywhere in it, to zero."""
+    """In randomly chosen images, set a rectangle of half the width and height, centred anywhere, to zero."""
     batch, _, height, width = images.shape
     centres = draws.uniform("cutout", batch, 2)
     sides = choose(draws, "cutout", config.cutout * p, torch.full_like(centres[:, 0], CUTOUT), 0)

@@ -99,7 +99,8 @@ def warp(images: Tensor, matrices: Tensor, taps: Tensor) -> Tensor:
 
 
 def placed(matrices: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
-    """Convert matrices [N, 3, 3] to the form of `affine_grid` [N, 2, 3], for images with these `margins`."""
+    """Convert matrices [N, 3, 3] to the form of `affine_grid` [N, 2, 3] for padded images; also returns the padding at
+    left and top."""
     shift = matrices.new_full((1,), PEAK)
     matrices = translation(-shift, -shift) @ matrices @ translation(shift, shift)
     left, top = margins(matrices, height, width)
@@ -110,7 +111,7 @@ def placed(matrices: Tensor, height: int, width: int) -> tuple[Tensor, int, int]
 
 
 def margins(matrices: Tensor, height: int, width: int) -> tuple[int, int]:
-    """Horizontal and vertical padding in pixels, so that no sample of the batch lacks any.
+    """Horizontal and vertical padding in pixels that the places sampled in the whole batch need.
 
     More than the reflection can give, one less than the size, is cut off.
     """
@@ -129,7 +130,7 @@ def margins(matrices: Tensor, height: int, width: int) -> tuple[int, int]:
 
 
 def upsampling(size: int, margin: int, taps: Tensor) -> Tensor:  # => [2 size + 4 margin, size]
-    """Along one axis: reflect `margin` pixels at both ends, insert zeros, and low-pass with gain 2."""
+    """Matrix that, along one axis, reflects `margin` pixels at both ends, inserts zeros, and low-passes with gain 2."""
     padded = size + 2 * margin
     band = _band(2 * padded, padded, 2 * taps, first=len(taps) // 2 - 1)
     left, middle, right = torch.split(band, [margin, size, margin], dim=1)
@@ -138,7 +139,7 @@ def upsampling(size: int, margin: int, taps: Tensor) -> Tensor:  # => [2 size + 
 
 
 def downsampling(size: int, taps: Tensor) -> Tensor:  # => [size, 2 size + 10]
-    """Along one axis: low-pass with the mirrored filter, and keep every second pixel."""
+    """Matrix that, along one axis, low-passes with the mirrored filter and keeps every second pixel."""
     return _band(2 * (size + SPARE), size, taps, first=0).mT
 
 

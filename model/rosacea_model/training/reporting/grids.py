@@ -1,5 +1,5 @@
-"""Image sheets as PNG files, and distances of fakes from reals. Uses none of training's random numbers: seeds give the
-same images from the first sheet to the last."""
+"""Image sheets as PNG files, and distances of fakes from reals. Uses none of training's random numbers: a seed is the
+same latent on every sheet of a run."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenSnapshot:
-    """The files written for one snapshot."""
+    """A written and measured snapshot: its folder, its distance to the reals, and whether augmentations leak."""
 
     folder: Path
     distance: float
@@ -152,7 +152,7 @@ class RunReporter:
             self._write({"kimg": 0, "step": 0, "p": self.untrained_p, **self.last})
 
     def step(self, state: TrainState) -> None:
-        """Print the speed when due."""
+        """End the timing of a step; when due, print an estimate (then draw the initial state) or a progress line."""
         self.pace.end()
         kimg = int(state.nimg) / 1000
         for line in self.pace.estimate(kimg):

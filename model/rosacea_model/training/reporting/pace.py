@@ -53,7 +53,7 @@ class StepTimer:
         return max(self.config.total_kimg - kimg, 0) * self.s_per_kimg
 
     def estimate(self, kimg: float) -> list[str]:
-        """The first estimate when due; None before and after."""
+        """Lines with the first estimate when it is due; empty before and after."""
         due = self.steps >= FIRST_STEPS or sum(self.seconds) >= FIRST_S
         if self.announced or not due:
             return []

@@ -23,7 +23,8 @@ def s_per_kimg(config: TrainConfig, state: TrainState) -> float:
 
 
 def _regularised(config: TrainConfig) -> float:
-    """Estimated cost of path lengths and R1: about one main pass on part of the batch, plus one full one."""
+    """Factor by which path lengths and R1 lengthen a step on average, each taken as one main pass (path lengths on part
+    of the batch)."""
     path = 1.0 / (config.pl_batch_shrink * config.pl_interval) if config.pl_weight else 0.0
     r1 = 1.0 / config.r1_interval if config.gamma else 0.0
     return 1.0 + path + r1

@@ -83,8 +83,8 @@ class Keys:
         self._records = {record.id: record for record in records}
 
     def check(self, presented: str, now: float) -> Identity:
-        """Return the principal of a key. Raises Refused for an invalid key, in the same time whatever is wrong with
-        it."""
+        """Return the identity that an API key stands for. Raises Refused for an invalid key; for a well-formed one in
+        the same time whatever is wrong with it."""
         form = FORM.fullmatch(presented)
         if form is None:
             raise Refused(Cause.MALFORMED)

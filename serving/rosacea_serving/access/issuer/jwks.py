@@ -29,7 +29,7 @@ ALGORITHMS = ("RS256", "ES256")
 RSA_BITS = 2048
 MAX_BYTES = 2**20
 FETCH_TIMEOUT_SECONDS = 5.0
-FRESH_SECONDS = 3600.0  # after which they are fetched again
+REFRESH_SECONDS = 1800.0  # between two fetches
 KEEP_SECONDS = 24 * 3600.0  # for which they go on where that fails
 RETRY_SECONDS = 60.0  # minimum between two fetches, for all callers together
 
@@ -49,7 +49,8 @@ def read_jwks(data: bytes) -> IssuerKeys:
 
 
 def _usable(entry: dict[str, Any]) -> jwt.PyJWK | None:
-    """The key if it is a public signing key with a supported algorithm. `alg` always comes from the key set."""
+    """The key if it is a public signing key with a supported algorithm, else None. The algorithm always comes from the
+    key set, never from a token."""
     algorithm = {"RSA": "RS256", "EC": "ES256"}.get(entry.get("kty", ""), "")
     if not algorithm or entry.get("alg", algorithm) != algorithm or entry.get("use", "sig") != "sig" or "d" in entry:
         return None
@@ -67,15 +68,15 @@ def _usable(entry: dict[str, Any]) -> jwt.PyJWK | None:
 
 
 def pick(keys: IssuerKeys, kid: str | None) -> jwt.PyJWK | None:
-    """The key with this `kid`; a token without `kid` is accepted if the issuer has only one key."""
+    """The key with this `kid`, None if there is none; without a `kid`, the issuer's only key."""
     if kid is None and len(keys) == 1:
         return next(iter(keys.values()))
     return keys.get(kid)
 
 
 class FetchedKeys:
-    """Keys fetched from a URL every hour, kept for a day if fetching fails, and fetched at once for an unknown
-    `kid`."""
+    """Keys fetched from a URL every half hour, kept for a day if fetching fails, and fetched at once for an unknown
+    `kid`, but at most once a minute."""
 
     def __init__(
         self,
@@ -93,7 +94,8 @@ class FetchedKeys:
         self._fetching = asyncio.Lock()
 
     async def find(self, kid: str | None) -> jwt.PyJWK:
-        """The key with this `kid`. Raises Refused if the issuer, asked within the last minute, does not have it."""
+        """The key with this `kid`; fetches the keys first if it is unknown. Raises Refused if the issuer does not have
+        it, or if no fetch has succeeded for a day."""
         if pick(self._keys, kid) is None:
             await self.refresh(0.0)
         if self._clock() - self._fetched_at > KEEP_SECONDS:
@@ -125,7 +127,7 @@ class FetchedKeys:
     async def watch(self) -> None:
         """Refresh the keys in the background until cancelled, so that calls rarely wait for a fetch."""
         while True:
-            await self.refresh(FRESH_SECONDS / 2)
+            await self.refresh(REFRESH_SECONDS)
             await asyncio.sleep(RETRY_SECONDS)
 
 

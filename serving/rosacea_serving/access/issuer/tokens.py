@@ -52,7 +52,7 @@ class Tokens:
         self.keys = keys
 
     async def check(self, presented: str) -> Identity:
-        """Return the principal of a token; raises Refused if it is not valid."""
+        """Return the identity that a token stands for; raises Refused if the token is not valid."""
         if len(presented) > MAX_CHARACTERS:
             raise Refused(Cause.MALFORMED)
         try:
