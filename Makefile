@@ -156,8 +156,11 @@ bench-bars: setup  ## count the bars over eyes that are found on phantoms, and i
 bench-people: setup  ## whether pictures of one person are grouped, on phantoms; needs the extra faces
 	$(BIN)/python -m tests.bench.bench_people
 
+bench-audit: setup  ## planted copies that the audit finds, and generators that it flags, on phantoms, and in FACES=FOLDER
+	$(BIN)/python -m tests.bench.bench_audit $(if $(FACES),--faces $(FACES))
+
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto .venv-lock .venv-docs .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup tools demo serve demo-model test test-one test-fast test-long lint format hooks lint-protos typecheck proto proto-freeze train-smoke \
-	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars bench-people clean
+	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars bench-people bench-audit clean

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from google.rpc import error_details_pb2
 from rosacea_client import cli
 from rosacea_client.commands.faces import save_faces
 from rosacea_client.results.face import Face
-from rosacea_client.seeds import parse_seeds
+from rosacea_client.seeds import parse_seeds, read_seeds
 from rosacea_contract.install import install_line
 from rosacea_contract.reasons import DOMAIN
 
@@ -73,6 +74,30 @@ def test_faces_are_saved_under_their_seeds(rosacea: Any, address: str, tmp_path:
     names = ["face_000000.png", "face_000001.png", "face_000002.png", "face_4000000000.png"]
     assert sorted(path.name for path in out.iterdir()) == names
     assert stdout == f"4 faces in {out}\n"
+
+
+def test_seeds_may_come_from_a_file(rosacea: Any, service: FakeFaces, address: str, tmp_path: Path) -> None:
+    (tmp_path / "seeds.txt").write_text("# rosacea seeds\n12\n5  # with a remark\n")
+
+    assert rosacea("generate", "--seeds-file", tmp_path / "seeds.txt", "--out", tmp_path, "--address", address)[0] == 0
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["face_000005.png", "face_000012.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"1\n2-5\n", "line 2: must be a seed from 0 to 2**32 - 1, got '2-5'"),
+        (b"4294967296", "line 1: must be a seed"),
+        (b"3\n\n3", "line 3: the seed 3 is there twice"),
+        (b"# none\n", "no seeds in it"),
+        (b"\xff\xfe", "must be text with a seed on each line"),
+    ],
+)
+def test_a_file_that_lists_no_seeds_is_refused(text: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "seeds.txt").write_bytes(text)
+
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_seeds(tmp_path / "seeds.txt")
 
 
 def test_the_grid_is_written_and_its_path_told_last(rosacea: Any, address: str, tmp_path: Path) -> None:

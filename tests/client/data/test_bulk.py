@@ -375,4 +375,17 @@ def test_given_seeds_are_drawn_in_order_and_every_class_as_often(
     assert [line["seed"] for line in lines] == [5, 6, 7, 8, 9, 10]
     assert sorted(line["class_index"] for line in lines) == [0, 0, 1, 1, 2, 2]
     code, said = rosacea(capsys, monkeypatch, "--seeds", "5-10", "--count", 3, "--out", tmp_path / "x")
-    assert code == 2 and "either --count, or --seeds such as 0-999" in said
+    assert code == 2 and "just one of --count, --seeds such as 0-999, and --seeds-file, got --count and --seeds" in said
+
+
+def test_a_file_of_seeds_is_drawn_in_its_order_and_again_after_a_stop(
+    tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "seeds.txt").write_text("# chosen\n900\n7 # a good one\n\n4294967295\n")
+    told = ["--seeds-file", tmp_path / "seeds.txt", "--shard-size", 2, "--out", tmp_path / "set", "--address", address]
+
+    assert rosacea(capsys, monkeypatch, *told, "--shards", 1)[0] == 0
+    assert rosacea(capsys, monkeypatch, *told) == (0, f"2 shards in {tmp_path / 'set'}, 2 images drawn\n")
+
+    lines = [line for name in "01" for line in (tmp_path / f"set/shard-00000{name}.jsonl").read_text().splitlines()[1:]]
+    assert [json.loads(line)["seed"] for line in lines] == [900, 7, 4294967295]

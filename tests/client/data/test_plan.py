@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,28 @@ def test_a_seed_an_epoch_and_a_data_set_each_make_other_faces() -> None:
     samples = {(d, e): [face_seed(d, e, index) for index in range(100)] for d in range(3) for e in range(3)}
 
     assert len({seed for seeds in samples.values() for seed in seeds}) == 900
+
+
+def test_listed_faces_come_in_their_order_in_every_epoch_and_survive_json() -> None:
+    plan = Plan(seed=3, labels=Labels.fixed(1), faces=(900, 7, 2**32 - 1))
+
+    for each in (plan, Plan.from_json(plan.to_json())):
+        assert [each.sample(4, index).seed for index in range(3)] == [900, 7, 2**32 - 1]
+    with pytest.raises(ValueError, match="the index of a sample must be below 3, the listed faces, got 3"):
+        plan.sample(0, 3)
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"faces": ()}, "faces must be seeds from 0 to 2[*]{2}32 - 1, got none"),
+        ({"faces": (1, 2**32)}, "got 1 to 4294967296"),
+        ({"faces": (1,), "first_face": 1}, "from first_face or from faces, got both"),
+    ],
+)
+def test_faces_that_are_no_seeds_are_refused(stated: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Plan(**stated)
 
 
 def test_without_fresh_faces_every_epoch_is_epoch_0() -> None:

@@ -37,7 +37,7 @@ from rosacea_client.files import read_bounded, write_atomically
 from rosacea_client.labels import number_or_name
 from rosacea_client.results.face import Face
 from rosacea_client.results.modelinfo import ModelInfo
-from rosacea_client.seeds import parse_seeds
+from rosacea_client.seeds import parse_seeds, read_seeds
 from rosacea_contract.fields import full_name
 from rosacea_contract.install import install_line
 from rosacea_contract.spec import LatentSpace
@@ -53,6 +53,10 @@ def connect(to: ConnectionOptions, timeout: float) -> FaceClient:
 @with_connection
 def generate(
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds, such as 7 or 0-15,42.")] = None,
+    seeds_file: Annotated[
+        Path | None,
+        typer.Option("--seeds-file", metavar="FILE", help="Seeds, one a line, as `rosacea curate` writes them."),
+    ] = None,
     latents: Annotated[
         Path | None, typer.Option("--latents", metavar="FILE", help="NAME.npy of z, w or ws, instead of seeds.")
     ] = None,
@@ -84,7 +88,7 @@ def generate(
     )
     asked |= {"style_mixes": style_mixes(style_mix), "noise_mode": noise_mode, "format": image_format, "model": model}
     with connect(connection, timeout) as client:
-        chosen, total = source(seeds, latents, lambda: client.model(full_name(model)))
+        chosen, total = source(seeds, seeds_file, latents, lambda: client.model(full_name(model)))
         kept = save_faces(client.stream(**chosen, **asked), out, total=total, keep=grid)
     if grid:
         from rosacea_client.results.grid import contact_sheet, save_sheet
@@ -99,17 +103,18 @@ def check_folder(out: Path) -> None:
         raise ValueError(f"--out must be a folder, got {out}: every face becomes a file in it")
 
 
-def source(seeds: str | None, latents: Path | None, model: Callable[[], ModelInfo]) -> tuple[dict[str, Any], int]:
+def source(
+    seeds: str | None, seeds_file: Path | None, latents: Path | None, model: Callable[[], ModelInfo]
+) -> tuple[dict[str, Any], int]:
     """The source of the faces as client arguments, and their number."""
-    if (seeds is None) == (latents is None):
-        raise ValueError(
-            f"give either --seeds, such as 0-15, or --latents, got {'neither' if seeds is None else 'both'}"
-        )
-    if seeds is not None:
-        found = parse_seeds(seeds)
-        return {"seeds": found}, len(found)
-    assert latents is not None
-    return latents_of(latents, model())
+    named = {"--seeds": seeds, "--seeds-file": seeds_file, "--latents": latents}
+    if sum(each is not None for each in named.values()) != 1:
+        stated = " and ".join(name for name, each in named.items() if each is not None) or "none of them"
+        raise ValueError(f"give just one of --seeds, such as 0-15, --seeds-file and --latents, got {stated}")
+    if latents is not None:
+        return latents_of(latents, model())
+    found = read_seeds(seeds_file) if seeds_file is not None else parse_seeds(seeds or "")
+    return {"seeds": found}, len(found)
 
 
 def latents_of(path: Path, model: ModelInfo) -> tuple[dict[str, Any], int]:

@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -29,7 +29,7 @@ from rosacea_client.data.request import Look
 from rosacea_client.data.service import Service
 from rosacea_client.data.shards import Form
 from rosacea_client.labels import class_number, number_or_name
-from rosacea_client.seeds import parse_seeds
+from rosacea_client.seeds import parse_seeds, read_seeds
 from rosacea_contract.fields import full_name
 from rosacea_contract.install import missing
 from rosacea_contract.spec import ImageFormat
@@ -40,6 +40,10 @@ def dataset(
     out: Annotated[Path, typer.Option("--out", help="Folder for the data set.")],
     count: Annotated[int | None, typer.Option("--count", min=1, help="Images in all, of seeds that are drawn.")] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="These seeds instead, in order, such as 0-999.")] = "",
+    seeds_file: Annotated[
+        Path | None,
+        typer.Option("--seeds-file", metavar="FILE", help="Or these, one a line, as `rosacea curate` writes them."),
+    ] = None,
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Images in a shard.")] = 1000,
     form: Annotated[Form, typer.Option("--format", help="How shards are laid out.")] = "webdataset",
     shards: Annotated[str, typer.Option("--shards", help="Only these, such as 0-99; the others elsewhere.")] = "",
@@ -63,9 +67,9 @@ def dataset(
     connection: ConnectionOptions,
 ) -> None:
     """Make a data set of faces in shards; run it again to resume, check and repair it."""
-    first, number = chosen_faces(count, seeds)
+    faces = chosen_faces(count, seeds, seeds_file)
     name = named_class(labels)
-    plan = Plan(seed=seed, labels=Labels.parse(labels) if labels and not name else None, first_face=first)
+    plan = Plan(seed=seed, labels=Labels.parse(labels) if labels and not name else None, **faces.as_plan())
     service = Service(connection.address, timeout, {"tls": connection.tls, "api_key": connection.api_key_file})
     look = Look(truncation_psi=psi, truncation_cutoff=cutoff, noise_mode=noise_mode, noise_seed=noise_seed,
                 format=cast("ImageFormat", image_format), jpeg_quality=quality)  # fmt: skip
@@ -73,7 +77,7 @@ def dataset(
     found = feed.model(full_name(model))
     if name:
         plan = replace(plan, labels=Labels.fixed(class_number(name, found)))
-    spec = DatasetSpec(revision=found.revision, count=number, shard_size=shard_size, form=form, look=look,
+    spec = DatasetSpec(revision=found.revision, count=faces.count, shard_size=shard_size, form=form, look=look,
                        plan=plan.settled(found.label_dim), classes=found.label_dim)  # fmt: skip
     numbers = parse_shards(shards, spec.shards)
     check_form(form)
@@ -95,16 +99,30 @@ def named_class(labels: str) -> str | None:
     return name if kind == "fixed" and isinstance(name, str) and name else None
 
 
-def chosen_faces(count: int | None, seeds: str) -> tuple[int | None, int]:
-    """The first seed, None if seeds are random, and the number of faces."""
-    if (count is None) == (not seeds):
-        raise ValueError(f"give either --count, or --seeds such as 0-999, got {'both' if seeds else 'neither'}")
+@dataclass(frozen=True)
+class ChosenFaces:
+    """Which faces a data set holds: `count` of seeds that are drawn, or those of `seeds`."""
+
+    count: int
+    seeds: range | list[int] | None = None
+
+    def as_plan(self) -> dict[str, Any]:
+        """Arguments of Plan; a range is stated by its start, so that a spec stays short."""
+        if isinstance(self.seeds, range):
+            return {"first_face": self.seeds.start}
+        return {} if self.seeds is None else {"faces": tuple(self.seeds)}
+
+
+def chosen_faces(count: int | None, seeds: str, seeds_file: Path | None = None) -> ChosenFaces:
+    """The faces that the options name; ValueError unless just one of them does."""
+    named = {"--count": count is not None, "--seeds": bool(seeds), "--seeds-file": seeds_file is not None}
+    if sum(named.values()) != 1:
+        given = " and ".join(name for name, there in named.items() if there) or "none of them"
+        raise ValueError(f"give just one of --count, --seeds such as 0-999, and --seeds-file, got {given}")
     if count is not None:
-        return None, count
-    found = parse_seeds(seeds)
-    if not isinstance(found, range):
-        raise ValueError(f"--seeds must be one range such as 0-999, got {seeds[:80]!r}")
-    return found.start, len(found)
+        return ChosenFaces(count)
+    found = read_seeds(seeds_file) if seeds_file else parse_seeds(seeds)
+    return ChosenFaces(len(found), found)
 
 
 def parse_shards(text: str, shards: int) -> range:

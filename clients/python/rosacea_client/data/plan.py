@@ -154,8 +154,11 @@ class Plan:
     labels: Labels | None = None  # None = each class as often as another, where the model has classes
     fresh: bool = True
     first_face: int | None = None  # sample i is this seed + i in every epoch, and no seed is drawn
+    faces: tuple[int, ...] | None = None  # sample i is the face of the i-th of these seeds in every epoch
 
     def __post_init__(self) -> None:
+        if self.faces is not None:
+            self._check_faces(self.faces)
         if self.first_face is not None and not 0 <= self.first_face <= MAX_INDEX:
             raise ValueError(f"the seed of the first face must be from 0 to 2**32 - 1, got {self.first_face}")
         if not 0 <= self.seed <= MAX_DATASET_SEED:
@@ -181,27 +184,47 @@ class Plan:
         return Sample(
             index=index,
             epoch=epoch,
-            seed=face_seed(self.seed, drawn_in, index) if self.first_face is None else self._seed_from(index),
+            seed=self._face(drawn_in, index),
             class_index=self.labels.of(self.seed, drawn_in, index) if self.labels else None,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with the scheme's name."""
         first = {} if self.first_face is None else {"first_face": self.first_face}
-        return {"scheme": SCHEME, "seed": self.seed, "labels": str(self.labels or "none"), "fresh": self.fresh, **first}
+        faces = {} if self.faces is None else {"faces": list(self.faces)}
+        stated = {"seed": self.seed, "labels": str(self.labels or "none"), "fresh": self.fresh}
+        return {"scheme": SCHEME, **stated, **first, **faces}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """Read what `to_json` gave; ValueError for a scheme that this version does not know."""
         if data.get("scheme") != SCHEME:
             raise ValueError(f"the scheme of a plan must be {SCHEME}, got {data.get('scheme')!r}")
-        first = data.get("first_face")
+        first, faces = data.get("first_face"), data.get("faces")
         return cls(
             seed=int(data["seed"]),
             labels=Labels.parse(data["labels"]),
             fresh=bool(data["fresh"]),
             first_face=None if first is None else int(first),
+            faces=None if faces is None else tuple(map(int, faces)),
         )
+
+    def _check_faces(self, faces: tuple[int, ...]) -> None:
+        if self.first_face is not None:
+            raise ValueError("a plan takes its faces from first_face or from faces, got both")
+        if not faces or not 0 <= min(faces) <= max(faces) <= MAX_INDEX:
+            found = f"{min(faces)} to {max(faces)}" if faces else "none"
+            raise ValueError(f"faces must be seeds from 0 to 2**32 - 1, got {found}")
+
+    def _face(self, epoch: int, index: int) -> int:
+        """The seed of a sample: listed, counted or drawn."""
+        if self.faces is not None:
+            if index >= len(self.faces):
+                raise ValueError(
+                    f"the index of a sample must be below {len(self.faces)}, the listed faces, got {index}"
+                )
+            return self.faces[index]
+        return face_seed(self.seed, epoch, index) if self.first_face is None else self._seed_from(index)
 
     def _seed_from(self, index: int) -> int:
         assert self.first_face is not None

@@ -33,7 +33,7 @@ MOST_MOVE = 6.0  # pixels of the thumbnail by which a corner may move
 # Chosen on 240 phantoms of 64 px with 200 others, and on 125 faces of a published generator (docs/LOG.md, 2026-11-29).
 OTHERS = 0.7  # share of the median agreement with other candidates that is taken off
 FINE, COARSE = {"reach": 1, "times": 1}, {"reach": 2, "times": 3}  # blur that is taken off for each band
-FINE_SCALE, COARSE_SCALE = 0.5, 0.6  # about what 1 % of images that are no copies go beyond, in each band
+FINE_SCALE, COARSE_SCALE = 0.7, 0.84  # about what 1 % of images that are no copies go beyond, in each band
 MOST_AGREEMENT = 0.999  # correlations above this count as this
 BATCH = 256  # images compared at once
 
@@ -125,9 +125,12 @@ def _agreements(fine: Matrix, coarse: Matrix, known: Known, index: Places, view:
     def turned(detail: Matrix) -> Matrix:
         return np.where(flipped, detail[:, :, ::-1], detail)
 
-    theirs = turned(known.coarse[index])
-    maps = alignment(coarse, theirs, _start(view), MOST_MOVE)
-    return correlation(fine, warped(turned(known.fine[index]), maps)), correlation(coarse, warped(theirs, maps))
+    start, theirs = _start(view), turned(known.coarse[index])
+    maps = alignment(coarse, theirs, start, MOST_MOVE)
+    their_fine = turned(known.fine[index])
+    # A blend may be better left in place: the other face misleads the alignment.
+    finest = np.maximum(correlation(fine, warped(their_fine, maps)), correlation(fine, warped(their_fine, start)))
+    return finest, correlation(coarse, warped(theirs, maps))
 
 
 def _start(view: Places) -> Matrix:  # => [n, 2, 2]
