@@ -159,8 +159,14 @@ bench-people: setup  ## whether pictures of one person are grouped, on phantoms;
 bench-audit: setup  ## planted copies that the audit finds, and generators that it flags, on phantoms, and in FACES=FOLDER
 	$(BIN)/python -m tests.bench.bench_audit $(if $(FACES),--faces $(FACES))
 
+bench-degradations: setup  ## whether worse phantoms rank worse under every metric; writes docs/degradations.md
+	$(BIN)/python -m tests.bench.bench_degradations --out docs/degradations.md
+
+bench-evaluate: setup  ## what measuring costs beside drawing, and its memory, for ten thousand images of 128 px
+	$(BIN)/python -m tests.bench.bench_evaluate
+
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto .venv-lock .venv-docs .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup tools demo serve demo-model test test-one test-fast test-long lint format hooks lint-protos typecheck proto proto-freeze train-smoke \
-	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars bench-people bench-audit clean
+	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars bench-people bench-audit bench-degradations bench-evaluate clean

@@ -40,9 +40,15 @@ class Estimate:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
-def block_variance(
-    statistic: Callable[..., Sequence[float]], *samples: NDArray[np.generic], seed: int
-) -> NDArray[np.float64]:
+@dataclass(frozen=True, eq=False)
+class BlockSpread:
+    """What statistics are over blocks of the rows."""
+
+    mean: NDArray[np.float64]  # of each statistic over blocks, at their smaller size
+    variance: NDArray[np.float64]  # of each statistic over all rows
+
+
+def block_spread(statistic: Callable[..., Sequence[float]], *samples: NDArray[np.generic], seed: int) -> BlockSpread:
     """Variance of each number that `statistic` gives for samples of rows, from its variance over disjoint blocks.
 
     Blocks hold at most half of each sample, and BLOCK_ROWS at most, so that large samples cost little; the variance at
@@ -52,25 +58,36 @@ def block_variance(
     parts = max(2, -(-max(map(len, samples)) // BLOCK_ROWS))
     if (least := min(map(len, samples))) < 2 * parts:
         raise MetricError(f"an interval needs at least {2 * parts} images on each side, got {least}")
-    rng, variances = np.random.default_rng(seed), []
+    rng, means, variances = np.random.default_rng(seed), [], []
     for _ in range(-(-BLOCKS // parts)):
         cut = [np.array_split(rng.permutation(len(each)), parts) for each in samples]
         values = [
             statistic(*(each[places[part]] for each, places in zip(samples, cut, strict=True))) for part in range(parts)
         ]
+        means.append(np.mean(values, axis=0))
         variances.append(np.var(values, axis=0, ddof=1) / parts)
-    found: NDArray[np.float64] = np.mean(variances, axis=0)
-    return found
+    return BlockSpread(np.mean(means, axis=0), np.mean(variances, axis=0))
 
 
-def proportion(value: float, variance: float, *, n: int, seed: int, level: float = LEVEL, method: str = "") -> Estimate:
+def proportion(
+    value: float,
+    variance: float,
+    *,
+    n: int,
+    seed: int,
+    at: float | None = None,
+    level: float = LEVEL,
+    method: str = "Wilson",
+) -> Estimate:
     """Interval of a share in [0, 1]: Wilson's score interval for the sample size that its variance implies.
 
-    Never empty at 0 or 1, where the variance is 0 as well. Wilson (1927); effective sizes as Korn and Graubard (1998).
+    The variance is that of a share of about `at`, where this is not the value. Never empty at 0 or 1, where the
+    variance is 0 as well. Wilson (1927); effective sizes as Korn and Graubard (1998).
     """
-    effective = min(n, value * (1 - value) / variance) if variance else float(n)
+    share = value if at is None else at
+    effective = min(n, share * (1 - share) / variance) if variance else float(n)
     low, high = wilson(value, max(effective, 1.0), level)
-    return Estimate(value=value, low=low, high=high, level=level, n=n, seed=seed, method=method or "Wilson")
+    return Estimate(value=value, low=low, high=high, level=level, n=n, seed=seed, method=method)
 
 
 def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:

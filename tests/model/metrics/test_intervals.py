@@ -8,7 +8,7 @@ from scipy import stats
 
 from rosacea_model.metrics.errors import MetricError
 from rosacea_model.metrics.intervals import (
-    block_variance,
+    block_spread,
     bootstrap,
     delta,
     normal,
@@ -42,8 +42,8 @@ def covered(kind: str, trial: int) -> bool:
     elif kind == "delta":
         found = delta(float(rows.mean()), rows - rows.mean())
     elif kind == "blocks":
-        variance = block_variance(lambda each: [float(each.mean())], rows, seed=trial)
-        found = normal(float(rows.mean()), variance[0], n=120)
+        spread = block_spread(lambda each: [float(each.mean())], rows, seed=trial)
+        found = normal(float(rows.mean()), spread.variance[0], n=120)
     else:
         found = repeats(list(rows[:20]), n=20, seed=0)
     return found.low <= 1 <= found.high
@@ -63,21 +63,29 @@ def test_a_share_that_is_everywhere_0_still_has_an_interval() -> None:
     assert found.high == pytest.approx(stats.binomtest(0, 50).proportion_ci(0.95, "wilson").high)
 
 
+def test_a_share_of_1_has_the_interval_of_the_design_that_blocks_show() -> None:
+    """Blocks at 0.9 with twice the variance of independent cases: half as many cases count."""
+    found = proportion(1.0, 2 * 0.09 / 100, at=0.9, n=100, seed=0)
+
+    assert found.low == pytest.approx(stats.binomtest(50, 50).proportion_ci(0.95, "wilson").low)
+
+
 @pytest.mark.parametrize("count", [200, 5000])
 def test_the_variance_over_blocks_of_a_difference_is_that_of_its_means(count: int) -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=count), rng.normal(size=count // 2)
 
-    found = block_variance(lambda a, b: [float(a.mean() - b.mean()), 0.0], one, other, seed=0)
+    found = block_spread(lambda a, b: [float(a.mean() - b.mean()), 0.0], one, other, seed=0)
 
-    assert found[0] == pytest.approx(1 / count + 2 / count, rel=0.35)
-    assert found[1] == 0
+    assert found.variance[0] == pytest.approx(1 / count + 2 / count, rel=0.35)
+    assert found.variance[1] == 0
+    assert found.mean[0] == pytest.approx(one.mean() - other.mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: block_variance(lambda a: [0.0], np.zeros(1), seed=0),
+        lambda: block_spread(lambda a: [0.0], np.zeros(1), seed=0),
         lambda: repeats([1.0], n=1, seed=0),
         lambda: bootstrap(lambda each: 0.0, np.zeros(1), seed=0),
     ],

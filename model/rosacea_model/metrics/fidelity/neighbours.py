@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import MetricError
-from ..intervals import Estimate, block_variance, normal, proportion
+from ..intervals import Estimate, block_spread, normal, proportion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,13 +49,14 @@ def coverage(reals: Rows, fakes: Rows, *, seed: int, k: int = PRECISION_K, densi
     def values(reals: Matrix, fakes: Matrix) -> tuple[float, float, float, float]:
         return point_values(reals, fakes, k=k, density_k=density_k)
 
-    found, variance = values(one, other), block_variance(values, one, other, seed=seed)
+    found, spread = values(one, other), block_spread(values, one, other, seed=seed)
+    mean, variance = spread.mean.tolist(), spread.variance.tolist()
     method = f"variance over blocks, k {k} and {density_k}"
 
     def share(place: int) -> Estimate:
-        return proportion(found[place], float(variance[place]), n=n, seed=seed, method=method)
+        return proportion(found[place], variance[place], at=mean[place], n=n, seed=seed, method=method)
 
-    density = normal(found[2], float(variance[2]), n=n, seed=seed, method=method, lowest=0)
+    density = normal(found[2], variance[2], n=n, seed=seed, method=method, lowest=0)
     return Coverage(precision=share(0), recall=share(1), density=density, coverage=share(3))
 
 
