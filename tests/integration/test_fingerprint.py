@@ -82,10 +82,10 @@ async def kill_torchserve(supervisor: Supervisor) -> None:
 
 
 async def answers_of(
-    model: ModelFile, threads: int, restarts: Iterable[Callable[[Supervisor], Awaitable[None]]] = ()
+    model: ModelFile, threads: int, workers: int, restarts: Iterable[Callable[[Supervisor], Awaitable[None]]] = ()
 ) -> list[Answer]:
     """What all workers draw, at first and after each restart."""
-    async with running(model, workers=WORKERS, worker_threads=threads) as supervisor:
+    async with running(model, workers=workers, worker_threads=threads) as supervisor:
         answers = await ask_every_worker(supervisor)
         for restart in restarts:
             await restart(supervisor)
@@ -102,8 +102,8 @@ async def test_every_restart_and_every_worker_gives_the_same_bytes_under_one_fin
         engine = Engine.load(model.path.parent)
         want = {seed: digest(engine.render([FaceSample(seed=seed, truncation_psi=0.7)]).tobytes()) for seed in SEEDS}
 
-    one = await answers_of(model, 1, [kill_workers, kill_torchserve])
-    two = await answers_of(model, 2)
+    one = await answers_of(model, 1, WORKERS, [kill_workers, kill_torchserve])
+    two = await answers_of(model, 2, 1)
 
     assert len({each.worker for each in one}) == 3 * WORKERS, "every restart brings new workers"
     assert contradictions(one + two) == []

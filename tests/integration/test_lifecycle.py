@@ -39,6 +39,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def lasting(model: Path) -> Iterator[RunningService]:
+    """One service for the tests that leave it as they found it."""
+    with RunningService([model]) as running:
+        yield running
+
+
 @pytest.fixture
 def service(model: Path) -> Iterator[RunningService]:
     # A grace that is long enough on a busy machine, too.
@@ -93,66 +100,66 @@ def test_sigkill_leaves_no_process_and_no_file(service: RunningService) -> None:
 
 
 def test_the_next_start_removes_what_killed_ones_left_and_nothing_of_those_that_live(
-    service: RunningService, model: Path
+    lasting: RunningService, model: Path
 ) -> None:
-    place = {"TMPDIR": str(service.temporary)}
-    living = set(service.temporary.iterdir())
+    place = {"TMPDIR": str(lasting.temporary)}
+    living = set(lasting.temporary.iterdir())
     with RunningService([model], environment=place) as killed:
         (guard,) = psutil.Process(killed.process.pid).children()
         for each in (guard, killed.process):
             each.kill()
         killed.process.wait()
-        left = set(service.temporary.iterdir()) - living
+        left = set(lasting.temporary.iterdir()) - living
         assert len(left) == 2, "copies of models, and the folder of a TorchServe"
 
         with RunningService([model], environment=place) as following:
             assert not any(folder.exists() for folder in left)
             assert all(folder.exists() for folder in living)
             assert "removed what processes that were killed had left" in following.log()
-            assert draw(following, 1) == draw(service, 1)
+            assert draw(following, 1) == draw(lasting, 1)
 
 
 def test_without_its_only_worker_it_is_not_ready_and_every_call_is_answered_by_the_next_one(
-    service: RunningService,
+    lasting: RunningService,
 ) -> None:
-    want = {seed: draw(service, seed) for seed in range(8)}
-    (worker,) = service.workers()
+    want = {seed: draw(lasting, seed) for seed in range(8)}
+    (worker,) = lasting.workers()
 
     # A channel of its own, so that nothing is asked again on the way.
-    with ThreadPoolExecutor(25) as pool, grpc.insecure_channel(service.address) as channel:
-        client = FaceClient(service.address, timeout_seconds=120, channel=channel)
+    with ThreadPoolExecutor(25) as pool, grpc.insecure_channel(lasting.address) as channel:
+        client = FaceClient(lasting.address, timeout_seconds=120, channel=channel)
         with paused(worker):  # so that none has its answer before all are under way
             calls = [pool.submit(client.generate, list(range(8))) for _ in range(20)]
-            service.wait_for_metric("rosacea_open_calls", 20)
+            lasting.wait_for_metric("rosacea_open_calls", 20)
             worker.kill()
         began = time.monotonic()
-        service.wait_for_metric("rosacea_ready", 0)
-        health = service.health()
+        lasting.wait_for_metric("rosacea_ready", 0)
+        health = lasting.health()
         calls += [pool.submit(client.generate, list(range(8))) for _ in range(5)]
         answers = [call.result() for call in calls]
-        service.wait_for_health(HEAL_SECONDS)
+        lasting.wait_for_health(HEAL_SECONDS)
         print(f"S5: {len(answers)} calls OK, ready again {time.monotonic() - began:.1f} s after the kill")
 
     assert health == health_pb2.HealthCheckResponse.NOT_SERVING
     assert [{face.seed: face.image for face in faces} for faces in answers] == [want] * 25
-    assert service.metric('rosacea_images_total{model="demo",outcome="retried"}') > 0, "nothing was under way"
-    (replacement,) = service.workers()
+    assert lasting.metric('rosacea_images_total{model="demo",outcome="retried"}') > 0, "nothing was under way"
+    (replacement,) = lasting.workers()
     assert replacement.pid != worker.pid
 
 
-def test_a_killed_torchserve_is_started_again(service: RunningService) -> None:
-    want = draw(service, 5)
-    java = service.java()
+def test_a_killed_torchserve_is_started_again(lasting: RunningService) -> None:
+    want = draw(lasting, 5)
+    java = lasting.java()
     java.kill()
-    service.wait_for_metric("rosacea_ready", 0)
+    lasting.wait_for_metric("rosacea_ready", 0)
 
-    with grpc.insecure_channel(service.address) as channel, pytest.raises(Unavailable) as refusal:
-        FaceClient(service.address, timeout_seconds=10, channel=channel).generate([5])
-    service.wait_for_health(HEAL_SECONDS)
+    with grpc.insecure_channel(lasting.address) as channel, pytest.raises(Unavailable) as refusal:
+        FaceClient(lasting.address, timeout_seconds=10, channel=channel).generate([5])
+    lasting.wait_for_health(HEAL_SECONDS)
 
     assert refusal.value.retry_after_seconds
-    assert draw(service, 5) == want
-    assert service.java().pid != java.pid
+    assert draw(lasting, 5) == want
+    assert lasting.java().pid != java.pid
 
 
 def test_a_second_signal_ends_the_drain(service: RunningService) -> None:
@@ -173,6 +180,7 @@ def test_a_second_signal_ends_the_drain(service: RunningService) -> None:
     assert any(failures), "the drain had nothing left to do"
 
 
+@pytest.mark.long  # test_torchserve.py has the same without a gateway
 def test_a_hostile_java_environment_changes_nothing(model: Path, tmp_path: Path) -> None:
     trap = tmp_path / "bin" / "java"
     trap.parent.mkdir()

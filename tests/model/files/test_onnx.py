@@ -214,7 +214,7 @@ def test_the_report_holds_the_largest_differences(exported: Exported) -> None:
         assert 0 <= report.ws_difference <= TOLERANCE
 
 
-@pytest.mark.parametrize("fault", [0.01, float("nan")])
+@pytest.mark.parametrize("fault", [pytest.param(0.01, marks=pytest.mark.long), float("nan")])
 def test_a_file_that_draws_something_else_is_not_kept(
     fault: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +251,7 @@ def test_an_unknown_noise_is_refused(exported: Exported, tmp_path: Path) -> None
         export_onnx(exported.model, tmp_path / "x.onnx", noise="random")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["unconditional", "conditional"])
+@pytest.mark.parametrize("name", [pytest.param("unconditional", marks=pytest.mark.long), "conditional"])
 def test_a_golden_network_exports(name: str, golden: Path, tmp_path: Path) -> None:
     reference = json.loads((golden / name / "config.json").read_text())["G"]
     config = GeneratorConfig(

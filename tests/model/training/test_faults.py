@@ -55,7 +55,7 @@ def flip_a_bit(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["kill", "raise", "hang"])
+@pytest.mark.parametrize("fault", ["kill", pytest.param("raise", marks=pytest.mark.long), "hang"])
 def test_a_rank_that_fails_ends_the_others_and_leaves_a_good_checkpoint(fault: str, tmp_path: Path) -> None:
     code, output = train_in_process(
         tmp_path,
@@ -72,6 +72,7 @@ def test_a_rank_that_fails_ends_the_others_and_leaves_a_good_checkpoint(fault: s
     assert steps_saved(tmp_path) == [2]
 
 
+@pytest.mark.long
 def test_ranks_that_do_not_fail_end_well(tmp_path: Path) -> None:
     code, output = train_in_process(tmp_path, 4, processes=2, overrides=TWO_RANKS | EVERY_OTHER_STEP, timeout_s=30)
 
