@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..metrics.encoders.choose import EncoderName
 from ..metrics.sweep.plan import STUDY
 from .options import with_settings
 
@@ -41,6 +42,13 @@ def sweep(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Start even if MODEL fits only in part.")
     ] = False,
+    holdout: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Real images that no run trains on, to judge by; unset = DATA.")
+    ] = None,
+    encoder: Annotated[EncoderName, typer.Option(help="Encoder of KID, by which the runs are compared.")] = (
+        EncoderName.builtin
+    ),
+    fakes: Annotated[int, typer.Option(min=10, metavar="N", help="Faces of each snapshot that KID compares.")] = 300,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Device to train on.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the command of each run, and stop.")] = False,
     **settings: Any,
@@ -50,7 +58,10 @@ def sweep(
     The runs go one after the other, each as `rosacea train`. The same command again continues where it was stopped or
     killed. A winner is named only where the intervals allow it.
     """
+    from ..metrics.encoders.choose import open_encoder
+    from ..metrics.images import DatasetImages
     from ..metrics.sweep.report import write_sweep_report
+    from ..metrics.sweep.snapshots import SnapshotJudge
     from ..metrics.sweep.training import SweepTrainer
 
     stated = {name: value for name, value in settings.items() if value is not None}
@@ -77,9 +88,20 @@ def sweep(
         typer.echo("\n".join(trainer.command(run) for run in plan.runs))
         return
     images.check()
+    judge = SnapshotJudge(
+        reals=DatasetImages(holdout or data, labels=cond),
+        encoder=open_encoder(encoder),
+        folder=outdir,
+        fakes=fakes,
+        seen=holdout is None,
+    )
+    if judge.reals.resolution != images.resolution:
+        raise ValueError(f"--holdout must have {images.resolution} px like the data, got {judge.reals.resolution}")
     trainer.say(f"{len(plan.runs)} runs, {plan.total_kimg:g} kimg in all, on {len(images)} images; one after the other")
-    outcomes = trainer.train_all()
-    typer.echo(write_sweep_report(trainer, outcomes, images.fingerprint()))
+    said = ""
+    for outcomes in trainer.train_all():
+        said = write_sweep_report(trainer, outcomes, images.fingerprint(), judge)
+    trainer.say(said)
     if failed := [name for name, outcome in outcomes.items() if outcome.failure]:
         typer.echo(f"{len(failed)} of {len(outcomes)} runs failed: {', '.join(failed)}", err=True)
         raise typer.Exit(1)

@@ -88,7 +88,7 @@ def analyse(
 ) -> SweepVerdict | None:
     """Compare combinations by the seeds that all of them have; None if there is no such seed."""
     cells = list(levels)
-    seeds = [seed for seed in sorted({seed for _, seed in values}) if all((cell, seed) in values for cell in cells)]
+    seeds = complete_seeds(values, cells)
     if not seeds or not cells:
         return None
     table = np.array([[values[cell, seed] for seed in seeds] for cell in cells])
@@ -107,7 +107,7 @@ def analyse(
         measure=measure,
         seeds=tuple(seeds),
         means=means,
-        intervals={cell: residual.mean(row) for cell, row in zip(cells, table, strict=True) if residual.freedom},
+        intervals=means_of(values, cells),
         seed_share=_share(table.mean(axis=0), len(cells), table),
         effects=_effects(table, cells, levels, residual) if factorial else (),
         differences=differences,
@@ -115,6 +115,21 @@ def analyse(
         candidates=(best, *unclear),
         winner=best if others and len(seeds) > 1 and not unclear else None,
     )
+
+
+def complete_seeds(values: Mapping[tuple[str, int], float], cells: Sequence[str]) -> list[int]:
+    """Seeds that every combination has a value of."""
+    return [seed for seed in sorted({seed for _, seed in values}) if all((cell, seed) in values for cell in cells)]
+
+
+def means_of(values: Mapping[tuple[str, int], float], cells: Sequence[str]) -> dict[str, Estimate]:
+    """Mean of each combination with its interval for comparing; empty with fewer than two complete seeds."""
+    seeds = complete_seeds(values, cells)
+    table = np.array([[values[cell, seed] for seed in seeds] for cell in cells])
+    if len(seeds) < 2 or len(cells) < 2:
+        return {}
+    residual = Residual.of(table)
+    return {cell: residual.mean(row) for cell, row in zip(cells, table, strict=True)}
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from ...files.modelfile import write_atomically
 from ...training.reporting.chart import STYLE, ChartCurve, chart
 from ...training.reporting.report import rows, sheet, table
 from ..intervals import LEVEL
-from .results import MEASURES, mean_curve, range_of, read_results
+from .results import intervals_by_kimg, read_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .analysis import FactorEffect, PairDifference, SweepVerdict
     from .results import Curve, SweepResults
+    from .snapshots import SnapshotJudge
     from .training import RunOutcome, SweepTrainer
 
 FORMAT = "rosacea-sweep/1"
@@ -25,9 +26,14 @@ PAGE_NAME, FIGURES_NAME = "sweep.html", "sweep.json"
 GRID_STYLE = ".grids{display:grid;gap:1rem;grid-template-columns:repeat(%d,1fr)}"
 
 
-def write_sweep_report(trainer: SweepTrainer, outcomes: Mapping[str, RunOutcome], data: Mapping[str, object]) -> str:
+def write_sweep_report(
+    trainer: SweepTrainer,
+    outcomes: Mapping[str, RunOutcome],
+    data: Mapping[str, object],
+    judge: SnapshotJudge | None = None,
+) -> str:
     """Write both files and return the page's path and the recommendation in one line."""
-    results = read_results(trainer, outcomes)
+    results = read_results(trainer, outcomes, judge)
     write_atomically(
         trainer.outdir / FIGURES_NAME,
         (json.dumps(_figures(trainer, results, data), indent=2, allow_nan=False) + "\n").encode(),
@@ -49,7 +55,7 @@ def _figures(trainer: SweepTrainer, results: SweepResults, data: Mapping[str, ob
         "factors": {name: list(levels) for name, levels in trainer.plan.factors.items()},
         "recommendation": _recommendation(results),
         "level": LEVEL,
-        "measures": MEASURES,
+        "measures": dict(results.measures),
         "verdicts": [asdict(each) for each in results.verdicts],
         "runs": [
             {
@@ -75,7 +81,9 @@ def _page(trainer: SweepTrainer, results: SweepResults, data: Mapping[str, objec
         "kimg": f"{sum(outcome.kimg for outcome in results.outcomes.values()):g} of {plan.total_kimg:g} in all",
         **{f"failed: {name}": outcome.failure for name, outcome in results.outcomes.items() if outcome.failure},
     }
-    charts = "".join(_chart(trainer, measure, curves) for measure, curves in results.curves.items())
+    charts = "".join(
+        _chart(trainer, measure, results.measures[measure], curves) for measure, curves in results.curves.items()
+    )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Sweep</title>"
         f"<style>{STYLE}{GRID_STYLE % max(len(plan.cells), 1)}</style><h1>Sweep</h1>"
@@ -87,13 +95,23 @@ def _page(trainer: SweepTrainer, results: SweepResults, data: Mapping[str, objec
     )
 
 
-def _chart(trainer: SweepTrainer, measure: str, curves: Mapping[str, Curve]) -> str:
-    lines = []
-    for cell in trainer.plan.cells:
-        of_cell = [curves[run.name] for run in trainer.plan.runs if run.cell == cell and curves[run.name]]
-        lines.append(ChartCurve(name=cell, points=mean_curve(of_cell), band=range_of(of_cell)))
-    meaning = f"{MEASURES[measure]}, 0 = alike. Lines: mean over seeds; bands: from the lowest to the highest seed."
-    return chart(measure, lines, html.escape(meaning))
+def _chart(trainer: SweepTrainer, measure: str, words: str, curves: Mapping[str, Curve]) -> str:
+    """Means with intervals where two seeds are complete; else the curve of each run."""
+    found = intervals_by_kimg(trainer.plan, curves)
+    if any(found.values()):
+        lines = [
+            ChartCurve(
+                name=cell,
+                points=[(kimg, each.value) for kimg, each in points],
+                band=[(kimg, each.low, each.high) for kimg, each in points],
+            )
+            for cell, points in found.items()
+        ]
+        shown = f"Lines: mean over seeds; bands: {LEVEL:.0%} intervals for comparing combinations."
+    else:
+        lines = [ChartCurve(name=name, points=points) for name, points in curves.items() if points]
+        shown = "One line for each run."
+    return chart(measure, lines, html.escape(f"{words}; 0 = alike. {shown}"))
 
 
 def _verdict(found: SweepVerdict) -> str:

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...training.reporting.records import curve, read_stats
-from .analysis import SweepVerdict, analyse
+from .analysis import SweepVerdict, analyse, means_of
 from .training import finished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
+    from ..intervals import Estimate
+    from .plan import SweepPlan
+    from .snapshots import SnapshotJudge
     from .training import RunOutcome, SweepTrainer
 
 Curve = list[tuple[float, float]]  # kimg, value
 LATE = 2 / 3  # of a run: from here on its snapshots count as its end
-MEASURES = {  # of training's snapshots, lower being better
+OWN_MEASURES = {  # of training's snapshots, lower being better
     "distance": "sliced Wasserstein distance of pyramid patches to the training images",
     "layout": "Frechet distance of coarse pixels to the training images",
 }
@@ -32,34 +35,43 @@ SUMMARIES: Mapping[str, Callable[[Curve, float], float]] = {
 class SweepResults:
     """What all runs measured, and what that says."""
 
+    measures: Mapping[str, str]  # what each is; the first decides
     curves: Mapping[str, Mapping[str, Curve]]  # measure -> run -> curve
     verdicts: tuple[SweepVerdict, ...]  # of each measure and summary; the first is the recommendation
     outcomes: Mapping[str, RunOutcome]
 
 
-def read_results(trainer: SweepTrainer, outcomes: Mapping[str, RunOutcome]) -> SweepResults:
-    """Read the records of all runs and compare those that have finished."""
+def read_results(
+    trainer: SweepTrainer, outcomes: Mapping[str, RunOutcome], judge: SnapshotJudge | None = None
+) -> SweepResults:
+    """Read the records of all runs, measure their snapshots, and compare those that have finished."""
     records = {run.name: read_stats(trainer.folder(run)) for run in trainer.plan.runs}
-    curves = {measure: {name: curve(measure, rows) for name, rows in records.items()} for measure in MEASURES}
-    verdicts = (_verdict(trainer, measure, summary, curves[measure]) for measure in MEASURES for summary in SUMMARIES)
+    curves = {measure: {name: curve(measure, rows) for name, rows in records.items()} for measure in OWN_MEASURES}
+    measures = dict(OWN_MEASURES)
+    if judge is not None:
+        curves = {"KID": {run.name: judge.curve(trainer.folder(run)) for run in trainer.plan.runs}, **curves}
+        measures = {"KID": judge.words, **measures}
+    verdicts = (_verdict(trainer, measure, summary, curves[measure]) for measure in measures for summary in SUMMARIES)
     return SweepResults(
-        curves=curves, verdicts=tuple(each for each in verdicts if each is not None), outcomes=dict(outcomes)
+        measures=measures,
+        curves=curves,
+        verdicts=tuple(each for each in verdicts if each is not None),
+        outcomes=dict(outcomes),
     )
 
 
-def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """Mean of several curves at the kimg that all of them have."""
-    shared = set.intersection(*({kimg for kimg, _ in each} for each in curves)) if curves else set()
-    values = [dict(each) for each in curves]
-    return [(kimg, float(np.mean([each[kimg] for each in values]))) for kimg in sorted(shared)]
+def intervals_by_kimg(plan: SweepPlan, curves: Mapping[str, Curve]) -> dict[str, list[tuple[float, Estimate]]]:
+    """Mean of each combination at every kimg that its runs share, over the seeds that all combinations have reached.
 
-
-def range_of(curves: Sequence[Curve]) -> list[tuple[float, float, float]]:
-    """Lowest and highest value of several curves at the kimg that all of them have."""
-    values = [dict(each) for each in curves]
-    return [
-        (kimg, min(each[kimg] for each in values), max(each[kimg] for each in values)) for kimg, _ in mean_curve(curves)
-    ]
+    The intervals are for comparing combinations: differences between seeds are taken off.
+    """
+    values = {(run.cell, run.seed): dict(curves[run.name]) for run in plan.runs if curves[run.name]}
+    found: dict[str, list[tuple[float, Estimate]]] = {cell: [] for cell in plan.cells}
+    for kimg in sorted({kimg for points in values.values() for kimg in points}):
+        here = {key: points[kimg] for key, points in values.items() if kimg in points}
+        for cell, estimate in means_of(here, plan.cells).items():
+            found[cell].append((kimg, estimate))
+    return found
 
 
 def _verdict(trainer: SweepTrainer, measure: str, summary: str, curves: Mapping[str, Curve]) -> SweepVerdict | None:

@@ -21,7 +21,7 @@ from ...training.reporting.records import read_stats
 from .plan import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from .plan import SweepPlan, SweepRun
@@ -54,39 +54,40 @@ class SweepTrainer:
     program: Sequence[str] = (sys.executable, "-m", "rosacea_model.training")
     printed: float = field(default=0.0, init=False)
 
-    def train_all(self) -> dict[str, RunOutcome]:
-        """Train what is not finished. A run that fails does not stop the others."""
-        outcomes = {}
+    def train_all(self) -> Iterator[dict[str, RunOutcome]]:
+        """Train what is not finished and yield all outcomes after each run. One that fails does not stop the rest."""
+        outcomes = {run.name: RunOutcome(kimg=kimg_of(self.folder(run))) for run in self.plan.runs}
         for number, run in enumerate(self.plan.runs, 1):
             folder = self.folder(run)
-            if not finished(folder, run):
-                self.say(f"run {number} of {len(self.plan.runs)}: {run.cell}, seed {run.seed}, in {folder}")
+            if finished(folder, run):
+                continue
+            self.say(f"run {number} of {len(self.plan.runs)}: {run.cell}, seed {run.seed}, in {folder}")
             outcomes[run.name] = self.train(run)
-        return outcomes
+            yield outcomes
+        yield outcomes
 
     def train(self, run: SweepRun) -> RunOutcome:
-        """Train one run to its end, unless it is there already."""
+        """Train one run to its end."""
         folder, failure = self.folder(run), ""
-        if not finished(folder, run):
-            self.log(run).parent.mkdir(parents=True, exist_ok=True)
-            with self.log(run).open("ab") as log:
-                start = log.tell()
-                process = subprocess.Popen(
-                    [*self.program, *self.options(run)],
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=_environment(),
-                    preexec_fn=_end_with_parent,
-                )
-                try:
-                    self._watch(process, run, start)
-                except BaseException:
-                    process.terminate()  # it saves a checkpoint
-                    process.wait()
-                    raise
-            if process.returncode or not finished(folder, run):
-                failure = _last_line(self.log(run)) or f"exit code {process.returncode}"
-                self.say(f"{run.cell}, seed {run.seed} failed: {failure}")
+        self.log(run).parent.mkdir(parents=True, exist_ok=True)
+        with self.log(run).open("ab") as log:
+            start = log.tell()
+            process = subprocess.Popen(
+                [*self.program, *self.options(run)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+                preexec_fn=_end_with_parent,
+            )
+            try:
+                self._watch(process, run, start)
+            except BaseException:
+                process.terminate()  # it saves a checkpoint
+                process.wait()
+                raise
+        if process.returncode or not finished(folder, run):
+            failure = _last_line(self.log(run)) or f"exit code {process.returncode}"
+            self.say(f"{run.cell}, seed {run.seed} failed: {failure}")
         return RunOutcome(kimg=kimg_of(folder), failure=failure)
 
     def options(self, run: SweepRun) -> list[str]:

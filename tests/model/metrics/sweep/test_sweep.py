@@ -11,18 +11,30 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from rosacea_model import Engine, GeneratorConfig
 from rosacea_model.commands.sweep import sweep
+from rosacea_model.fresh import fresh_model
+from rosacea_model.metrics.fidelity.kernel import kid
+from rosacea_model.metrics.images import DatasetImages, all_pixels
 from rosacea_model.metrics.sweep.plan import SweepData, SweepPlan, arguments, factorial, study
 from rosacea_model.metrics.sweep.report import write_sweep_report
+from rosacea_model.metrics.sweep.snapshots import SnapshotJudge
 from rosacea_model.metrics.sweep.training import SweepTrainer
 from rosacea_model.phantom.series import LabelKind, Series, write_series
+from rosacea_model.sample import FaceSample
 from rosacea_model.training.config import resolve
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rosacea_model.metrics.encoders.protocol import Levels
 
 DATA = SweepData(resolution=32)
 # In the place of `rosacea train`: takes its options, writes its records, a kimg in 20 ms, and goes on where it was.
@@ -57,7 +69,7 @@ SWEEP = """
     plan = factorial({"gamma": [1.0, 2.0]}, range(2), preset="auto", stated={"total_kimg": 20}, data=data)
     trainer = SweepTrainer(plan=plan, outdir=Path(sys.argv[1]), common=["--data", "x"], say=lambda line: None,
                            program=[sys.executable, sys.argv[2]])
-    trainer.train_all()
+    list(trainer.train_all())
 """
 
 
@@ -150,8 +162,8 @@ def test_finished_runs_are_left_alone_and_failed_ones_stop_nobody(tmp_path: Path
     lines: list[str] = []
     trainer = trainer_of(planned([1.0, 7.0, 3.0]), tmp_path, lines)
 
-    outcomes = trainer.train_all()
-    trainer.train_all()
+    *_, outcomes = trainer.train_all()
+    list(trainer.train_all())
 
     failed = {name: outcome.failure for name, outcome in outcomes.items() if outcome.failure}
     assert failed == dict.fromkeys(("gamma-7-seed-0", "gamma-7-seed-1"), "error: the loss is not finite")
@@ -202,7 +214,7 @@ def _alive(process: int) -> bool:
 def test_the_report_names_the_best_and_holds_everything_in_one_file(tmp_path: Path) -> None:
     trainer = trainer_of(planned([1.0, 2.0, 3.0]), tmp_path, [])
 
-    told = write_sweep_report(trainer, trainer.train_all(), {"images": 300, "digest": "abc"})
+    told = write_sweep_report(trainer, list(trainer.train_all())[-1], {"images": 300, "digest": "abc"})
 
     figures = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     page = (tmp_path / "sweep" / "sweep.html").read_text()
@@ -211,8 +223,43 @@ def test_the_report_names_the_best_and_holds_everything_in_one_file(tmp_path: Pa
     assert figures["verdicts"][0]["means"]["gamma 1"] == pytest.approx(1.05 + (1 / 5 + 1 / 6) / 2)
     assert figures["runs"][0]["curves"]["distance"][:2] == [[1, 2.0], [2, 1.5]]
     assert page.count("<svg") == 2 and page.count("<polygon") == 6
+    assert "bands: 95% intervals for comparing combinations" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert "rosacea train --data faces.zip --outdir" in page
+
+
+class MeanColour:
+    """An encoder in three lines: the mean colour, counted."""
+
+    name, digest, resize, dimension, comparable, unrounded = "mean colour", "0", "not resized", 3, False, False
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def encode(self, images: Levels) -> NDArray[np.float32]:
+        self.encoded += len(images)
+        mean: NDArray[np.float32] = images.mean(axis=(1, 2), dtype=np.float32) / 255
+        return mean
+
+
+def test_snapshots_are_judged_by_kid_and_never_twice(phantoms: Path, tmp_path: Path) -> None:
+    encoder = MeanColour()
+    config = GeneratorConfig(z_dim=8, w_dim=8, img_resolution=16, channel_base=64, channel_max=8, mapping_layers=2)
+    snapshots = tmp_path / "run" / "snapshots"
+    for kimg in (1, 2):
+        fresh_model(snapshots / f"kimg-{kimg:010.3f}", config, seed=kimg, name="tiny")
+    reals = DatasetImages(phantoms, labels=False)
+    judge = SnapshotJudge(reals=reals, encoder=encoder, folder=tmp_path, fakes=12, seen=False)
+
+    found, again = judge.curve(tmp_path / "run"), judge.curve(tmp_path / "run")
+
+    faces = Engine.load(snapshots / "kimg-000002.000").render([FaceSample(seed=seed) for seed in range(12)])
+    expected = kid(MeanColour().encode(all_pixels(reals)), MeanColour().encode(faces), seed=0).value
+    assert [kimg for kimg, _ in found] == [1, 2]
+    assert found[1][1] == pytest.approx(expected)
+    assert again == found
+    assert encoder.encoded == 12 + 12 + len(reals)
+    assert "8 images that the runs were not trained on (p.zip), by the encoder mean colour" in judge.words
 
 
 def run_command(*words: object) -> Any:
