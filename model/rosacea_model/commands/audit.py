@@ -12,10 +12,13 @@ from rich.console import Console
 from ..behind import is_run
 from ..data.progress import progress_on
 from ..files.modelfile import write_atomically
+from ..metrics.encoders.choose import EncoderName
 from .check import rounded
 from .generated import generated, held_out
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..metrics.audit.membership import Membership
     from ..metrics.audit.spaces import Space
     from ..metrics.images import DatasetImages
@@ -37,6 +40,9 @@ def audit(
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help=f"Also write {FIGURES_NAME} and {SHEET_NAME} there.")
+    ] = None,
+    encoder: Annotated[
+        list[EncoderName] | None, typer.Option(help="Spaces to look in beside pixels and detail; may be repeated.")
     ] = None,
     samples: Annotated[int, typer.Option(min=50, help="Generated images, of seeds 0, 1, ...")] = 500,
     psi: Annotated[float, typer.Option(min=0, max=1, help="Truncation of the generated images.")] = 1.0,
@@ -65,7 +71,7 @@ def audit(
     others = DatasetImages(aside) if aside else None
     with generated(model, samples, training, truncation_psi=psi) as fakes:
         with progress_on(Console(stderr=True), "images drawn and compared") as progress:
-            settings = Audit(spaces=spaces(), rate=false_alarms, planted=planted, seed=seed, progress=progress)
+            settings = Audit(spaces=spaces(encoder), rate=false_alarms, planted=planted, seed=seed, progress=progress)
             found = settings.run(fakes, training, others)
         known = known_to(model, training, others, seed) if others else None
         results = rounded(figures(found, known))
@@ -83,11 +89,13 @@ def audit(
         raise typer.Exit(STRICT_EXIT)
 
 
-def spaces() -> list[Space]:
-    """The spaces that an audit looks in."""
-    from ..metrics.audit.spaces import PerceptualSpace, PixelSpace
+def spaces(encoders: Iterable[EncoderName] | None) -> list[Space]:
+    """Pixel and perceptual space, and those of the encoders; None = the one that ships."""
+    from ..metrics.audit.spaces import EncoderSpace, PerceptualSpace, PixelSpace
+    from ..metrics.encoders.choose import open_encoder
 
-    return [PixelSpace(), PerceptualSpace()]
+    named = dict.fromkeys(encoders or [EncoderName.builtin])
+    return [PixelSpace(), PerceptualSpace(), *(EncoderSpace(open_encoder(name)) for name in named)]
 
 
 def known_to(model: Path, training: DatasetImages, holdout: DatasetImages, seed: int) -> Membership | None:

@@ -15,7 +15,7 @@ from .copying import copying_test
 from .joint import JOINT, joined, scale
 from .likeness import CANDIDATES
 from .plants import planted, taken
-from .spaces import Space, keep_all
+from .spaces import Space, flat, keep_all
 from .threshold import threshold
 from .verdict import Verdict, judge, prove
 
@@ -118,7 +118,7 @@ class Audit:
     ) -> SpaceAudit:
         own = near["training"].distance
         given = [one for one in ("fakes", "holdout") if one in near]
-        rows = {one: _flat(images[space.name]) for one, images in kept.items()} if space.linear else {}
+        rows = {one: flat(images[space.name]) for one, images in kept.items()} if space.linear else {}
         return SpaceAudit(
             rule=space.rule,
             verdict=verdict,
@@ -159,10 +159,6 @@ def _copying(rows: Mapping[str, NDArray[np.float32]], seed: int) -> Estimate | N
         return copying_test(rows["fakes"], rows["training"], rows["holdout"], seed=seed)
     except MetricError:
         return None
-
-
-def _flat(kept: NDArray[Any]) -> NDArray[np.float32]:
-    return kept.reshape(len(kept), -1).astype(np.float32)
 
 
 def _check(fakes: ImageSource, training: ImageSource, holdout: ImageSource | None) -> None:

@@ -95,29 +95,35 @@ class Judge:
         first = next(training.batches(max(count, 1)))
         return self._tensor(first.pixels[:count]), count
 
-    @torch.inference_mode()
     def scores(self, images: ImageSource, companions: torch.Tensor) -> NDArray[np.float64]:  # => [N]
         """The logit of each image beside its companions."""
         found = []
         for batch in images.batches(BATCH):
-            self._check(images, batch.pixels, batch.labels)
-            pixels, labels = self._tensor(batch.pixels), torch.from_numpy(batch.labels)
-            # Groups are strided: image i, then each companion as often as there are images.
-            company = companions.repeat_interleave(len(pixels), dim=0)
-            given = labels.repeat(self.group, 1) if self.config.c_dim else None
-            logits = self.network(torch.cat([pixels, company]), given)[: len(pixels), 0]
-            found.append(logits.double().numpy())
+            self._check(images.name, batch.pixels, batch.labels)
+            found.append(self.logits(batch.pixels, batch.labels, companions))
         return np.concatenate(found)
+
+    @torch.inference_mode()
+    def logits(
+        self, images: NDArray[np.uint8], labels: NDArray[np.float32], companions: torch.Tensor
+    ) -> NDArray[np.float64]:  # => [n]
+        """The logits of some images [n, R, R, 3] with labels [n, c_dim]."""
+        pixels, stated = self._tensor(images), torch.from_numpy(labels)
+        # Groups are strided: image i, then each companion as often as there are images.
+        company = companions.repeat_interleave(len(pixels), dim=0)
+        given = stated.repeat(self.group, 1) if self.config.c_dim else None
+        logits = self.network(torch.cat([pixels, company]), given)[: len(pixels), 0]
+        return np.asarray(logits.double().numpy(), np.float64)
 
     def _tensor(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         return to_unit(torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))))
 
-    def _check(self, images: ImageSource, pixels: NDArray[np.uint8], labels: NDArray[np.float32]) -> None:
+    def _check(self, name: str, pixels: NDArray[np.uint8], labels: NDArray[np.float32]) -> None:
         config = self.config
         wanted = (config.img_resolution, config.img_channels, config.c_dim)
         got = (pixels.shape[1], pixels.shape[3], labels.shape[1] if config.c_dim else 0)
         if wanted != got:
             raise MetricError(
-                f"{images.name}: the run was trained on {wanted[0]} px, {wanted[1]} channels and labels of width "
+                f"{name}: the run was trained on {wanted[0]} px, {wanted[1]} channels and labels of width "
                 f"{wanted[2]}, got {got[0]}, {got[1]} and {got[2]}"
             )

@@ -120,6 +120,11 @@ class EncoderSpace:
         return Neighbours(distance=found, index=index, mirrored=np.zeros(len(index), np.bool_))
 
 
+def flat(kept: NDArray[Any]) -> NDArray[np.float32]:  # => [N, D]
+    """What a linear space keeps of N images, as vectors."""
+    return np.asarray(kept.reshape(len(kept), -1), np.float32)
+
+
 def keep_all(
     images: ImageSource, spaces: Sequence[Space], advance: Callable[[int], None] = lambda images: None
 ) -> Mapping[str, NDArray[Any]]:
