@@ -43,7 +43,7 @@ from rosacea_client.data import Labels, Look, Plan
 from rosacea_client.data.torch import FaceDataset, FaceLoader, FaceStream
 
 def main(address, kind, past, workers, start, persistent):
-    client = FaceClient(address)
+    client = FaceClient(address, timeout_seconds=3600)  # its stream is read last, and the machine is busy
     if past != "nothing":
         client.generate(range(3), class_index=1)
     if past == "a stream":
@@ -111,7 +111,7 @@ def one(program: Path, address: str, start: str, way: tuple[str, ...]) -> str:
     while True:
         try:
             _, stderr = run.communicate(timeout=LOOK_SECONDS)
-            return "" if run.returncode == 0 else f"exit code {run.returncode}: {stderr[-500:]}"
+            return "" if run.returncode == 0 else f"exit code {run.returncode}: {stderr[-2000:]}"
         except subprocess.TimeoutExpired:
             before, spent = spent, cpu_seconds(run.pid)
             looks = 0 if spent - before > WORK_SECONDS else looks + 1

@@ -56,7 +56,7 @@ class Conv(nn.Module):
 
 
 class LabelMapping(nn.Module):
-    """Maps the label to a vector that the features are compared with."""
+    """Maps the label to a vector; the score is its dot product with the image's features."""
 
     def __init__(self, c_dim: int, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Machine-readable causes of errors: the `reason` of google.rpc.ErrorInfo, field violations, exhausted quotas."""
+"""Machine-readable causes of errors: the Reason enum, and records of a field's violation and of an exhausted quota."""
 
 from __future__ import annotations
 

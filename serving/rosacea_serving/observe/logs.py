@@ -1,4 +1,4 @@
-"""Logging that callers can neither forge nor flood, and that never blocks a call.
+"""Logging that escapes and shortens what callers send, and drops lines rather than block a call when nobody reads them.
 
 JSON for machines, one object a line; text for people. Control characters are escaped in both, values are cut. Lines
 wait for the writer in a queue of bounded length: where nobody reads standard error, lines are lost and counted, and

@@ -248,7 +248,8 @@ def maker_of(engine: Drawing) -> Maker:
 
 
 def to_bytes(item: render_pb2.RenderItem, made: NDArray[Any], maker: Maker) -> bytes:
-    """Encode pixels as a marked image in the requested format, or latents as little-endian float32."""
+    """Encode pixels as PNG or JPEG with the provenance mark, or as raw bytes without one; latents become little-endian
+    float32."""
     if item.output == PICTURE:
         return encode(made, item.format, item.jpeg_quality, mark_of(item, maker))
     rows = made[:1] if item.output == faces_pb2.LATENT_SPACE_W else made

@@ -15,7 +15,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from rosacea_client import FaceClient, InvalidRequest, ServerError, Unavailable
-from rosacea_client.errors import Denied, FaceError, IntegrityError
+from rosacea_client.errors import DeadlineExceeded, Denied, FaceError, IntegrityError
 from rosacea_client.rpc.transport import transport_error
 from rosacea_contract.reasons import DOMAIN
 
@@ -83,6 +83,13 @@ def test_an_answer_that_cannot_be_read_is_not_asked_for_again() -> None:
     error = transport_error(grpc.StatusCode.INTERNAL, "Exception deserializing response!", "here", 1)
 
     assert isinstance(error, IntegrityError)
+
+
+def test_a_stream_that_its_deadline_ends_is_late_and_not_broken() -> None:
+    error = transport_error(grpc.StatusCode.UNKNOWN, "Stream removed (Deadline Exceeded)", "here", 1)
+
+    assert isinstance(error, DeadlineExceeded)
+    assert "the answer from here was not complete in time" in str(error)
 
 
 def test_errors_survive_pickling() -> None:

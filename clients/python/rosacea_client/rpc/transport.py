@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _HTTP = re.compile(r"Received http2 header with status: (\d+)")
 _TOO_LARGE = re.compile(r"(Received|Sent) message larger than max \((\d+) vs\. (\d+)\)")
 _BROKEN = ("RST_STREAM", "Stream removed", "END_STREAM")
+_LATE = "Deadline Exceeded"  # the reason that gRPC gives for some breaks: its own timer ended the call
 _UNREADABLE = "Exception deserializing response!"
 _NO_STATUS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)  # what gRPC reports if it received none
 
@@ -40,6 +41,8 @@ def transport_error(code: grpc.StatusCode, message: str, target: str, request_by
             hint = "nothing listens there, start one with `rosacea serve`"
             return errors.Unavailable(f"no answer from {target}: {hint} ({message})")
         return errors.Unavailable(f"no answer from {target}: {message}")
+    if _is_break(message) and _LATE in message:
+        return errors.DeadlineExceeded(f"the answer from {target} was not complete in time ({message})")
     if code in _NO_STATUS or _is_break(message):
         return errors.Unavailable(f"the connection to {target} broke: {message or code.name}")
     return None

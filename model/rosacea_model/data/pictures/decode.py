@@ -51,7 +51,8 @@ MAX_PAGES = 32  # of a TIFF that are looked at: a pyramid of smaller copies has 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
-    """Limits and target form of decoded pictures."""
+    """Limits on the pictures that are accepted, and the channels and background colour they are decoded to; sizes
+    stay."""
 
     channels: int | None = 3  # 3: grey is repeated; 1: colour becomes luma; None: as the picture is
     background: tuple[int, int, int] = (255, 255, 255)  # what shows through where a picture is transparent

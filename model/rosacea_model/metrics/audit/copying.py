@@ -94,6 +94,6 @@ class Projection:
 
 
 def _placed(rows: Features, training: Features, centres: Features) -> NDArray[np.float64]:
-    """Rows (cell, distance to the nearest training image)."""
+    """For each image its cell, the nearest centre, and its distance to the nearest training image: [N, 2]."""
     cell = squared_distances(rows, centres).argmin(axis=1)
     return np.stack([cell, np.sqrt(squared_distances(rows, training).min(axis=1))], axis=1)

@@ -33,7 +33,8 @@ REAL = "real alone"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMix:
-    """What a classifier is trained on; amounts are multiples of the number of real images."""
+    """What a classifier is trained on: all real images or none, and synthetic ones, whose amount is a multiple of the
+    number of real images."""
 
     real: bool
     amount: float  # of synthetic images
@@ -222,7 +223,8 @@ def _mixed(mix: TrainingMix, real: LabelledPixels, drawn: LabelledPixels) -> Lab
 
 
 def _check(real: DatasetImages, test: DatasetImages, known: LabelledPixels, unseen: LabelledPixels) -> None:
-    """Raise MetricError if the sets have other classes, or share images."""
+    """Raise MetricError unless real training set and test set have equally many classes, the test set has images of
+    each, and no image is in both."""
     if real.labels.shape[1] != test.labels.shape[1]:
         raise MetricError(
             f"{real.name} and {test.name} must have the same classes, got {real.labels.shape[1]} and "
