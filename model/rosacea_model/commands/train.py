@@ -148,6 +148,7 @@ def start(
     """Train, alone or as one of torchrun's processes."""
     from ..classes import usable_classes
     from ..data.source import open_source
+    from ..metrics.fidelity.snapshots import KidMeasure
     from ..training.distributed import join
     from ..training.loop import Run, training_loop
     from ..training.reporting.report import write_report
@@ -163,6 +164,7 @@ def start(
             datasheet=datasheet,
             data=images.fingerprint(),
             classes=usable_classes(images.classes, config.label_width),
+            measure=KidMeasure() if images.channels == 3 else None,
         )
         state = training_loop(config, run)
         if ranks.leads:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .feed import TrainingSet
+    from .reporting.observe import SnapshotMeasure
     from .transfer import StartingNetworks
 
 DATASHEET_NAME = "datasheet.json"
@@ -51,6 +52,7 @@ class Run:
     datasheet: Mapping[str, object] | None = None  # of the data, kept with the run
     classes: tuple[str, ...] = ()  # names of the classes that the labels are of
     data: Mapping[str, object] | None = None  # what tells it from other data, kept in checkpoints
+    measure: SnapshotMeasure | None = None  # ranks snapshots; None = the distance of patches
     after_step: Callable[[TrainState], None] | None = None  # for tests and tools
 
 
@@ -82,7 +84,9 @@ def training_loop(config: TrainConfig, run: Run) -> TrainState:
 
         # Open the data and the eyes.
         labels = label_table(run.images) if config.label_width else None
-        watch = RunReporter(run.path, config, run.images, labels, run.classes, stop) if ranks.leads else None
+        watch = None
+        if ranks.leads:
+            watch = RunReporter(run.path, config, run.images, labels, run.classes, stop, run.measure)
         if watch is not None:
             stack.callback(watch.finish)
             for line in facts(config, state, len(run.images), run.classes, ranks.world):

@@ -24,13 +24,15 @@ from rosacea_model.training.config import TrainConfig
 from rosacea_model.training.feed import to_unit
 from rosacea_model.training.loop import Run, training_loop
 from rosacea_model.training.reporting import grids, report
-from rosacea_model.training.reporting.records import curve, read_stats
+from rosacea_model.training.reporting.records import curve, read_best, read_stats
 from rosacea_model.training.reporting.report import write_report
 
 from .runs import Squares, smoke
 from .runs import one_thread as one_thread  # for every test here
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from rosacea_model.training.state import TrainState
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "smoke-16.txt"
@@ -130,6 +132,31 @@ def test_the_last_and_the_best_snapshots_are_kept(run: Path) -> None:
     assert kept == {*sorted(distances)[-2:], best["snapshot"]}
     checkpoints = {path.name for path in (run / "checkpoints").iterdir()}
     assert checkpoints == {"step-00000005", "step-00000006", f"step-{best['step']:08d}"}
+
+
+class Brightness:
+    """Ranks snapshots by something that the distance of patches would not: the darker, the better."""
+
+    figure, name = "kid", "mean level"
+
+    def __call__(self, reals: NDArray[np.uint8], fakes: NDArray[np.uint8]) -> float:
+        assert reals.shape[1:] == fakes.shape[1:] == (16, 16, 3)
+        return float(fakes.mean())
+
+
+def test_a_measure_of_the_run_ranks_its_snapshots_and_one_of_another_measure_does_not_count(tmp_path: Path) -> None:
+    training_loop(smoke(2, snap_kimg=0.004), Run(path=tmp_path, images=Squares()))
+    assert read_best(tmp_path)["measure"].startswith("sliced Wasserstein")
+
+    training_loop(smoke(4, snap_kimg=0.004), Run(path=tmp_path, images=Squares(), resume=True, measure=Brightness()))
+
+    later = [record for record in read_stats(tmp_path) if "kid" in record]
+    assert read_best(tmp_path) == {
+        "snapshot": read_best(tmp_path)["snapshot"],
+        "step": read_best(tmp_path)["step"],
+        "distance": pytest.approx(min(record["kid"] for record in later)),
+        "measure": "mean level",
+    }
 
 
 def test_a_snapshot_is_a_model_that_draws_what_the_sheet_shows(run: Path) -> None:

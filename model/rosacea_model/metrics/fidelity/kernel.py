@@ -22,8 +22,8 @@ SUBSET_SIZE = 1000
 
 def kernel(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:  # => [N, M]
     """(x . y / D + 1)^3."""
-    values: NDArray[np.float64] = (one @ other.T / one.shape[1] + 1) ** 3
-    return values
+    values: NDArray[np.float64] = one @ other.T / one.shape[1] + 1
+    return values * values * values  # a power would take ten times as long
 
 
 def kernel_distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from rich.console import RenderableType
 
     from ...files.modelfile import ModelFile
@@ -74,6 +75,24 @@ class Tally:
         return means
 
 
+class SnapshotMeasure(Protocol):
+    """A measure that ranks snapshots in place of the built-in one; lower is better."""
+
+    @property
+    def figure(self) -> str:
+        """Its name in stats.jsonl."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        ...
+
+    def __call__(self, reals: NDArray[np.uint8], fakes: NDArray[np.uint8]) -> float:
+        """Measure fakes [M, H, W, C] against reals [N, H, W, C], which are the same in every call."""
+        ...
+
+
 class Stopped(Exception):
     """A stop was requested while drawing."""
 
@@ -98,9 +117,11 @@ class RunReporter:
         labels: Tensor | None,
         classes: Sequence[str] = (),
         stop: Stop | None = None,
+        measure: SnapshotMeasure | None = None,
     ) -> None:
         self.run = run
         self.stop = stop or Stop()
+        self.measure = measure
         self.config = config
         self.classes = classes
         # Shuffled, so that the first few seeds are not all of the first class.
@@ -134,8 +155,10 @@ class RunReporter:
             for record in read_stats(self.run)
             if "leak_orientation" in record and "leak_color" in record
         )
-        # A checkpoint is saved before its own snapshot is measured.
-        state.best.fill_(min(float(state.best), read_best(self.run).get("distance", math.inf)))
+        # A checkpoint is saved before its own snapshot is measured; figures of another measure do not compare.
+        best = read_best(self.run)
+        known = min(float(state.best), best.get("distance", math.inf))
+        state.best.fill_(known if best.get("measure", self._measured_by) == self._measured_by else math.inf)
 
     def first_look(self) -> None:
         """Draw and measure the initial state once; later snapshots are compared with it.
@@ -214,13 +237,18 @@ class RunReporter:
         except Stopped:
             return None
 
+    @property
+    def _measured_by(self) -> str:
+        """The measure that ranks this run's snapshots."""
+        return self.measure.name if self.measure else MEASURE
+
     def _measure(self, state: TrainState, file: ModelFile) -> WrittenSnapshot:
         distance, found = self._compare(self._draw(state.G_ema))
         name, folder = self._name(state), file.path.parent
         write_manifest(folder, digest=file.digest, **self._manifest_facts(state), distance=f"{distance:.6g}")
         if distance < float(state.best):
             state.best.fill_(distance)
-            best = {"snapshot": name, "step": int(state.step), "distance": distance, "measure": MEASURE}
+            best = {"snapshot": name, "step": int(state.step), "distance": distance, "measure": self._measured_by}
             write_atomically(self.run / "snapshots" / BEST_NAME, (json.dumps(best, indent=2) + "\n").encode())
         self._prune()
         self._sheets(state.G_ema, int(state.nimg))
@@ -266,6 +294,7 @@ class RunReporter:
         }
 
     def _compare(self, fakes: Tensor) -> tuple[float, Leak]:
+        """The distance that ranks the snapshot, and the leak; all figures go into the records."""
         distance, found = grids.distance(self.reals, fakes), leak(self.reals, fakes)
         self.last = {
             "distance": distance,
@@ -273,7 +302,11 @@ class RunReporter:
             "leak_orientation": found.orientation,
             "leak_color": found.color,
         }
-        return distance, found
+        if self.measure is None:
+            return distance, found
+        reals = self.reals.permute(0, 2, 3, 1).numpy()
+        self.last[self.measure.figure] = self.measure(reals, grids.to_levels(fakes))
+        return self.last[self.measure.figure], found
 
     def _write(self, record: Mapping[str, float]) -> None:
         with (self.run / STATS_NAME).open("a") as file:
@@ -305,6 +338,7 @@ class Display:
         "D/loss",
         "distance",
         "layout",
+        "kid",
         "memory_gb",
         "gpu_memory_gb",
     )

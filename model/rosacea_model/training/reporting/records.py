@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STATS_NAME = "stats.jsonl"
 BEST_NAME = "best.json"
-AT_SNAPSHOTS = {"distance", "layout", "leak_orientation", "leak_color"}  # records between repeat them
+AT_SNAPSHOTS = {"distance", "kid", "layout", "leak_orientation", "leak_color"}  # records between repeat them
 BEST = {"snapshot": str, "measure": str, "distance": float, "step": int}
 
 

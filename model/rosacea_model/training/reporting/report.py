@@ -52,8 +52,14 @@ CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (
         "Distance to the reals (sliced Wasserstein, pyramid patches)",
         ("distance",),
-        "How unlike the reals colours and texture of the images are, 0 being alike. It ranks the snapshots of this "
-        "run; the lowest is the best snapshot.",
+        "How unlike the reals colours and texture of the images are, 0 being alike. It ranks the snapshots of runs "
+        "on grey images; the lowest is the best snapshot.",
+    ),
+    (
+        "KID x 1000 against the reals (encoder builtin)",
+        ("kid",),
+        "How unlike the reals whole faces are to a network that was trained on phantoms: about 0 is alike. It ranks "
+        "the snapshots of runs in colour; the lowest is the best snapshot.",
     ),
     (
         "Distance to the layout of the reals (Frechet, coarse pixels)",
