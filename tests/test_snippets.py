@@ -39,6 +39,7 @@ TINY = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=16, mapping_layers=2, 
 BRIEF = {
     "--rate 10 --seconds 10": "--rate 10 --seconds 0.3 --warmup 0.1",
     "--count 300 ": "--count 24 ",
+    "--samples 300 ": "--samples 50 --planted 10 ",
     "--preset smoke-16": "--preset smoke-16 --kimg 0.1",
 }
 # What is there after a page has been followed.
@@ -49,7 +50,7 @@ MADE = {
     "docs/tutorials/on-call.md": {"probe/face_000000.png"},
     "docs/how-to/photographs.md": {"faces.zip", "faces.png"},
     "docs/how-to/models.md": {"models/mine/model.json", "mine.mar", "mine.onnx"},
-    "docs/how-to/evaluate.md": {"evaluation.json"},
+    "docs/how-to/evaluate.md": {"audit/nearest.png", "seeds.txt", "evaluation.json"},
     "docs/how-to/marks.md": {"faces/face_000000.png"},
 }
 

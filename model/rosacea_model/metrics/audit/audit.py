@@ -87,12 +87,13 @@ class Audit:
         found = {space.name: _neighbours(space, kept, steps) for space in self.spaces}
         alone = holdout is not None and len(holdout) * self.rate >= MANY
         sets = ["holdout"] if alone else ["training", *(["holdout"] if holdout is not None else [])]
+        independent = sum(len(given[one]) / (2 if one == "training" else 1) for one in sets)
         controls = {name: np.concatenate([each[one].distance for one in sets]) for name, each in found.items()}
         scales = {name: scale(distances) for name, distances in controls.items()}
         all_of = {one: joined({name: each[one] for name, each in found.items()}, scales) for one in kept}
 
         def verdict(name: str, near: Mapping[str, Neighbours]) -> Verdict:
-            limit = threshold(np.concatenate([near[one].distance for one in sets]), self.rate)
+            limit = threshold(np.concatenate([near[one].distance for one in sets]), self.rate, independent=independent)
             return judge(prove(near["plants"], plants, limit, name), near["fakes"].distance, seed=self.seed)
 
         return AuditResult(

@@ -3,6 +3,9 @@
 Of m images that are no copies the k-th smallest distance is the threshold. A further such image lies below it with
 probability k / (m + 1), whatever the distribution; given the m images that probability has the distribution
 Beta(k, m + 1 - k) (Wilks 1941). The number of alarms among n is then beta-binomial, which gives an exact p-value.
+
+Training images, each compared with the others, are often one another's nearest: two distances that are one. They count
+as half as many, which leaves the rate as it is and makes its interval wider and p-values larger.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ class Threshold:
     distance: float
     rank: int  # k: it is the k-th smallest of
     controls: int  # m distances of images that are no copies
+    independent: float  # how many independent ones they count as
 
     @property
     def rate(self) -> float:
@@ -36,9 +40,15 @@ class Threshold:
         return self.rank / (self.controls + 1)
 
     @property
+    def counted(self) -> tuple[int, int]:
+        """Rank and controls that have the same rate and as much information as there is."""
+        rank = max(1, math.floor(self.rank * self.independent / self.controls))
+        return rank, round(rank / self.rate) - 1
+
+    @property
     def false_alarms(self) -> Estimate:
         """The rate with the interval that the number of controls leaves."""
-        low, high = (beta_quantile(q, self.rank, self.controls) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        low, high = (beta_quantile(q, *self.counted) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
         return Estimate(value=self.rate, low=low, high=high, n=self.controls, method="order statistic (Wilks 1941)")
 
     def alarms(self, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -46,17 +56,25 @@ class Threshold:
 
     def p_value(self, alarms: int, images: int) -> float:
         """Probability of so many alarms or more if none of the images is a copy."""
-        return beta_binomial_tail(alarms, images, self.rank, self.controls)
+        return beta_binomial_tail(alarms, images, *self.counted)
 
 
-def threshold(controls: NDArray[np.float64], rate: float) -> Threshold:
-    """The threshold for a rate of false alarms, or for the lowest that so few controls [m] can show."""
+def threshold(controls: NDArray[np.float64], rate: float, *, independent: float | None = None) -> Threshold:
+    """The threshold for a rate of false alarms, or for the lowest that so few controls [m] can show.
+
+    `independent` is how many independent ones they count as; None = all.
+    """
     if not 0 < rate < 0.5:
         raise MetricError(f"the rate of false alarms must be above 0 and below 0.5, got {rate:g}")
     if len(controls) < FEWEST:
         raise MetricError(f"a threshold needs at least {FEWEST} images that are no copies, got {len(controls)}")
     rank = max(1, math.floor(rate * (len(controls) + 1)))
-    return Threshold(distance=float(np.sort(controls)[rank - 1]), rank=rank, controls=len(controls))
+    return Threshold(
+        distance=float(np.sort(controls)[rank - 1]),
+        rank=rank,
+        controls=len(controls),
+        independent=len(controls) if independent is None else independent,
+    )
 
 
 def beta_quantile(q: float, rank: int, controls: int) -> float:

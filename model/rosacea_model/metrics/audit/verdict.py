@@ -164,7 +164,8 @@ def copied_share(proof: Proof, alarms: int, images: int, *, seed: int) -> Estima
         proof.exact.planted + proof.altered.planted,
         proof.exact.found + proof.altered.found,
     )
-    false = rng.beta(limit.rank, limit.controls + 1 - limit.rank, DRAWS)
+    rank, controls = limit.counted
+    false = rng.beta(rank, controls + 1 - rank, DRAWS)
     seen = rng.beta(alarms + 0.5, images - alarms + 0.5, DRAWS)
     finds = rng.beta(found + 0.5, planted - found + 0.5, DRAWS)
     low, high = np.quantile(_corrected(seen, false, finds), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

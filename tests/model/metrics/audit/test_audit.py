@@ -48,7 +48,7 @@ def thumbnails(images: Pixels) -> Pixels:
 
 
 def limit(**values: Any) -> Threshold:
-    return Threshold(**{"distance": 1.0, "rank": 1, "controls": 100, **values})
+    return Threshold(**{"distance": 1.0, "rank": 1, "controls": 100, "independent": 100.0, **values})
 
 
 def test_planted_copies_of_every_kind_are_found() -> None:

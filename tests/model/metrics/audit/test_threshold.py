@@ -58,6 +58,20 @@ def test_p_values_below_a_hundredth_come_no_oftener_than_that() -> None:
     assert low / 1000 <= 0.02
 
 
+def test_p_values_hold_for_controls_that_come_in_pairs() -> None:
+    """As training images do that are one another's nearest."""
+    rng = np.random.default_rng(3)
+    low = naive = 0
+    for _ in range(1500):
+        controls = np.repeat(rng.normal(size=200), 2)
+        limits = threshold(controls, 0.01, independent=200), threshold(controls, 0.01)
+        alarms = int(limits[0].alarms(rng.normal(size=300)).sum())
+        low += limits[0].p_value(alarms, 300) < 0.01
+        naive += limits[1].p_value(alarms, 300) < 0.01
+
+    assert low / 1500 <= 0.01 < 0.015 < naive / 1500
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.5, -1.0, float("nan")])
 def test_a_rate_that_is_none_is_refused(rate: float) -> None:
     with pytest.raises(MetricError, match=r"rate of false alarms must be above 0 and below 0\.5, got"):
