@@ -17,6 +17,8 @@ from rosacea_model.commands.audit import audit
 from rosacea_model.fresh import fresh_model
 from rosacea_model.phantom.series import Series, draw_series
 
+from ..metrics.audit.runs import written
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -72,6 +74,16 @@ def test_a_model_is_audited_with_its_proof_first_and_a_sheet(data: Path, tmp_pat
     assert len(figures["sets"]["training"]["sha256"]) == 64
     with Image.open(out / "nearest.png") as sheet:
         assert "real people" in sheet.info["Description"]
+
+
+def test_the_discriminator_of_a_run_is_asked_whom_it_knows(data: Path, tmp_path: Path) -> None:
+    holdout = folder(tmp_path / "holdout", phantoms(3, 30))
+    arguments = (written(tmp_path / "run"), "--data", data, "--holdout", holdout, "--samples", 50, "--planted", 10)
+
+    said = run(*arguments).stdout
+
+    assert "membership: from discriminator scores a training image is told from the hold-out with AUC 0." in said
+    assert "no C_T: too few images in its cells" in said  # an untrained model draws one kind of face
 
 
 def test_copies_in_a_folder_of_pictures_are_found_and_strict_exits_with_two(data: Path, tmp_path: Path) -> None:

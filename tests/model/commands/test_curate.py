@@ -17,6 +17,8 @@ from rosacea_model.files.modelfile import name_classes
 from rosacea_model.fresh import fresh_model
 from rosacea_model.phantom.series import LabelKind, Series, write_series
 
+from ..metrics.audit.runs import written
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -79,6 +81,18 @@ def test_it_stops_at_the_count_and_says_so_where_there_are_fewer(places: tuple[P
 
     assert read_seeds(tmp_path / "few.txt") == [0, 1, 2, 3]
     assert "fewer than the 9 that were asked for: raise --candidates, now 6" in said
+
+
+def test_faces_of_a_run_must_reach_the_discriminator_scores_of_training_images(
+    places: tuple[Path, Path], tmp_path: Path
+) -> None:
+    off = ("--redness", 0, "--alike", 0, "--copies", 0, "--no-bars", "--candidates", 20)
+
+    run((written(tmp_path / "run"), places[1]), *off, "--score", 0.4, "--out", tmp_path / "seeds.txt")
+
+    least = json.loads((tmp_path / "seeds.json").read_text())["limits"]["score"]
+    for row in csv.DictReader((tmp_path / "seeds.csv").read_text().splitlines()):
+        assert (float(row["score"]) < least) == (row["dropped_for"] == "score")
 
 
 def test_a_conditional_model_without_a_default_class_needs_a_label(places: tuple[Path, Path], tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ def _words(space: SpaceAudit) -> Iterator[str]:
     yield "authentic " + ", ".join(f"{shares[name]} {share.value:.0%}" for name, share in space.authentic.items())
     if space.copying:
         yield f"C_T {space.copying.value:.1f} [{space.copying.low:.1f}, {space.copying.high:.1f}]"
+    elif space.repeated and "holdout" in space.median:
+        yield "no C_T: too few images in its cells"
     if space.repeated:
         yield f"largest group of near-alike generated images {space.repeated.largest}"
 

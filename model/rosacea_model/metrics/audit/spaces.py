@@ -11,6 +11,7 @@ from PIL import Image
 from ...data.screening.hashes import thumbnail
 from ...phantom.check.nearest import nearest
 from ..distances import squared_distances
+from ..errors import MetricError
 from .likeness import likeness
 
 if TYPE_CHECKING:
@@ -109,7 +110,10 @@ class EncoderSpace:
         return f"{self.encoder.resize}; weights {self.encoder.digest[:12]}; Euclidean distance of features"
 
     def keep(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.encoder.encode(images)
+        found = self.encoder.encode(images)
+        if not np.isfinite(found).all():
+            raise MetricError(f"features of {self.name} must be finite, got NaN or infinity")
+        return found
 
     def nearest(self, kept: NDArray[np.float32], training: NDArray[np.float32], *, own: bool = False) -> Neighbours:
         squares = squared_distances(kept, training)

@@ -15,7 +15,7 @@ from rosacea_model.metrics.audit.audit import Audit, AuditResult
 from rosacea_model.metrics.audit.likeness import likeness
 from rosacea_model.metrics.audit.plants import KINDS, Alteration, PlantedImages, altered, planted, taken
 from rosacea_model.metrics.audit.report import as_json, lines, pair_sheet
-from rosacea_model.metrics.audit.spaces import PerceptualSpace, PixelSpace
+from rosacea_model.metrics.audit.spaces import EncoderSpace, PerceptualSpace, PixelSpace
 from rosacea_model.metrics.audit.threshold import Threshold
 from rosacea_model.metrics.audit.verdict import Conclusion, Verdict, judge, prove
 from rosacea_model.metrics.errors import MetricError
@@ -24,6 +24,8 @@ from rosacea_model.phantom.series import Series, draw_series
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from rosacea_model.metrics.encoders.protocol import Levels
 
     Pixels = NDArray[np.uint8]
 
@@ -180,3 +182,14 @@ def test_sets_that_allow_no_audit_are_refused(sets: tuple[int, int, int | None],
 def test_another_resolution_is_refused() -> None:
     with pytest.raises(MetricError, match="16 px"):
         Audit(spaces=SPACES).run(ArrayImages(phantoms(3, 60)[:, ::2, ::2]), ArrayImages(phantoms(1, 70)))
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    class Broken:
+        name, digest, resize, dimension, comparable, unrounded = "broken", "0" * 64, "none", 2, False, False
+
+        def encode(self, images: Levels) -> NDArray[np.float32]:
+            return np.full((len(images), 2), np.nan, np.float32)
+
+    with pytest.raises(MetricError, match="features of broken must be finite, got NaN or infinity"):
+        Audit(spaces=[EncoderSpace(Broken())]).run(ArrayImages(phantoms(3, 60)), ArrayImages(phantoms(1, 70)))

@@ -11,9 +11,9 @@ import torch
 from rosacea_model.metrics.audit.membership import Judge, membership
 from rosacea_model.metrics.errors import MetricError
 from rosacea_model.metrics.images import ArrayImages
-from rosacea_model.training import checkpoint
-from rosacea_model.training.config import CONFIG_NAME, TrainConfig, resolve
 from rosacea_model.training.state import TrainState
+
+from .runs import config, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,17 +22,6 @@ if TYPE_CHECKING:
 def images(seed: int, count: int = 43, side: int = 16) -> ArrayImages:
     pixels = np.random.default_rng(seed).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
     return ArrayImages(pixels, name=f"images-{seed}", labels=np.zeros((count, 0), np.float32))
-
-
-def config() -> TrainConfig:
-    return resolve("smoke-16", {}, resolution=16, label_width=0)
-
-
-def written(path: Path, state: TrainState) -> Path:
-    path.mkdir()
-    (path / CONFIG_NAME).write_text(state.config.to_json())
-    checkpoint.write(path / "checkpoints", 7, state.save(), {})
-    return path
 
 
 def learned(state: TrainState, members: ArrayImages, others: ArrayImages) -> TrainState:
