@@ -109,7 +109,7 @@ def analyse(
         means=means,
         intervals=means_of(values, cells),
         seed_share=_share(table.mean(axis=0), len(cells), table),
-        effects=_effects(table, cells, levels, residual) if factorial else (),
+        effects=_effects(table, cells, levels, residual) if factorial and residual.freedom else (),
         differences=differences,
         best=best,
         candidates=(best, *unclear),
@@ -192,7 +192,6 @@ def _effect(factor: str, level_of: Sequence[Any], table: NDArray[np.float64], re
         differences=tuple(
             residual.difference(f"{factor} {one:g}", f"{factor} {other:g}", rows[one], rows[other], len(pairs))
             for one, other in pairs
-            if residual.freedom
         ),
         share=_share(means, table.size // len(names), table),
     )

@@ -9,7 +9,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...training.config import OFF, PRESETS, TrainConfig, freezable_layers, resolve
+from ...training.config import OFF, PRESETS, RANGES, TrainConfig, freezable_layers, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -176,9 +176,8 @@ def _run(
     }
     config = resolve(preset, given, **shape)
     if kimg_scale != 1:
-        given |= {
-            name: float(f"{getattr(config, name) * kimg_scale:.6g}") for name in vars(config) if name.endswith("_kimg")
-        }
+        lowest = {name: low for name, low, _ in RANGES if name.endswith("_kimg")}
+        given |= {name: max(float(f"{getattr(config, name) * kimg_scale:.6g}"), low) for name, low in lowest.items()}
         config = resolve(preset, given, **shape)
     return SweepRun(
         cell=cell,

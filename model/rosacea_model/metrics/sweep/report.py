@@ -89,8 +89,8 @@ def _page(trainer: SweepTrainer, results: SweepResults, data: Mapping[str, objec
         f"<style>{STYLE}{GRID_STYLE % max(len(plan.cells), 1)}</style><h1>Sweep</h1>"
         f"<p><b>{html.escape(_recommendation(results))}</b></p>{table(facts)}"
         f"<h2>Measures by kimg</h2><div class=charts>{charts}</div>"
-        f"{''.join(map(_verdict, results.verdicts))}"
         f"<h2>Images at the end, the same seeds in every sheet</h2>{_grids(trainer)}"
+        f"{''.join(map(_verdict, results.verdicts))}"
         f"<h2>Commands</h2>{rows([[trainer.command(run)] for run in plan.runs])}</html>\n"
     )
 
@@ -98,7 +98,7 @@ def _page(trainer: SweepTrainer, results: SweepResults, data: Mapping[str, objec
 def _chart(trainer: SweepTrainer, measure: str, words: str, curves: Mapping[str, Curve]) -> str:
     """Means with intervals where two seeds are complete; else the curve of each run."""
     found = intervals_by_kimg(trainer.plan, curves)
-    if any(found.values()):
+    if all(len(points) > 1 for points in found.values()):
         lines = [
             ChartCurve(
                 name=cell,
@@ -124,8 +124,14 @@ def _verdict(found: SweepVerdict) -> str:
         f"{rows(means, ['combination', 'mean', f'interval for comparing, {LEVEL:.0%}'])}"
         f"{_differences('Best against each other combination', found.differences)}"
         f"{''.join(map(_effect, found.effects))}"
-        f"<p>Of the variation between runs {found.seed_share:.0%} goes with the seed.</p>"
+        f"{_seed_share(found)}"
     )
+
+
+def _seed_share(found: SweepVerdict) -> str:
+    if not found.effects:
+        return ""
+    return f"<p>Of the variation between runs {found.seed_share:.0%} goes with the seed.</p>"
 
 
 def _effect(effect: FactorEffect) -> str:

@@ -27,7 +27,7 @@ OWN_MEASURES = {  # of training's snapshots, lower being better
 }
 SUMMARIES: Mapping[str, Callable[[Curve, float], float]] = {
     "at the end": lambda points, total: float(np.mean([value for kimg, value in points if kimg > LATE * total])),
-    "of the best snapshot": lambda points, total: min(value for kimg, value in points if 0 < kimg <= total),
+    "of the best snapshot": lambda points, total: min(value for _, value in points),
 }
 
 
@@ -46,7 +46,9 @@ def read_results(
 ) -> SweepResults:
     """Read the records of all runs, measure their snapshots, and compare those that have finished."""
     records = {run.name: read_stats(trainer.folder(run)) for run in trainer.plan.runs}
-    curves = {measure: {name: curve(measure, rows) for name, rows in records.items()} for measure in OWN_MEASURES}
+    curves = {
+        measure: {name: _trained(curve(measure, rows)) for name, rows in records.items()} for measure in OWN_MEASURES
+    }
     measures = dict(OWN_MEASURES)
     if judge is not None:
         curves = {"KID": {run.name: judge.curve(trainer.folder(run)) for run in trainer.plan.runs}, **curves}
@@ -58,6 +60,11 @@ def read_results(
         verdicts=tuple(each for each in verdicts if each is not None),
         outcomes=dict(outcomes),
     )
+
+
+def _trained(points: Curve) -> Curve:
+    """Without what the run began from, which is so far off that nothing else could be seen beside it."""
+    return [(kimg, value) for kimg, value in points if kimg]
 
 
 def intervals_by_kimg(plan: SweepPlan, curves: Mapping[str, Curve]) -> dict[str, list[tuple[float, Estimate]]]:

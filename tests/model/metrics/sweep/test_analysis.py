@@ -88,7 +88,7 @@ def test_main_effects_are_taken_over_the_levels_of_the_other_factor() -> None:
 def test_one_seed_gives_no_recommendation() -> None:
     found = analysed(np.array([[1.0], [2.0]]))
 
-    assert (found.winner, found.differences, found.intervals) == (None, (), {})
+    assert (found.winner, found.differences, found.intervals, found.effects) == (None, (), {}, ())
     assert "1 seed tells nothing" in found.sentence()
 
 

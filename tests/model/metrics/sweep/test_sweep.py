@@ -262,6 +262,20 @@ def test_snapshots_are_judged_by_kid_and_never_twice(phantoms: Path, tmp_path: P
     assert "8 images that the runs were not trained on (p.zip), by the encoder mean colour" in judge.words
 
 
+def test_a_report_of_a_sweep_in_the_making_shows_each_run_and_recommends_nothing(tmp_path: Path) -> None:
+    trainer = trainer_of(planned([1.0, 2.0], kimg=2.5), tmp_path, [])
+
+    after_each = [
+        (write_sweep_report(trainer, outcomes, {}), (tmp_path / "sweep" / "sweep.html").read_text())
+        for outcomes in trainer.train_all()
+    ]
+
+    assert after_each[0][0].endswith("No recommendation: no seed has a finished run of every combination.")
+    assert "No recommendation: gamma 1 has the lowest distance at the end, but 1 seed tells nothing" in after_each[2][0]
+    assert after_each[0][1].count("One line for each run.") == 2
+    assert "Recommended: gamma 1." in after_each[-1][0]
+
+
 def run_command(*words: object) -> Any:
     app = typer.Typer()
     app.command()(sweep)
