@@ -22,6 +22,8 @@ from rosacea_model.data.writer import DatasetWriter
 from rosacea_model.engine import Engine
 from rosacea_model.fresh import fresh_model
 from rosacea_model.metrics.encoders.choose import EncoderName, open_encoder
+from rosacea_model.metrics.encoders.joint import JointEncoder
+from rosacea_model.metrics.erythema.encoder import RednessEncoder
 from rosacea_model.metrics.features import features
 from rosacea_model.metrics.fidelity.evaluation import EvaluateOptions, comparisons
 from rosacea_model.metrics.images import ArrayImages, DatasetImages, ModelImages
@@ -50,7 +52,7 @@ def main() -> int:
 
 
 def measure(images: int, folder: Path) -> int:
-    encoder = open_encoder(EncoderName.builtin)
+    encoder = JointEncoder(open_encoder(EncoderName.builtin), RednessEncoder(PX))
     config = GeneratorConfig(
         z_dim=64, w_dim=64, img_resolution=PX, mapping_layers=2, channel_base=4096, channel_max=128
     )

@@ -19,6 +19,9 @@ from .check import rounded
 from .generated import generated, held_out
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..metrics.erythema.panel import RednessComparison
     from ..metrics.fidelity.evaluation import Comparison, Evaluation
     from ..metrics.intervals import Estimate
 
@@ -112,50 +115,61 @@ def as_facts(found: Evaluation) -> dict[str, Any]:
         "comparisons": [asdict(row) for row in found.rows],
         "holdout_gap": asdict(found.gap) if found.gap else None,
         "path_length": asdict(found.path) if found.path else None,
+        "erythema": found.erythema.to_json(),
     }
     made: dict[str, Any] = rounded(facts)
     return made
 
 
 def show(found: Evaluation) -> None:
-    """Print what was measured and a table of it."""
+    """Print what was measured, a table of it, and what stands for itself."""
     console = Console(highlight=False)
-    model, data, encoder = found.model, found.data, found.encoder
-    comparable = "" if encoder["comparable"] else "; its numbers compare with one another only"
-    lines = [
-        f"model {model['name']} ({model.get('model_digest', model['digest'])[:12]}), {model['images']} images"
-        + (f", psi {model['truncation_psi']:g}" if "truncation_psi" in model else ""),
-        f"data {data['name']} ({data['digest'][:12]}), {data['images']} images of {data['resolution']} px"
-        + (
-            f"; hold-out {found.holdout['name']}, {found.holdout['images']} images"
-            if found.holdout
-            else "; no hold-out"
-        ),
-        f"encoder {encoder['name']} ({encoder['digest'][:12]}), {encoder['resize']}{comparable}",
-    ]
-    for line in lines:
+    for line in heading(found):
         console.print(line, markup=False, soft_wrap=True)
     console.print(table(found.rows))
+    for line in remarks(found):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def heading(found: Evaluation) -> Iterator[str]:
+    """Which images were compared, and by which encoder."""
+    model, data, encoder = found.model, found.data, found.encoder
+    psi = f", psi {model['truncation_psi']:g}" if "truncation_psi" in model else ""
+    yield f"model {model['name']} ({model.get('model_digest', model['digest'])[:12]}){psi}"
+    aside = f"hold-out {found.holdout['name']}, {found.holdout['images']} images" if found.holdout else "no hold-out"
+    yield f"data {data['name']} ({data['digest'][:12]}), {data['images']} images of {data['resolution']} px; {aside}"
+    comparable = "" if encoder["comparable"] else "; its numbers compare with one another only"
+    yield f"encoder {encoder['name']} ({encoder['digest'][:12]}), {encoder['resize']}{comparable}"
+
+
+def remarks(found: Evaluation) -> Iterator[str]:
+    """What is not in the table, and how to read it."""
     if found.gap:
-        console.print(
-            f"gap between training and hold-out: {found.gap} nats per dimension; above 0 = nearer to training",
-            markup=False,
-            soft_wrap=True,
-        )
+        yield f"gap between training and hold-out: {found.gap} nats per dimension; above 0 = nearer to training"
     if found.path:
-        console.print(f"perceptual path length: {found.path}", markup=False)
-    console.print(
-        f"95 % intervals in brackets; the last column is what a perfect model would reach. {NOTE}", soft_wrap=True
+        yield f"perceptual path length: {found.path}"
+    for each in found.erythema.comparisons:
+        if each.measure == "contrast":
+            yield redness_line(each)
+    perfect = "" if found.options.reference else "the last column is what a perfect model would reach; "
+    yield f"95 % intervals in brackets; {perfect}{NOTE}"
+
+
+def redness_line(found: RednessComparison) -> str:
+    """Redness above calm skin for one label."""
+    return (
+        f"redness, {found.label} ({found.fakes} : {found.reals}): shift {found.shift}, divergence {found.divergence} "
+        f"bits, up to {found.chance:.2g} by chance"
     )
 
 
 def table(rows: list[Comparison]) -> Table:
     """One column for each comparison, one row for each metric, intervals below the values."""
     shown = Table(show_header=True, header_style="bold")
-    shown.add_column("metric")
+    shown.add_column("metric", min_width=10, no_wrap=True)
     for row in rows:
         name = row.name.replace(" against ", "\nagainst\n")
-        shown.add_column(f"{name}\n{row.fakes} to {row.reals}", justify="right", no_wrap=True)
+        shown.add_column(f"{name}\n{row.fakes} : {row.reals}", justify="right", no_wrap=True)
     metrics = [("FID", 1.0, [row.fid for row in rows]), ("KID x 1000", 1000.0, [row.kid for row in rows])]
     for name in ("precision", "recall", "density", "coverage"):
         metrics.append((name, 1.0, [getattr(row.near, name) for row in rows]))

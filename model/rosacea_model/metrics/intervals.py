@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
-BLOCKS, BLOCK_ROWS = 32, 1000  # values that a variance over blocks comes from, and rows of a block
+BLOCKS, BLOCK_ROWS = 32, 500  # values that a variance over blocks comes from, and rows of a block
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ def test_every_number_has_an_interval_its_size_its_seed_and_its_method(folder: P
     facts = json.loads(run(folder, "--json", "--holdout", folder / "other.zip", "--seed", 3))
 
     found = estimates(facts)
-    assert len(found) == 4 * 6 + 2
+    assert len(found) == 4 * 6 + 2 + 2 * len(facts["erythema"]["comparisons"])
     assert all(each["low"] <= each["value"] <= each["high"] and each["n"] and each["method"] for each in found)
     assert {each["seed"] for each in found if "subsets" in each["method"]} == {3}
     assert [row["name"] for row in facts["comparisons"]] == [ROWS[0], "model against hold-out", *ROWS[1:]]
@@ -87,6 +87,7 @@ def test_the_table_says_what_was_measured_and_what_a_perfect_model_would_reach(f
 
     for word in ("data.zip", "60 images of 16 px", "no hold-out", "builtin", "FID", "coverage", "perfect model"):
         assert word in shown
+    assert "redness, all (60 : 60): shift" in shown
 
 
 def test_the_reference_convention_divides_by_n_and_has_the_model_alone(folder: Path) -> None:
@@ -148,9 +149,10 @@ def test_missing_weights_say_which_file_to_put_where(folder: Path, tmp_path: Pat
 
 
 def test_features_that_are_no_numbers_are_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builtin.BuiltinEncoder, "encode", lambda self, images: np.full((len(images), 128), np.nan))
+    nothing = np.full((64, 128), np.nan, np.float32)
+    monkeypatch.setattr(builtin.BuiltinEncoder, "encode", lambda self, images: nothing[: len(images)])
 
-    with pytest.raises(MetricError, match="fresh, 60 seeds from 0: builtin gave NaN or infinity for seed 0"):
+    with pytest.raises(MetricError, match="fresh, 60 seeds from 0: builtin and redness gave NaN or infinity for seed"):
         run(folder, "--cache", folder / "empty")
 
 

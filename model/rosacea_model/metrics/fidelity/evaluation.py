@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..encoders.joint import JointEncoder
 from ..errors import MetricError
+from ..erythema.encoder import RednessEncoder, redness_of
+from ..erythema.panel import compare as compare_redness
 from ..features import features
 from ..images import DatasetImages, ModelImages, check_alike
 from .frechet import frechet
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..encoders.protocol import Encoder
+    from ..erythema.panel import ErythemaPanel
     from ..images import ImageSource
     from ..intervals import Estimate
 
@@ -61,9 +65,10 @@ class Evaluation:
     data: dict[str, Any]
     holdout: dict[str, Any] | None
     encoder: dict[str, Any]
-    rows: list[Comparison] = field(default_factory=list)
-    gap: Estimate | None = None
-    path: Estimate | None = None
+    rows: list[Comparison]
+    gap: Estimate | None  # None without a hold-out
+    path: Estimate | None  # None for pictures, and where none was asked for
+    erythema: ErythemaPanel
 
 
 def evaluate(
@@ -85,7 +90,9 @@ def evaluate(
             raise MetricError(f"{each.name}: an evaluation needs at least {LEAST} images on each side, got {len(each)}")
         check_alike(fakes, each)
     steps = _Steps(progress, sum(map(len, sources)) + 2 * options.path_pairs)
-    found = [features(each, encoder, cache=options.cache, progress=steps.next(len(each))) for each in sources]
+    both = JointEncoder(encoder, RednessEncoder(fakes.resolution))
+    rows = [features(each, both, cache=options.cache, progress=steps.next(len(each))) for each in sources]
+    found = [each[:, : encoder.dimension] for each in rows]
     return Evaluation(
         options=options,
         model=_described(fakes) | _model_facts(fakes),
@@ -95,6 +102,7 @@ def evaluate(
         rows=comparisons(found[1], found[0], found[2] if holdout is not None else None, options),
         gap=holdout_gap(found[1], found[2], found[0]) if holdout is not None else None,
         path=_path_length(fakes, encoder, options, steps),
+        erythema=_erythema(data, rows[1][:, encoder.dimension :], fakes, rows[0][:, encoder.dimension :], options.seed),
     )
 
 
@@ -156,6 +164,26 @@ def _path_length(fakes: ImageSource, encoder: Encoder, options: EvaluateOptions,
         seed=options.seed,
         labels=fakes.labels if fakes.engine.config.c_dim else None,
         progress=steps.next(2 * options.path_pairs),
+    )
+
+
+def _erythema(
+    data: DatasetImages,
+    reals: NDArray[np.float32],
+    fakes: ImageSource,
+    drawn: NDArray[np.float32],
+    seed: int,
+) -> ErythemaPanel:
+    """Redness of the fakes beside that of the reals, by label where both have the same ones."""
+    labels = data.labels.argmax(axis=1) if data.labels.shape[1] else None
+    asked = fakes.labels.argmax(axis=1) if isinstance(fakes, ModelImages) and fakes.labels.shape[1] else None
+    return compare_redness(
+        redness_of(reals),
+        redness_of(drawn),
+        real_labels=labels,
+        fake_labels=None if asked is None else asked[np.arange(len(fakes)) % len(asked)],
+        classes=data.images.classes,
+        seed=seed,
     )
 
 

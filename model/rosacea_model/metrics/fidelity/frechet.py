@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..intervals import Estimate, delta
+from ..intervals import Estimate, first_order, normal
 from .moments import Moments, blocks, moments
 
 if TYPE_CHECKING:
@@ -40,11 +40,13 @@ def frechet(reals: Rows, fakes: Rows, *, population: bool = False) -> Estimate:
     kept = shared > SMALLEST * shared[0] if len(shared) and shared[0] > 0 else np.zeros(len(shared), bool)
     scale = np.sqrt(shared[kept])[:, None]
     value = float(np.square(shifted).sum() + real.trace + fake.trace - 2 * shared.sum())
-    return delta(
-        value,
+    influences = (
         _influence(reals, real, -shifted, right[kept] @ fake.factor / scale),
         _influence(fakes, fake, shifted, left.T[kept] @ real.factor / scale),
     )
+    # Rounding may leave equal sets a hair below 0.
+    n = min(len(reals), len(fakes))
+    return normal(max(value, 0.0), first_order(*influences), n=n, method="delta method", lowest=0)
 
 
 def _influence(

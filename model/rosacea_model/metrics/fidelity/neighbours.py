@@ -104,4 +104,7 @@ def _squares(one: Matrix, other: Matrix) -> Iterator[Matrix]:
     theirs = np.square(other).sum(axis=1)
     for start in range(0, len(one), BLOCK):
         block = one[start : start + BLOCK]
-        yield np.square(block).sum(axis=1)[:, None] + theirs - 2 * block @ other.T
+        squares = block @ (-2 * other.T)
+        squares += theirs
+        squares += np.square(block).sum(axis=1)[:, None]
+        yield squares
