@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 EXACT_SHARE, ALTERED_SHARE = 0.99, 0.95  # of planted copies to be found before "none" may be said
 SIGNIFICANCE = 0.01  # of "copies", over all spaces together
 DRAWS = 20_000
+REMEDY = (
+    "Near duplicates among the training images do that (`rosacea data prepare --exclude duplicates` leaves them out), "
+    "and so do too few images: a larger hold-out helps."
+)
 
 
 class Conclusion(StrEnum):
@@ -111,7 +115,7 @@ class Verdict:
             return f"{seen}: copies of training images, about {_percent(self.copied)} of what is generated."
         if self.conclusion == Conclusion.none_found:
             return f"{seen}: no sign of copies; at most {self.copied.high:.1%} are."
-        return f"{seen}: nothing can be said, since planted copies are not found well enough."
+        return f"{seen}: nothing can be said, since planted copies are not found well enough. {REMEDY}"
 
 
 def prove(found: Neighbours, plants: PlantedImages, limit: Threshold, space: str) -> Proof:

@@ -97,6 +97,15 @@ def test_an_audit_that_does_not_find_planted_copies_says_nothing_of_their_absenc
     assert judge(proof, np.full(50, 0.5)).conclusion == Conclusion.copies  # alarms mean something all the same
 
 
+def test_training_images_that_are_there_twice_blind_the_audit_and_it_says_so() -> None:
+    training = np.concatenate([phantoms(1, 70), phantoms(1, 70)[:10]])
+
+    verdict = Audit(spaces=SPACES[:1], planted=10).run(ArrayImages(phantoms(3, 60)), ArrayImages(training)).verdict
+
+    assert verdict.conclusion == Conclusion.cannot_say
+    assert "Near duplicates among the training images do that" in verdict.sentence
+
+
 def test_the_result_is_plain_json_and_the_same_again() -> None:
     sets = [ArrayImages(phantoms(seed, count)[:count]) for seed, count in ((3, 60), (1, 70))]
     first, again = (json.dumps(as_json(Audit(spaces=SPACES[:1], planted=4).run(*sets))) for _ in range(2))
