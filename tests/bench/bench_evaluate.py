@@ -75,7 +75,7 @@ def measure(images: int, folder: Path) -> int:
     print(f"{images} images of {PX} px; seconds of one thread's CPU")
     print(f"drawing the fakes                    {drawing:8.1f} s ({1000 * drawing / images:.1f} ms each, of {DRAWN})")
     print(f"encoding the fakes                   {own:8.1f} s ({1000 * own / images:.2f} ms each, of {DRAWN})")
-    print(f"all metrics, four comparisons        {computing:8.1f} s")
+    print(f"all metrics, three comparisons       {computing:8.1f} s")
     print(f"measuring beside drawing             {share:8.1%}")
     print(f"reals, once: digest, decode, encode  {reading + digesting + encoding:8.1f} s, then from the cache")
     print(f"memory while reals stream from disk  {grown:8.1f} MB more than before")
