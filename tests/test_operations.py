@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PAGE = (ROOT / "docs" / "OPERATIONS.md").read_text()
 KUBERNETES = ROOT / "serving" / "deploy" / "kubernetes"
 STANDARD_PORTS = ("7433", "7434", "9464")
-RUN_SECONDS = 280.0
+RUN_SECONDS = 900.0
 STOP_SECONDS = 60.0
 # Settings of other programs, and a field of a request.
 OTHERS = {*re.findall(r"\w+", (ROOT / "serving" / "deploy" / "proxies" / "nginx.conf").read_text()), *VARIABLES,
