@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ..behind import is_run, model_behind
@@ -30,9 +31,10 @@ def generated(
         return
     from ..engine import Engine
 
-    with model_behind(model) as (folder, _):
+    with model_behind(model) as (folder, _), TemporaryDirectory(prefix="rosacea-drawn-") as scratch:
         engine = Engine.load(folder, device=device)
-        yield ModelImages(engine, range(samples), labels=data.labels, truncation_psi=truncation_psi)
+        keep = Path(scratch) / "faces.npy"
+        yield ModelImages(engine, range(samples), labels=data.labels, truncation_psi=truncation_psi, keep=keep)
 
 
 def is_pictures(path: Path) -> bool:

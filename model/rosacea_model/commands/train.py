@@ -1,4 +1,4 @@
-"""`rosacea train` and `rosacea report`. Only what trains loads torch."""
+"""`rosacea train`. Only what trains loads torch."""
 
 from __future__ import annotations
 
@@ -192,13 +192,3 @@ def hardware(device: str, precision: PrecisionMode | None) -> dict[str, Any]:
     if device != "cpu" and precision is not PrecisionMode.fp32:
         settings["bad_steps"] = UNSTEPPED_IN_FLOAT16
     return settings
-
-
-def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Unset = report.html in RUN.")] = None,
-) -> None:
-    """Write one HTML page about a run: curves, images, config and time."""
-    from ..training.reporting.report import write_report
-
-    typer.echo(write_report(run, out))

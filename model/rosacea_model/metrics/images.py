@@ -111,6 +111,8 @@ class DatasetImages:
 class ModelImages:
     """The faces of a model at seeds, drawn as they are asked for, without truncation unless `truncation_psi` says so.
 
+    `keep` is a file for the drawn pixels: faces are drawn once, and read from there when they are asked for again.
+
     The i-th face takes row i % M of `labels` [M, c_dim], so that a model is asked for the labels of the data in their
     proportions. None is for unconditional models.
     """
@@ -122,6 +124,7 @@ class ModelImages:
         *,
         labels: NDArray[np.float32] | None = None,
         truncation_psi: float = 1.0,
+        keep: Path | None = None,
     ) -> None:
         config = engine.config
         if config.img_channels != 3:
@@ -131,6 +134,9 @@ class ModelImages:
             raise MetricError(f"{engine.name} takes labels of width {config.c_dim}, and the data have {found}")
         self.engine, self.seeds, self.truncation_psi = engine, seeds, truncation_psi
         self.labels = labels if labels is not None and config.c_dim else np.zeros((1, 0), np.float32)
+        shape = (len(seeds), config.img_resolution, config.img_resolution, 3)
+        self._kept = np.lib.format.open_memmap(keep, "w+", np.uint8, shape) if keep else None
+        self._drawn = 0  # faces in there
 
     @property
     def name(self) -> str:
@@ -152,12 +158,20 @@ class ModelImages:
     def batches(self, size: int = BATCH) -> Iterator[ImageBatch]:
         for start in range(0, len(self), size):
             places = range(start, min(start + size, len(self)))
-            samples = [self.sample(place) for place in places]
             yield ImageBatch(
-                pixels=self.engine.render(samples),
-                names=tuple(f"seed {sample.seed}" for sample in samples),
+                pixels=self._pixels(places),
+                names=tuple(f"seed {self.seeds[place]}" for place in places),
                 labels=np.stack([self.labels[place % len(self.labels)] for place in places]),
             )
+
+    def _pixels(self, places: range) -> NDArray[np.uint8]:
+        """Faces drawn, or read from the file that keeps them. Every iteration begins at the first."""
+        if self._kept is None:
+            return self.engine.render([self.sample(place) for place in places])
+        if places.stop > self._drawn:
+            self._kept[places.start : places.stop] = self.engine.render([self.sample(place) for place in places])
+            self._drawn = places.stop
+        return np.array(self._kept[places.start : places.stop])
 
     def sample(self, place: int) -> FaceSample:
         """The input of the engine for the face at this index: its seed, label and truncation."""

@@ -135,7 +135,17 @@ def datasheet(series: Series, labels: LabelKind) -> dict[str, object]:
     return {
         **({"classes": names} if names else {}),
         "title": f"{series.count} drawn faces, healthy and with rosacea",
+        "owner": "nobody: drawn by a program",
+        "licence": "Apache-2.0",
         "consent": {"obtained": "not needed: drawn by a program, nobody is shown"},
+        "ethics_approval": "not needed: nobody is shown",
+        "collected": {
+            "where": "nowhere: drawn",
+            "when": "not dated: the same seed draws the same",
+            "by_whom": "rosacea data phantom",
+        },
+        "intended_use": "trying out training, service and measurements without anybody's photograph",
+        "known_gaps": "frontal faces only; light and skin follow simple models, not patients",
         "not_for": "diagnosis, and any claim about real skin: the faces follow a model of skin, not patients",
         "phantoms": {
             "seed": series.seed,

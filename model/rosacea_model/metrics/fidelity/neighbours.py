@@ -60,24 +60,40 @@ def coverage(reals: Rows, fakes: Rows, *, seed: int, k: int = PRECISION_K, densi
     return Coverage(precision=share(0), recall=share(1), density=density, coverage=share(3))
 
 
+@dataclass(frozen=True, kw_only=True)
+class NeighbourFlags:
+    """For each image, whether it lies where the other set does."""
+
+    precise: NDArray[np.bool_]  # [M] fakes within a neighbourhood of a real
+    neighbourhoods: NDArray[np.int64]  # [M] of reals that each fake lies in
+    reached: NDArray[np.bool_]  # [N] reals within a neighbourhood of a fake
+    covered: NDArray[np.bool_]  # [N] reals with a fake in their own neighbourhood
+
+
+def memberships(reals: Rows, fakes: Rows, *, k: int = PRECISION_K, density_k: int = DENSITY_K) -> NeighbourFlags:
+    """The image by image answers that precision, recall, density and coverage are means of."""
+    return _memberships(*_centred(reals, fakes), k=k, density_k=density_k)
+
+
 def point_values(reals: Matrix, fakes: Matrix, *, k: int, density_k: int) -> tuple[float, float, float, float]:
     """Precision, recall, density and coverage without intervals."""
+    found = _memberships(reals, fakes, k=k, density_k=density_k)
+    density = int(found.neighbourhoods.sum()) / (density_k * len(fakes))
+    return float(found.precise.mean()), float(found.reached.mean()), density, float(found.covered.mean())
+
+
+def _memberships(reals: Matrix, fakes: Matrix, *, k: int, density_k: int) -> NeighbourFlags:
     narrow, wide = _radii(reals, k, density_k)
     (theirs,) = _radii(fakes, k)
-    precise = dense = 0
+    precise, dense = np.zeros(len(fakes), bool), np.zeros(len(fakes), np.int64)
     nearest = np.full(len(reals), np.inf)
     reached = np.zeros(len(reals), bool)
     for start, squares in zip(range(0, len(fakes), BLOCK), _squares(fakes, reals), strict=True):
-        precise += int((squares < narrow).any(axis=1).sum())
-        dense += int((squares < wide).sum())
+        precise[start : start + BLOCK] = (squares < narrow).any(axis=1)
+        dense[start : start + BLOCK] = (squares < wide).sum(axis=1)
         np.minimum(nearest, squares.min(axis=0), out=nearest)
         reached |= (squares < theirs[start : start + BLOCK, None]).any(axis=0)
-    return (
-        precise / len(fakes),
-        float(reached.mean()),
-        dense / (density_k * len(fakes)),
-        float((nearest < wide).mean()),
-    )
+    return NeighbourFlags(precise=precise, neighbourhoods=dense, reached=reached, covered=nearest < wide)
 
 
 def _centred(reals: Rows, fakes: Rows) -> tuple[Matrix, Matrix]:

@@ -102,14 +102,19 @@ def _page(run: Path, config: Mapping[str, Any], records: Sequence[Mapping[str, f
         "peak memory": f"{last.get('memory_gb', 0):.2f} GB, {last.get('gpu_memory_gb', 0):.2f} GB on the GPU",
         **_best(run),
     }
-    charts = "".join(_chart(title, names, explanation, records) for title, names, explanation in CHARTS)
     name = html.escape(run.resolve().name)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Run {name}</title><style>{STYLE}</style>"
-        f"<h1>Run {name}</h1>{table(facts)}<h2>Curves</h2><div class=charts>{charts}</div>"
+        f"<h1>Run {name}</h1>{table(facts)}<h2>Curves</h2>{curves(records)}"
         f"<h2>Images</h2><div class=sheets>{_sheets(run)}</div><h2>Config</h2>{table(config)}"
         f"{_datasheet(run)}</html>\n"
     )
+
+
+def curves(records: Sequence[Mapping[str, float]]) -> str:
+    """All charts of a run's statistics."""
+    charts = "".join(_chart(title, names, explanation, records) for title, names, explanation in CHARTS)
+    return f"<div class=charts>{charts}</div>"
 
 
 def _plain(value: object) -> object:

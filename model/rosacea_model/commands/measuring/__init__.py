@@ -1,0 +1,1 @@
+"""Commands that measure models and what they draw."""
