@@ -15,9 +15,9 @@ from ...behind import is_run, model_behind
 from ...data.progress import progress_on
 from ...files.modelfile import verify, write_atomically
 from ...metrics.encoders.choose import EncoderName
-from ..audit import spaces
 from ..check import rounded
-from ..generated import generated, held_out
+from .audit import spaces
+from .generated import generated, held_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -100,13 +100,9 @@ def _criteria(report: ModelReport) -> dict[str, str]:
 
 
 def _redness(report: ModelReport) -> str:
-    rows = [row for row in report.panel["comparisons"] if row["measure"] == "contrast" and row["label"] == "all"]
-    if not rows:
-        return ""
-    found, chance = rows[0]["divergence"], rows[0]["chance"]
+    found = report.evaluation.erythema.of("contrast")
     return (
-        f"redness above calm skin: divergence from the data {found['value']:.3f} bits "
-        f"[{found['low']:.3f}, {found['high']:.3f}]; by chance up to {chance:.3f}"
+        f"redness above calm skin: divergence from the data {found.divergence} bits; by chance up to {found.chance:.3f}"
     )
 
 

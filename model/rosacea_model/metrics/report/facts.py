@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...data.source import open_source
-from ...phantom.redness import Redness, mean_regions, measure
 from ..audit.audit import Audit
 from ..audit.report import as_json as audit_json
+from ..encoders.joint import JointEncoder
 from ..errors import MetricError
-from ..erythema.panel import compare
+from ..erythema.encoder import RednessEncoder, redness_of
 from ..features import features
 from ..fidelity.evaluation import EvaluateOptions, evaluate
 from ..fidelity.neighbours import memberships
@@ -21,6 +19,9 @@ from .strata import LABEL, SKIN_COLOUR, STATED, group_coverage, read_groups, thi
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from ..audit.audit import AuditResult
     from ..audit.spaces import Space
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 FORMAT = "rosacea-model-report/1"
 NOTE = "For research and education, not for diagnosis. Every generated image is synthetic."
-
-Progress = "Callable[[int, int], None]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,6 @@ class ModelReport:
 
     evaluation: Evaluation
     audit: AuditResult
-    panel: Mapping[str, Any]  # the erythema panel, or why there is none
     groups: list[GroupCoverage]
     small_groups: list[str]
     datasheet: Mapping[str, object]
@@ -66,9 +64,11 @@ class ModelReport:
             "format": FORMAT,
             "note": NOTE,
             "datasheet": dict(self.datasheet),
-            "evaluation": {name: value for name, value in asdict(self.evaluation).items() if name != "options"},
+            "evaluation": {
+                name: value for name, value in asdict(self.evaluation).items() if name not in ("options", "erythema")
+            },
+            "erythema": self.evaluation.erythema.to_json(),
             "audit": audit_json(self.audit),
-            "erythema": dict(self.panel),
             "groups": [asdict(group) for group in self.groups],
             "groups_too_small": self.small_groups,
         }
@@ -90,36 +90,22 @@ def gather(given: ReportInputs) -> ModelReport:
         progress=given.rounds("features"),
     )
     audit = Audit(spaces=given.spaces, seed=given.options.seed, progress=given.rounds("copies"))
-    real, fake = (redness(each, given.rounds("redness")) for each in (given.training, given.fakes))
-    groups, small = group_coverage(_memberships(given), _groups(given, real))
+    # The evaluation has left both in the cache.
+    both, width = JointEncoder(given.encoder, RednessEncoder(given.fakes.resolution)), given.encoder.dimension
+    reals, fakes = (features(each, both, cache=given.options.cache) for each in (given.training, given.fakes))
+    tone = redness_of(reals[:, width:]).tone
+    groups, small = group_coverage(memberships(reals[:, :width], fakes[:, :width]), _groups(given, tone))
     return ModelReport(
         evaluation=evaluation,
         audit=audit.run(given.fakes, given.training, given.holdout),
-        panel=_panel(given, real, fake),
         groups=groups,
         small_groups=small,
         datasheet=sheet,
     )
 
 
-def redness(images: ImageSource, progress: Callable[[int, int], None]) -> Redness:
-    """Redness and skin tone of every image, read batch by batch."""
-    regions, parts, done = mean_regions(images.resolution), [], 0
-    for batch in images.batches():
-        parts.append(measure(batch.pixels, regions))
-        done += len(batch.names)
-        progress(done, len(images))
-    return Redness(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
-
-
-def _memberships(given: ReportInputs) -> Any:
-    cache = given.options.cache
-    reals, fakes = (features(each, given.encoder, cache=cache) for each in (given.training, given.fakes))
-    return memberships(reals, fakes)
-
-
-def _groups(given: ReportInputs, real: Redness) -> dict[str, list[str]]:
-    found = {SKIN_COLOUR: thirds(real.tone)}
+def _groups(given: ReportInputs, tone: NDArray[np.float64]) -> dict[str, list[str]]:
+    found = {SKIN_COLOUR: thirds(tone)}
     labels = given.training.labels
     if labels.shape[1]:
         found[LABEL] = [_class_name(given, place) for place in labels.argmax(axis=1).tolist()]
@@ -132,18 +118,3 @@ def _groups(given: ReportInputs, real: Redness) -> dict[str, list[str]]:
 def _class_name(given: ReportInputs, place: int) -> str:
     classes = given.training.images.classes
     return classes[place] if place < len(classes) else str(place)
-
-
-def _panel(given: ReportInputs, real: Redness, fake: Redness) -> dict[str, Any]:
-    labels = given.training.labels
-    numbers = labels.argmax(axis=1) if labels.shape[1] else None
-    asked = None if numbers is None else numbers[np.arange(len(fake.index)) % len(numbers)]
-    panel = compare(
-        real,
-        fake,
-        real_labels=numbers,
-        fake_labels=asked,
-        classes=given.training.images.classes,
-        seed=given.options.seed,
-    )
-    return {**panel.to_json(), "table": panel.table()}

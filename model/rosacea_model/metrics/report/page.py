@@ -86,11 +86,8 @@ def _audit(report: ModelReport) -> str:
 
 
 def _panel(report: ModelReport) -> str:
-    body = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in report.panel["table"].splitlines()
-        if line[:1] == "|"
-    ]
+    panel = report.evaluation.erythema
+    body = [[cell.strip() for cell in line.strip("|").split("|")] for line in panel.table().splitlines() if "|" in line]
     return rows(body[2:], body[0])
 
 

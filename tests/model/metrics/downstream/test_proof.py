@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from rosacea_model import GeneratorConfig
-from rosacea_model.commands.prove import prove as command
+from rosacea_model.commands.measuring.prove import prove as command
 from rosacea_model.fresh import fresh_model
 from rosacea_model.metrics.downstream.classifiers import ARCHITECTURES, predict, shrunk, train_classifier
 from rosacea_model.metrics.downstream.proof import REAL, MixScore, ProofResult, TrainingMix, mixes, prove, scored

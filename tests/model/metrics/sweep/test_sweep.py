@@ -19,7 +19,7 @@ import typer
 from typer.testing import CliRunner
 
 from rosacea_model import Engine, GeneratorConfig
-from rosacea_model.commands.sweep import sweep
+from rosacea_model.commands.measuring.sweep import sweep
 from rosacea_model.fresh import fresh_model
 from rosacea_model.metrics.fidelity.kernel import kid
 from rosacea_model.metrics.images import DatasetImages, all_pixels
@@ -332,7 +332,7 @@ def test_three_gammas_by_two_seeds_survive_kill_9_and_are_those_of_an_undisturbe
     )
 
     def command(out: str) -> list[str]:
-        code = "import typer; from rosacea_model.commands.sweep import sweep; typer.run(sweep)"
+        code = "import typer; from rosacea_model.commands.measuring.sweep import sweep; typer.run(sweep)"
         return [
             sys.executable,
             "-c",

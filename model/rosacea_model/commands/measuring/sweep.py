@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..metrics.encoders.choose import EncoderName
-from ..metrics.sweep.plan import STUDY
-from .options import with_settings
+from ...metrics.encoders.choose import EncoderName
+from ...metrics.sweep.plan import STUDY
+from ..options import with_settings
 
 if TYPE_CHECKING:
-    from ..data.dataset import LabelledImages
-    from ..metrics.sweep.plan import SweepPlan
+    from ...data.dataset import LabelledImages
+    from ...metrics.sweep.plan import SweepPlan
 
 ENVIRONMENT = "ROSACEA_SWEEP_"
 VARIED = ("gamma", "freeze_d", "seed")
@@ -58,11 +58,11 @@ def sweep(
     The runs go one after the other, each as `rosacea train`. The same command again continues where it was stopped or
     killed. A winner is named only where the intervals allow it.
     """
-    from ..metrics.encoders.choose import open_encoder
-    from ..metrics.images import DatasetImages
-    from ..metrics.sweep.report import write_sweep_report
-    from ..metrics.sweep.snapshots import SnapshotJudge
-    from ..metrics.sweep.training import SweepTrainer
+    from ...metrics.encoders.choose import open_encoder
+    from ...metrics.images import DatasetImages
+    from ...metrics.sweep.report import write_sweep_report
+    from ...metrics.sweep.snapshots import SnapshotJudge
+    from ...metrics.sweep.training import SweepTrainer
 
     stated = {name: value for name, value in settings.items() if value is not None}
     images = _images(data, outdir, cond=cond)
@@ -108,8 +108,8 @@ def sweep(
 
 
 def _images(data: Path, outdir: Path, *, cond: bool) -> LabelledImages:
-    from ..data.dataset import LabelledImages
-    from .train import check_places
+    from ...data.dataset import LabelledImages
+    from ..train import check_places
 
     check_places(data, outdir)
     images = LabelledImages(data, labels=cond)
@@ -129,8 +129,8 @@ def _plan(
     init_from: Path | None,
     allow_partial: bool,
 ) -> SweepPlan:
-    from ..metrics.sweep.plan import SweepData, factorial, study
-    from ..training.transfer import load_source
+    from ...metrics.sweep.plan import SweepData, factorial, study
+    from ...training.transfer import load_source
 
     source = load_source(init_from, allow_partial=allow_partial).config if init_from else None
     shape = SweepData(resolution=images.resolution, channels=images.channels, label_width=images.label_dim)

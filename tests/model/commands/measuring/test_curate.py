@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from rosacea_client.seeds import read_seeds
 from rosacea_model import GeneratorConfig
-from rosacea_model.commands.curate import curate
+from rosacea_model.commands.measuring.curate import curate
 from rosacea_model.files.modelfile import name_classes
 from rosacea_model.fresh import fresh_model
 from rosacea_model.phantom.series import LabelKind, Series, write_series
 
-from ..metrics.audit.runs import written
+from ...metrics.audit.runs import written
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from ..behind import is_run
-from ..data.progress import progress_on
-from ..files.modelfile import write_atomically
-from ..metrics.encoders.choose import EncoderName
-from .check import rounded
+from ...behind import is_run
+from ...data.progress import progress_on
+from ...files.modelfile import write_atomically
+from ...metrics.encoders.choose import EncoderName
+from ..check import rounded
 from .generated import generated, held_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..metrics.audit.membership import Membership
-    from ..metrics.audit.spaces import Space
-    from ..metrics.images import DatasetImages
+    from ...metrics.audit.membership import Membership
+    from ...metrics.audit.spaces import Space
+    from ...metrics.images import DatasetImages
 
 FIGURES_NAME, SHEET_NAME = "audit.json", "nearest.png"
 STRICT_EXIT = 2
@@ -59,12 +59,12 @@ def audit(
     Copies are planted first, exact and altered: how many are found, at which rate of false alarms, stands before every
     verdict. With a training run and a hold-out, the discriminator is asked as well whom it knows.
     """
-    from ..metrics.audit.audit import Audit
-    from ..metrics.audit.report import DESCRIPTION, lines, pair_sheet
-    from ..metrics.audit.report import as_json as figures
-    from ..metrics.audit.verdict import Conclusion
-    from ..metrics.images import DatasetImages
-    from ..phantom.check.sheets import save
+    from ...metrics.audit.audit import Audit
+    from ...metrics.audit.report import DESCRIPTION, lines, pair_sheet
+    from ...metrics.audit.report import as_json as figures
+    from ...metrics.audit.verdict import Conclusion
+    from ...metrics.images import DatasetImages
+    from ...phantom.check.sheets import save
 
     training = DatasetImages(data)
     aside = held_out(data, holdout)
@@ -91,8 +91,8 @@ def audit(
 
 def spaces(encoders: Iterable[EncoderName] | None) -> list[Space]:
     """Pixel and perceptual space, and those of the encoders; None = the one that ships."""
-    from ..metrics.audit.spaces import EncoderSpace, PerceptualSpace, PixelSpace
-    from ..metrics.encoders.choose import open_encoder
+    from ...metrics.audit.spaces import EncoderSpace, PerceptualSpace, PixelSpace
+    from ...metrics.encoders.choose import open_encoder
 
     named = dict.fromkeys(encoders or [EncoderName.builtin])
     return [PixelSpace(), PerceptualSpace(), *(EncoderSpace(open_encoder(name)) for name in named)]
@@ -102,6 +102,6 @@ def known_to(model: Path, training: DatasetImages, holdout: DatasetImages, seed:
     """What the discriminator of a training run knows; None for a model without one."""
     if not is_run(model):
         return None
-    from ..metrics.audit.membership import membership
+    from ...metrics.audit.membership import membership
 
     return membership(model, training, holdout, seed=seed)

@@ -7,14 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ..behind import is_run, model_behind
-from ..data.prepare import holdout_path
-from ..files.modelfile import WEIGHTS_NAME
+from ...behind import is_run, model_behind
+from ...data.prepare import holdout_path
+from ...files.modelfile import WEIGHTS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..metrics.images import DatasetImages, ImageSource
+    from ...metrics.images import DatasetImages, ImageSource
 
 
 @contextmanager
@@ -23,13 +23,13 @@ def generated(
 ) -> Iterator[ImageSource]:
     """The faces of a model at seeds 0 to samples - 1, with the labels of the data in turn; or, if MODEL is a zip or
     folder of pictures, the first `samples` of these."""
-    from ..metrics.images import DatasetImages, ModelImages
+    from ...metrics.images import DatasetImages, ModelImages
 
     if is_pictures(model):
         pictures = DatasetImages(model, labels=False)
         yield DatasetImages(model, labels=False, chosen=range(min(samples, len(pictures))))
         return
-    from ..engine import Engine
+    from ...engine import Engine
 
     with model_behind(model) as (folder, _), TemporaryDirectory(prefix="rosacea-drawn-") as scratch:
         engine = Engine.load(folder, device=device)

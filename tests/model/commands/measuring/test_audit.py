@@ -13,11 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rosacea_model import GeneratorConfig
-from rosacea_model.commands.audit import audit
+from rosacea_model.commands.measuring.audit import audit
 from rosacea_model.fresh import fresh_model
 from rosacea_model.phantom.series import Series, draw_series
 
-from ..metrics.audit.runs import written
+from ...metrics.audit.runs import written
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from ..behind import is_run, model_behind
-from ..classes import class_number
-from ..data.progress import progress_on
-from ..files.modelfile import write_atomically
-from ..metrics.encoders.choose import EncoderName
-from ..sample import label_rule, one_hot
+from ...behind import is_run, model_behind
+from ...classes import class_number
+from ...data.progress import progress_on
+from ...files.modelfile import write_atomically
+from ...metrics.encoders.choose import EncoderName
+from ...sample import label_rule, one_hot
+from ..check import rounded
 from .audit import spaces
-from .check import rounded
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..engine import Engine
-    from ..metrics.curation import Curation
+    from ...engine import Engine
+    from ...metrics.curation import Curation
 
 MAX_CANDIDATES = 1_000_000
 
@@ -64,11 +64,11 @@ def curate(
     Each limit is a share of the training images that it would drop; 0 turns a check off. Beside the list of seeds
     NAME.csv says for every seed why it was kept or dropped, and NAME.json holds the rule.
     """
-    from ..engine import Engine
-    from ..metrics.audit.membership import Judge
-    from ..metrics.curation import CurationRule, Curator
-    from ..metrics.curation import curate as choose
-    from ..metrics.images import DatasetImages, ModelImages
+    from ...engine import Engine
+    from ...metrics.audit.membership import Judge
+    from ...metrics.curation import CurationRule, Curator
+    from ...metrics.curation import curate as choose
+    from ...metrics.images import DatasetImages, ModelImages
 
     rule = CurationRule(bars=bars, copy=copies, redness=redness, score=score, alike=alike)
     training = DatasetImages(data)
@@ -150,7 +150,7 @@ def decisions_csv(found: Curation) -> str:
 
 def facts(found: Curation, stated: dict[str, Any]) -> str:
     """The rule, what it came to on these training images, and the counts, as JSON."""
-    from ..metrics.curation import FORMAT
+    from ...metrics.curation import FORMAT
 
     limits = {name: _finite(value) for name, value in asdict(found.limits).items()}
     counts = {"decided": len(found.decisions), "kept": len(found.seeds), "dropped": dict(found.dropped)}

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rosacea_model import GeneratorConfig
-from rosacea_model.commands.evaluate import evaluate
+from rosacea_model.commands.measuring.evaluate import evaluate
 from rosacea_model.data.errors import DataRejected
 from rosacea_model.fresh import fresh_model
 from rosacea_model.metrics.encoders import builtin
@@ -157,7 +157,7 @@ def test_features_that_are_no_numbers_are_an_error(folder: Path, monkeypatch: py
 
 
 def test_the_estimate_of_the_time_left_comes_from_the_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rosacea_model.commands.evaluate.FIRST_S", 0.0)
+    monkeypatch.setattr("rosacea_model.commands.measuring.evaluate.FIRST_S", 0.0)
     app = typer.Typer()
     app.command()(evaluate)
     command = [folder / "model", "--data", folder / "data.zip", "--cache", folder / "another", "--path-pairs", 0]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from ..data.progress import progress_on
+from ...data.progress import progress_on
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..metrics.images import ImageSource
+    from ...metrics.images import ImageSource
 
 
 def prove(
@@ -34,10 +34,10 @@ def prove(
     Reports accuracy by class and for the worst group, over the amount of synthetic images, with intervals. The answer
     may be that synthetic images do not help.
     """
-    from ..engine import Engine
-    from ..metrics.downstream.proof import prove as run
-    from ..metrics.downstream.report import write_proof_report
-    from ..metrics.images import DatasetImages, ModelImages
+    from ...engine import Engine
+    from ...metrics.downstream.proof import prove as run
+    from ...metrics.downstream.report import write_proof_report
+    from ...metrics.images import DatasetImages, ModelImages
 
     console = Console(stderr=True, highlight=False)
     engine = Engine.load(model)

@@ -12,18 +12,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..data.progress import progress_on
-from ..files.modelfile import write_atomically
-from ..metrics.encoders.choose import EncoderName
-from .check import rounded
+from ...data.progress import progress_on
+from ...files.modelfile import write_atomically
+from ...metrics.encoders.choose import EncoderName
+from ..check import rounded
 from .generated import generated, held_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..metrics.erythema.panel import RednessComparison
-    from ..metrics.fidelity.evaluation import Comparison, Evaluation
-    from ..metrics.intervals import Estimate
+    from ...metrics.erythema.panel import RednessComparison
+    from ...metrics.fidelity.evaluation import Comparison, Evaluation
+    from ...metrics.intervals import Estimate
 
 FORMAT = "rosacea-evaluation/1"
 NOTE = "for research and education, not for diagnosis"
@@ -74,11 +74,11 @@ def evaluate(
     Each number has its confidence interval and says what it was computed from. Beside the model stands what a perfect
     one would reach with as few images: one half of the data against the other.
     """
-    from ..metrics.encoders.choose import open_encoder
-    from ..metrics.features import default_cache
-    from ..metrics.fidelity.evaluation import REFERENCE_SAMPLES, EvaluateOptions
-    from ..metrics.fidelity.evaluation import evaluate as run_evaluation
-    from ..metrics.images import DatasetImages
+    from ...metrics.encoders.choose import open_encoder
+    from ...metrics.features import default_cache
+    from ...metrics.fidelity.evaluation import REFERENCE_SAMPLES, EvaluateOptions
+    from ...metrics.fidelity.evaluation import evaluate as run_evaluation
+    from ...metrics.images import DatasetImages
 
     reference = convention is Convention.reference
     options = EvaluateOptions(seed=seed, reference=reference, path_pairs=path_pairs, cache=cache or default_cache())
