@@ -13,16 +13,14 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-SECONDS_BETWEEN_LINES = 30.0
+FIRST_LINE_SECONDS, SECONDS_BETWEEN_LINES = 1.0, 30.0
 
 
 @contextmanager
-def progress_on(
-    console: Console, what: str, *, first_s: float = SECONDS_BETWEEN_LINES
-) -> Iterator[Callable[[int, int], None]]:
+def progress_on(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """Context manager that yields a function to call with (done, total).
 
-    Outside a terminal the first line comes after `first_s` seconds, with an estimate of what is left.
+    Outside a terminal the first line comes after a second, with an estimate of what is left.
     """
     if console.is_terminal:
         columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -31,7 +29,7 @@ def progress_on(
             yield lambda done, total: bar.update(task, completed=done, total=total)
         return
     started = time.monotonic()
-    printed = started + first_s - SECONDS_BETWEEN_LINES
+    printed = started + FIRST_LINE_SECONDS - SECONDS_BETWEEN_LINES
 
     def line(done: int, total: int) -> None:
         nonlocal printed

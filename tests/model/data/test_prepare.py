@@ -398,6 +398,7 @@ def test_a_background_that_is_no_colour_is_told_with_its_name(tmp_path: Path) ->
 
 def test_a_log_is_told_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress_module, "FIRST_LINE_SECONDS", 0.0)
     console = Console(file=io.StringIO(), force_terminal=False)
 
     with progress_module.progress_on(console, "pictures") as progress:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 FORMAT = "rosacea-evaluation/1"
 NOTE = "for research and education, not for diagnosis"
-FIRST_S = 1.0  # until the first estimate of the time left
 
 
 class Convention(StrEnum):
@@ -89,7 +88,7 @@ def evaluate(
     network = open_encoder(encoder, weights, device=device)
     with (
         generated(model, number, training, truncation_psi=psi, device=device) as fakes,
-        progress_on(Console(stderr=True, highlight=False), "images", first_s=FIRST_S) as progress,
+        progress_on(Console(stderr=True, highlight=False), "images") as progress,
     ):
         found = run_evaluation(fakes, training, network, options, holdout=others, progress=progress)
     text = json.dumps(as_facts(found), indent=2) + "\n"
