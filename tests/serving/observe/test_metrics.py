@@ -64,6 +64,15 @@ def counters(service: Hosted) -> dict[str, float]:
     return {name: float(number) for name, _, number in rows if re.match(r"\w+_total\b", name) and float(number)}
 
 
+def all_ended(service: Hosted) -> None:
+    """Wait for the last count: a call ends for its client a moment before the service has counted it."""
+
+    def total(name: str) -> float:
+        return sum(number for series, number in counters(service).items() if series.startswith(name))
+
+    wait_for(lambda: total("grpc_server_started_total") == total("grpc_server_handled_total"))
+
+
 def generate(*seeds: int, **fields: Any) -> bytes:
     spec = pb.FaceSpec(seeds=pb.Seeds(values=seeds), **fields)
     return pb.GenerateFacesRequest(spec=spec).SerializeToString()
@@ -85,6 +94,7 @@ def test_each_status_is_counted_once_for_each_call(service: Hosted) -> None:
         assert service.refusal("GenerateFaces", data)
     service.workers.poisoned = {7}
     assert service.refusal("GenerateFaces", generate(7))
+    all_ended(service)
 
     counted = counters(service)
 
@@ -114,6 +124,7 @@ def test_messages_of_a_stream_are_counted_one_by_one() -> None:
         request = pb.StreamFacesRequest(spec=pb.FaceSpec(seeds=pb.Seeds(values=range(9))))
 
         messages = service.send("StreamFaces", request.SerializeToString())
+        all_ended(service)
 
         labels = {"grpc_type": "server_stream", "grpc_service": SERVICE, "grpc_method": "StreamFaces"}
         assert len(messages) == 9
@@ -127,6 +138,7 @@ def test_a_full_queue_is_counted_by_its_reason(service: Hosted) -> None:
     request = pb.GenerateFacesRequest.FromString(generate(*range(8)))
     futures = [service.stub.GenerateFaces.future(request, timeout=30) for _ in range(12)]
     codes = [future.code() for future in futures]
+    all_ended(service)
 
     refused = codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED)
     assert 0 < refused < 12
@@ -182,11 +194,12 @@ def test_what_is_drawn_for_nobody_is_counted(service: Hosted) -> None:
 
 
 def test_refused_for_a_hopeless_deadline(service: Hosted) -> None:
-    service.workers.seconds = 0.3
+    service.workers.seconds = 3.0
     service.send("GenerateFaces", generate(1, 2))
 
     with pytest.raises(grpc.RpcError):
-        service.stub.GenerateFaces(pb.GenerateFacesRequest.FromString(generate(1, 2, 3)), timeout=0.1)
+        service.stub.GenerateFaces(pb.GenerateFacesRequest.FromString(generate(1, 2, 3)), timeout=2.0)
+    all_ended(service)
 
     assert value(service, "rosacea_deadline_dropped_total", model="demo", stage="admission") == 3
     assert value(service, "rosacea_rejected_total", reason="DEADLINE_EXPIRED") == 1
@@ -235,6 +248,7 @@ def test_names_that_callers_make_up_are_no_series(service: Hosted, names: int) -
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(one, range(names)))
+    all_ended(service)
 
     after = set(series(service))
     unknown = {"grpc_type": "unknown", "grpc_service": "unknown", "grpc_method": "unknown"}
