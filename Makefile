@@ -44,6 +44,12 @@ serve: setup  ## serve the demo model on 127.0.0.1:7433 until Ctrl-C
 demo-model: setup  ## make the demo model anew from nothing, which takes hours
 	model/runs/demo-64.sh
 
+demo-report: setup  ## measure the demo model against its training set: report, card and pictures, ten minutes
+	mkdir -p build
+	test -f build/demo-train.zip || $(BIN)/rosacea data phantom --count 6000 --resolution 64 --seed 0 --labels severity \
+		--no-confounders --out build/demo-train.zip
+	$(BIN)/rosacea report model/rosacea_model/demo --data build/demo-train.zip --samples 1000 --out docs/demo-model/report
+
 test: setup  ## run every test but those that take minutes each
 	$(PYTEST)
 
@@ -168,5 +174,5 @@ bench-evaluate: setup  ## what measuring costs beside drawing, and its memory, f
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto .venv-lock .venv-docs .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup tools demo serve demo-model test test-one test-fast test-long lint format hooks lint-protos typecheck proto proto-freeze train-smoke \
+.PHONY: help setup tools demo serve demo-model demo-report test test-one test-fast test-long lint format hooks lint-protos typecheck proto proto-freeze train-smoke \
 	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-gateway bench-e2e bench-train bench-bars bench-people bench-audit bench-degradations bench-evaluate clean
