@@ -157,7 +157,7 @@ def test_features_that_are_no_numbers_are_an_error(folder: Path, monkeypatch: py
 
 
 def test_the_estimate_of_the_time_left_comes_from_the_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rosacea_model.commands.measuring.evaluate.FIRST_S", 0.0)
+    monkeypatch.setattr("rosacea_model.data.progress.FIRST_LINE_SECONDS", 0.0)
     app = typer.Typer()
     app.command()(evaluate)
     command = [folder / "model", "--data", folder / "data.zip", "--cache", folder / "another", "--path-pairs", 0]
