@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     Kept = Mapping[str, NDArray[Any]]
 
 FORMAT = "rosacea-curation/1"
-BATCH = 16  # faces drawn at once: what is drawn beyond the last that is needed is in vain
+BATCH = 16  # faces drawn at once; those drawn after the last one needed are thrown away
 
 
 class CurationCheck(StrEnum):

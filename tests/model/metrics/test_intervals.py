@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -18,6 +20,9 @@ from rosacea_model.metrics.intervals import (
     student_t,
     wilson,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TRIALS = 200
 
@@ -90,6 +95,6 @@ def test_the_variance_over_blocks_of_a_difference_is_that_of_its_means(count: in
         lambda: bootstrap(lambda each: 0.0, np.zeros(1), seed=0),
     ],
 )
-def test_a_single_value_has_no_interval(make: object) -> None:
+def test_a_single_value_has_no_interval(make: Callable[[], object]) -> None:
     with pytest.raises(MetricError, match=r"needs at least \d .*got 1"):
-        make()  # type: ignore[operator]
+        make()

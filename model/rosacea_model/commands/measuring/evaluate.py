@@ -16,7 +16,7 @@ from ...data.progress import progress_on
 from ...files.modelfile import write_atomically
 from ...metrics.encoders.choose import EncoderName
 from ..check import rounded
-from .generated import generated, held_out
+from .generated import HoldOut, MeasuredModel, TrainingImages, generated, held_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,16 +37,9 @@ class Convention(StrEnum):
 
 
 def evaluate(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Model folder, run or checkpoint; or a zip or folder of pictures.")
-    ],
-    data: Annotated[Path, typer.Option(metavar="ZIP", help="The images that it was trained on.")],
-    holdout: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="ZIP", help="Images of the same kind that it was not; unset = ZIP's own, if there is one."
-        ),
-    ] = None,
+    model: MeasuredModel,
+    data: TrainingImages,
+    holdout: HoldOut = None,
     encoder: Annotated[EncoderName, typer.Option(help="What turns images into features.")] = EncoderName.builtin,
     weights: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of inception.onnx and dinov2.onnx; unset = the user's.")

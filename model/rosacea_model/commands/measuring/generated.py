@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from ...behind import is_run, model_behind
 from ...data.prepare import holdout_path
@@ -15,6 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...metrics.images import DatasetImages, ImageSource
+
+MeasuredModel = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Model folder, run or checkpoint; or a zip or folder of pictures.")
+]
+TrainingImages = Annotated[Path, typer.Option(metavar="ZIP", help="The images that it was trained on.")]
+HoldOut = Annotated[
+    Path | None,
+    typer.Option(metavar="ZIP", help="Images of the same kind that it was not; unset = ZIP's own, if there is one."),
+]
 
 
 @contextmanager

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 RATE = 0.01  # false alarms
 PLANTED = 100  # training images copied, each in every way
 FEWEST = max(20, CANDIDATES + 1)  # training images
-MANY = 2  # a hold-out sets thresholds alone where it has so many images for each expected false alarm
+MANY = 2  # expected false alarms among the hold-out from which on it alone sets the thresholds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,7 @@ def lines(found: AuditResult, known: Membership | None = None) -> Iterator[str]:
         yield f"{name}: {'; '.join(_words(space))}"
     if known:
         yield (
-            f"membership: from discriminator scores a training image is told from the hold-out with AUC {known.auc} "
+            f"membership: discriminator scores separate training images from the hold-out with AUC {known.auc} "
             f"(0.5 = not at all; control, training images among themselves: {known.control})"
         )
 

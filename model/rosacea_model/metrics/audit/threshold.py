@@ -55,7 +55,7 @@ class Threshold:
         return distance < self.distance
 
     def p_value(self, alarms: int, images: int) -> float:
-        """Probability of so many alarms or more if none of the images is a copy."""
+        """Probability of at least this number of alarms if none of the images is a copy."""
         return beta_binomial_tail(alarms, images, *self.counted)
 
 

@@ -64,7 +64,7 @@ def kid(reals: Rows, fakes: Rows, *, seed: int, subsets: int = SUBSETS, size: in
     """Mean kernel distance of random subsets of features [N, D] and [M, D], with its interval.
 
     The interval is not the spread over subsets, which overlap: it is the variance of the estimate over all pairs (as
-    Sutherland et al. 2019, unbiased), and what drawing only so many subsets adds to that.
+    Sutherland et al. 2019, unbiased), and the variance from drawing a limited number of subsets.
     """
     reals, fakes = np.asarray(reals, np.float64), np.asarray(fakes, np.float64)
     size = size or subset_size(len(reals), len(fakes))

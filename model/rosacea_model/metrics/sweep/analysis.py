@@ -61,7 +61,7 @@ class SweepVerdict:
     differences: tuple[PairDifference, ...]  # of the best combination to each other one
     best: str  # lowest mean
     candidates: tuple[str, ...]  # the best, and what cannot be told from it
-    winner: str | None  # the best if it is told apart from every other
+    winner: str | None  # the best, if it differs from every other beyond chance; else None
 
     def sentence(self) -> str:
         """The recommendation with its uncertainty."""

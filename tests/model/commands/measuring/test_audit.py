@@ -82,7 +82,7 @@ def test_the_discriminator_of_a_run_is_asked_whom_it_knows(data: Path, tmp_path:
 
     said = run(*arguments).stdout
 
-    assert "membership: from discriminator scores a training image is told from the hold-out with AUC 0." in said
+    assert "membership: discriminator scores separate training images from the hold-out with AUC 0." in said
     assert "no C_T: too few images in its cells" in said  # an untrained model draws one kind of face
 
 

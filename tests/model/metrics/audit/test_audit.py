@@ -83,7 +83,7 @@ def test_no_verdict_is_printed_without_its_proof() -> None:
         assert "false alarms" in text.splitlines()[0]
         assert as_json(found(copied))["verdict"]["proof"]["planted"]["blended"]["planted"] == 12
     with pytest.raises(TypeError, match="proof"):
-        Verdict(images=1, alarms=0, p_value=1.0, copied=found().verdict.copied, conclusion=Conclusion.none_found)  # type: ignore[call-arg]
+        Verdict(images=1, alarms=0, p_value=1.0, copied=found().verdict.copied, conclusion=Conclusion.none_found)  # type: ignore[call-arg]  # the missing proof is the point
 
 
 def test_an_audit_that_does_not_find_planted_copies_says_nothing_of_their_absence() -> None:
