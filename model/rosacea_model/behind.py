@@ -32,6 +32,8 @@ def model_behind(path: Path) -> Iterator[tuple[Path, str]]:
 
 def take_model(path: Path, scratch: Path) -> tuple[Path, str]:
     """The model for a path and a note of what was used ("" for a model). A checkpoint is imported into `scratch`."""
+    if not path.exists():
+        raise ModelRejected(f"{path}: does not exist; give a model folder, a training run or a checkpoint")
     if is_run(path):
         return best_snapshot(path)
     if _is_foreign(path):

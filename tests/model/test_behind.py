@@ -94,3 +94,11 @@ def test_a_checkpoint_can_be_looked_at_and_served_as_it_is(tmp_path: Path) -> No
 
     assert (facts["name"], facts["digest"]) == (served.name, served.digest) == ("my-face", served.digest)
     assert "imported for now" in facts["taken"] and sorted(tmp_path.iterdir()) == [path, tmp_path / "shelf"]
+
+
+def test_a_path_that_is_not_there_is_named_itself(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ModelRejected, match=r"nothing: does not exist; give a model folder"),
+        model_behind(tmp_path / "nothing"),
+    ):
+        pass
