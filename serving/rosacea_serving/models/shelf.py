@@ -73,6 +73,9 @@ class Shelf:
 
     def _read(self, path: Path, folder: Path) -> ModelFile:
         """Copy the model at a path: an archive, model folder, training run or checkpoint."""
+        if not path.exists():
+            rule = "a model is a folder, an archive, a run or a checkpoint"
+            raise ModelRejected(f"{path}: there is nothing of that name; {rule}")
         if path.suffix == ".mar" or is_archive(path):
             return read_archive(path, folder)
         with model_behind(path) as (model, taken):
@@ -95,9 +98,6 @@ def _with_current_manifest(kept: ModelFile, file: ModelFile) -> ModelFile:
 
 def copied(path: Path, folder: Path) -> ModelFile:
     """Copy and verify a model folder, or a weights file with the files that belong to it."""
-    if not path.exists():
-        rule = "a model is a folder, an archive, a run or a checkpoint"
-        raise ModelRejected(f"{path}: there is nothing of that name; {rule}")
     weights = locate(path)
     folder.mkdir(parents=True)
     sources = {WEIGHTS_NAME: weights} | {name: weights.with_name(name) for name in (MANIFEST_NAME, SIGNATURE_NAME)}
