@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,18 @@ from rosacea.render.v1 import render_pb2
 from rosacea_model import GeneratorConfig
 from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.observe.metrics import Metrics
-from rosacea_serving.torchserve import BackendDown, StartFailed, Supervisor, TorchServeOptions, circuit, supervisor
+from rosacea_serving.torchserve import BackendDown, StartFailed, Supervisor, TorchServeOptions, census, supervisor
+from rosacea_serving.torchserve.circuit import Circuit
+
+from ...virtual_time import loop_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+pytestmark = pytest.mark.virtual_time
+
 MODEL = ModelFile(name="demo", path=Path("none"), digest="a" * 64, config=GeneratorConfig())
-TICK = 0.01
+TICK = supervisor.WATCH_SECONDS
 
 
 class FakeTorchServe:
@@ -71,7 +77,7 @@ class FakeTorchServe:
 
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """Who was killed for hanging. Time runs a hundred times faster than in earnest."""
+    """Who was killed for hanging."""
     kills: list[list[int]] = []
 
     def kill(pids: list[int]) -> list[int]:
@@ -81,10 +87,10 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     FakeTorchServe.starts = []
     monkeypatch.setattr(supervisor, "TorchServeProcess", FakeTorchServe)
     monkeypatch.setattr(supervisor, "TorchServeBackend", lambda address, token: FakeTorchServe.starts[-1])
-    monkeypatch.setattr(supervisor, "WATCH_SECONDS", TICK)
     monkeypatch.setattr(supervisor, "kill_hung", kill)
-    monkeypatch.setattr(circuit, "FIRST_DELAY_SECONDS", TICK)
-    monkeypatch.setattr(circuit, "SECONDS_BETWEEN_STARTS", TICK)
+    monkeypatch.setattr(supervisor, "Circuit", partial(Circuit, clock=loop_seconds))
+    for module in (supervisor, census):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=loop_seconds))
     return kills
 
 
@@ -99,15 +105,15 @@ async def supervised(script: Callable[[int], list[int]], **options: Any) -> Asyn
         await running.stop()
 
 
-async def eventually(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+async def eventually(holds: Callable[[], object], seconds: float = 600) -> None:
+    async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(TICK)
 
 
 async def silent(running: Supervisor) -> FakeTorchServe:
     """Ready, and from now on without an answer to anything."""
-    await running.wait_ready(10)
+    await running.wait_ready(60)
     FakeTorchServe.starts[-1].answering = False
     return FakeTorchServe.starts[-1]
 
@@ -127,7 +133,7 @@ async def test_it_is_ready_when_every_model_has_drawn_and_the_warm_up_is_over_an
     try:
         with pytest.raises(BackendDown, match="TorchServe is starting"):
             await running.render("demo", render_pb2.RenderJob(), 1)
-        await running.wait_ready(10)
+        await running.wait_ready(60)
         assert answers_when_ready == [1 + 20]
         await running.render("demo", render_pb2.RenderJob(), 1)
     finally:
@@ -145,7 +151,7 @@ async def test_a_worker_that_dies_while_it_loads_opens_the_circuit_at_the_third_
         patch.setattr(FakeTorchServe, "__init__", mute)
         async with supervised(lambda tick: [tick // 3]) as running:
             with pytest.raises(StartFailed, match=r"3 starts failed; last error: .*: ModelRejected"):
-                await running.wait_ready(10)
+                await running.wait_ready(60)
             await asyncio.sleep(20 * TICK)
 
             assert running.state == "open"
@@ -162,7 +168,7 @@ async def test_an_open_circuit_closes_when_a_later_attempt_succeeds(killed: list
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeTorchServe, "__init__", mute)
         script = lambda tick: [1] if len(FakeTorchServe.starts) > 3 else [tick // 3]  # noqa: E731
-        async with supervised(script, circuit_seconds=0.1) as running:
+        async with supervised(script, circuit_seconds=5) as running:
             await eventually(lambda: running.state == "open")
             await eventually(lambda: running.state == "ready")
 
@@ -177,14 +183,14 @@ async def test_workers_that_die_one_after_the_other_without_an_answer_restart_to
         await silent(running)
         lost.set()
 
-        await eventually(lambda: len(FakeTorchServe.starts) > 1)
+        await eventually(lambda: len(FakeTorchServe.starts) > 1, seconds=20 * TICK)
         assert "workers ended without an answer" in running.last_error
 
 
 async def test_workers_that_die_and_answer_between_are_torchserve_s_to_replace(killed: list[list[int]]) -> None:
     lost = asyncio.Event()
     async with supervised(lambda tick: [tick // 5 if lost.is_set() else 1]) as running:
-        await running.wait_ready(10)
+        await running.wait_ready(60)
         lost.set()
         for _ in range(40):
             await running.render("demo", render_pb2.RenderJob(), 1)
@@ -195,9 +201,9 @@ async def test_workers_that_die_and_answer_between_are_torchserve_s_to_replace(k
 
 
 async def test_a_job_that_is_out_too_long_gets_its_worker_killed(killed: list[list[int]]) -> None:
-    async with supervised(lambda tick: [7, 8], workers=2, response_timeout_seconds=0.2) as running:
+    async with supervised(lambda tick: [7, 8], workers=2, response_timeout_seconds=10) as running:
         torchserve = await silent(running)
-        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 0.3
+        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 15
 
         await eventually(lambda: killed)
         assert killed[0] == [7, 8]
@@ -207,11 +213,11 @@ async def test_a_job_that_is_out_too_long_gets_its_worker_killed(killed: list[li
 async def test_a_job_behind_a_worker_that_hung_while_idle_waits_no_longer_than_others(
     killed: list[list[int]],
 ) -> None:
-    options = {"response_timeout_seconds": 0.2, "canary_every_seconds": TICK, "canary_timeout_seconds": 60.0}
+    options = {"response_timeout_seconds": 10, "canary_every_seconds": TICK, "canary_timeout_seconds": 3000.0}
     async with supervised(lambda tick: [7], **options) as running:
         torchserve = await silent(running)
         await eventually(lambda: torchserve.asked)  # the canary has no answer, and is given another minute
-        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 0.3
+        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 15
 
         await eventually(lambda: killed)
         assert len(FakeTorchServe.starts) == 1
@@ -219,7 +225,7 @@ async def test_a_job_behind_a_worker_that_hung_while_idle_waits_no_longer_than_o
 
 async def test_a_new_only_worker_that_takes_long_to_load_is_left_alone(killed: list[list[int]]) -> None:
     pids = [7]
-    options = {"response_timeout_seconds": 10 * TICK, "canary_timeout_seconds": 60.0}
+    options = {"response_timeout_seconds": 5, "canary_timeout_seconds": 3000.0}
     async with supervised(lambda tick: list(pids), **options) as running:
         torchserve = await silent(running)
         pids.clear()
@@ -250,7 +256,7 @@ async def test_a_stop_while_a_dead_torchserve_is_cleared_away_waits_for_that(kil
         patch.setattr(FakeTorchServe, "stop", stop)
         patch.setattr(FakeTorchServe, "close", close)
         async with supervised(lambda tick: [1]) as running:
-            await running.wait_ready(10)
+            await running.wait_ready(60)
             FakeTorchServe.starts[-1].stopped.set()
             await eventually(lambda: done)
 
@@ -260,13 +266,13 @@ async def test_a_stop_while_a_dead_torchserve_is_cleared_away_waits_for_that(kil
 async def test_a_job_in_time_and_one_that_waits_for_a_new_worker_get_nobody_killed(killed: list[list[int]]) -> None:
     changing = asyncio.Event()
     script = lambda tick: [tick // 10 if changing.is_set() else 7]  # noqa: E731
-    async with supervised(script, response_timeout_seconds=0.5) as running:
+    async with supervised(script, response_timeout_seconds=25) as running:
         torchserve = await silent(running)
-        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 0.4
+        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 20
         await asyncio.sleep(60 * TICK)
         assert killed == []
         torchserve.answering = True
-        torchserve.oldest_call_seconds = 0.9
+        torchserve.oldest_call_seconds = 45
         changing.set()
         for _ in range(60):
             torchserve.answers += 1
@@ -276,10 +282,10 @@ async def test_a_job_in_time_and_one_that_waits_for_a_new_worker_get_nobody_kill
 
 
 async def test_a_job_that_even_new_workers_do_not_answer_restarts_torchserve(killed: list[list[int]]) -> None:
-    options = {"response_timeout_seconds": 0.1, "heal_seconds": 0.1}
+    options = {"response_timeout_seconds": 5, "heal_seconds": 5}
     async with supervised(lambda tick: [1], **options) as running:
         torchserve = await silent(running)
-        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 0.4
+        torchserve.in_flight, torchserve.oldest_call_seconds = 1, 20
 
         await eventually(lambda: len(FakeTorchServe.starts) > 1)
         assert "must answer within" in running.last_error
@@ -308,7 +314,7 @@ async def test_an_error_that_nobody_foresaw_ends_neither_census_nor_canaries_nor
 
     async with supervised(script) as running:
         running.background, running.on_event = metrics.background, tell
-        await running.wait_ready(10)
+        await running.wait_ready(60)
         monkeypatch.setattr(FakeTorchServe, "render", empty)
         await eventually(lambda: all(failures(task) >= 2 for task in ("census", "state", "canary")))
 
@@ -320,7 +326,7 @@ async def test_a_worker_that_ends_is_a_warning_with_its_pid_and_what_becomes_of_
     killed: list[list[int]], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with supervised(lambda tick: [41, 42] if tick < 20 else [42, 43], workers=2) as running:
-        await running.wait_ready(10)
+        await running.wait_ready(60)
         await eventually(lambda: "worker 41 ended" in caplog.text)
 
     (told,) = (record for record in caplog.records if "worker 41" in record.getMessage())
