@@ -26,7 +26,7 @@ from rosacea_serving.settings import Settings
 
 from .conftest import ROOT
 from .deploy.dockerfile import stages
-from .integration.service import free_port
+from .ports import free_port
 from .serving.hosted import hosted
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from rosacea_serving.settings import Settings
 
 from ..faults.history import History, percentile
 from ..faults.load import ask, open_loop
-from ..integration.service import free_port
+from ..ports import free_port
 from .bench_overload import CAPACITY, CONNECTIONS, DEADLINE_SECONDS, MAX_BATCH, MODEL, SlowWorkers
 
 SCRAPES_PER_SECOND = 50

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import yaml
 
-from ..integration.service import free_port
+from ..ports import free_port
 from .dashboard import DEPLOY
 
 START_SECONDS = 60.0

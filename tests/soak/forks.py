@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from tests.client.data.conftest import free_port
 from tests.client.data.service import GatewayProcess
+from tests.ports import free_port
 
 from .report import Row
 

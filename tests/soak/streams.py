@@ -10,9 +10,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.client.data.conftest import Job, free_port
+from tests.client.data.conftest import Job
 from tests.client.data.service import GatewayProcess
 from tests.conftest import ROOT
+from tests.ports import free_port
 
 from .forks import BUSY_LOOPS, busy_loops
 from .report import Row

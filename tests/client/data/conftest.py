@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,13 +25,6 @@ if TYPE_CHECKING:
 
 IMAGE_BYTES = 16 * 16 * 3
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, c_dim=3, channel_base=256)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def gateway(port: int = 0) -> AbstractContextManager[Hosted]:

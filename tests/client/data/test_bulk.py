@@ -32,8 +32,9 @@ from rosacea_client.data.service import Service
 from rosacea_client.data.shards import SUFFIXES, TarWriter
 
 from ...conftest import ROOT
+from ...ports import free_port
 from ..fakes import MODEL
-from .conftest import free_port, gateway
+from .conftest import gateway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from rosacea_client.data import Labels, Look, Plan
 from rosacea_client.data.feed import WrongModel
 from rosacea_client.data.torch import FaceDataset, FaceLoader, FaceStream
 
-from .conftest import Job, free_port
+from ...ports import free_port
 from .service import GatewayProcess
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ...serving.hosted import Hosted
+    from .conftest import Job
 
 PLAN = Plan(seed=7, labels=Labels.balanced(3))
 Rows = list[tuple[int, int, str, int]]

@@ -20,7 +20,7 @@ from rosacea_client.rpc.transport import transport_error
 from rosacea_contract.reasons import DOMAIN
 
 from ...conftest import ROOT
-from ...integration.service import free_port
+from ...ports import free_port
 from ..both import KINDS, Either
 from ..broken import broken, ended, page, reset
 from ..fakes import FakeFaces, failure, serving

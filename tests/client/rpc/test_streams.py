@@ -16,7 +16,7 @@ from rosacea.v1 import faces_pb2 as pb
 from rosacea_client import AsyncFaceClient, Cancelled, FaceClient, IntegrityError
 
 from ...conftest import ROOT
-from ...integration.service import free_port
+from ...ports import free_port
 from ...serving.hosted import hosted
 from ..both import KINDS, Either
 from ..fakes import MODEL, FakeFaces, failure, serving

@@ -25,7 +25,7 @@ from rosacea_serving.calls.observing import why_cancelled
 from rosacea_serving.observe.exposition import BURST_PAGES, PAGES_PER_SECOND, Exposed, Form, Pages
 from rosacea_serving.observe.grpc_metrics import CODES
 
-from ...integration.service import free_port
+from ...ports import free_port
 from ..hosted import SETTINGS, Hosted, hosted
 from ..raw_calls import raw_call
 

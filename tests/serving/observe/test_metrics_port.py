@@ -23,7 +23,7 @@ from rosacea_serving.observe.logs import JsonFormatter
 from rosacea_serving.observe.metrics import Metrics
 from tests.faults.garbage import garbage
 
-from ...integration.service import free_port
+from ...ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,19 @@
+"""Waiting for what happens in threads and processes of its own, however long it takes on a busy machine."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HANG_SECONDS = 240.0
+
+
+def wait_for(holds: Callable[[], object], seconds: float = HANG_SECONDS) -> None:
+    """Wait until it holds; an AssertionError where it never does."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"it must come to hold within {seconds:g} s"
+        time.sleep(0.01)
