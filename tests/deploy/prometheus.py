@@ -81,7 +81,7 @@ class Prometheus:
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=120) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -89,7 +89,7 @@ class Prometheus:
     def _get(self, what: str, **parameters: str) -> list[Series]:
         url = f"http://{self.address}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
+            with urllib.request.urlopen(url, timeout=120) as answer:
                 found: list[Series] = json.load(answer)["data"]["result"]
                 return found
         except urllib.error.HTTPError as error:

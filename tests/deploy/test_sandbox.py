@@ -106,7 +106,7 @@ def test_it_draws_as_nobody_and_writes_to_tmp_only(tmp_path: Path) -> None:
         family = [service.first, *service.first.children(recursive=True)]
         with FaceClient(service.address) as client:
             (face,) = client.generate([1], class_index=3)
-        with urllib.request.urlopen(f"http://{service.metrics}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{service.metrics}/metrics", timeout=120) as response:
             metrics = response.read().decode()
         healthcheck = json.loads(IMAGE.healthcheck.partition("CMD ")[2])[:-1]
 
@@ -123,7 +123,7 @@ def test_it_draws_as_nobody_and_writes_to_tmp_only(tmp_path: Path) -> None:
         service.first.send_signal(signal.SIGTERM)
         assert service.process.wait(STOP_SECONDS) == 0, service.log.read_text()
     assert "Read-only file system" not in service.log.read_text()
-    assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert psutil.wait_procs(family, timeout=120)[1] == []
 
 
 def written(service: Contained) -> list[Path]:

@@ -61,7 +61,7 @@ def scraped(address: str) -> Iterator[Pages]:
     def ask() -> None:
         while not done.wait(0.5):
             try:
-                with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as page:
+                with urllib.request.urlopen(f"http://{address}/metrics", timeout=120) as page:
                     page.read()
                 pages.answered += 1
             except OSError as error:

@@ -56,11 +56,11 @@ def probe_while_coding(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         service.workers.image_bytes = IMAGE_BYTES
         health: Any = health_pb2_grpc.HealthStub(service.channel)
         health.Check(health_pb2.HealthCheckRequest())
-        call = service.stub.GenerateFaces.future(request, timeout=30)
+        call = service.stub.GenerateFaces.future(request, timeout=120)
         assert encoder.busy.wait(30), "the answer was not coded by itself"
         while encoder.busy.is_set():
             began = time.monotonic()
-            assert health.Check(health_pb2.HealthCheckRequest(), timeout=30).status
+            assert health.Check(health_pb2.HealthCheckRequest(), timeout=120).status
             if encoder.busy.is_set():
                 answered.append(time.monotonic() - began)
         assert len(call.result().faces) == MAX_IMAGES

@@ -54,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
 
 def seconds_ahead(service: RunningService) -> float:
     """How far the gateway's clock is ahead of ours, as its metrics page tells."""
-    with urllib.request.urlopen(f"http://{service.metrics_address}/metrics", timeout=5) as page:
+    with urllib.request.urlopen(f"http://{service.metrics_address}/metrics", timeout=120) as page:
         return parsedate_to_datetime(page.headers["Date"]).timestamp() - time.time()
 
 

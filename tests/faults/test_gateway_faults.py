@@ -63,7 +63,7 @@ class Served:
         return self.gateway.metrics.registry.get_sample_value(name, labels) or 0.0
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not condition():  # noqa: ASYNC110  # of several kinds, some without an event
                 await asyncio.sleep(0.005)
 
@@ -92,7 +92,7 @@ async def serving(folder: Path, config: GeneratorConfig = SMALL, **changes: Any)
         return made[0]
 
     async with Gateway([file], SETTINGS.model_copy(update=changes), supervise) as gateway:
-        await gateway.wait_until_ready(10)
+        await gateway.wait_until_ready(120)
         yield Served(gateway, made[0])
 
 
@@ -206,7 +206,7 @@ async def test_large_requests_beyond_the_memory_are_refused_while_others_wait_to
     spec = pb.FaceSpec(seeds=pb.Seeds(values=range(100_000)))
     most = 20 * 2**20
     async with serving(tmp_path, answer_bytes=most) as served, stub_for(served.gateway.address) as stub:
-        calls = [stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=60) for _ in range(8)]
+        calls = [stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=120) for _ in range(8)]
         reads = [asyncio.ensure_future(call.read()) for call in calls]
         await served.until(lambda: sum(task.done() for task in reads) >= 4)
         assert 0 < served.held_bytes <= most
@@ -264,7 +264,7 @@ async def mixed_calls(served: Served, stub: Any, count: int) -> None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         else:
-            call = stream(stub, 100, timeout=30)
+            call = stream(stub, 100, timeout=120)
             await call.read()
             call.cancel()
 
@@ -369,7 +369,7 @@ async def test_the_thread_that_looks_at_large_requests_ends_with_the_gateway(tmp
     spec = pb.FaceSpec(seeds=pb.Seeds(values=range(2**16)))
     async with serving(tmp_path) as served:
         async with stub_for(served.gateway.address) as stub:
-            call = stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=60)
+            call = stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=120)
             await call.read()
             call.cancel()
         assert lookers() > before

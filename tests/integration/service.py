@@ -114,7 +114,7 @@ class RunningService:
 
     def metric(self, sample: str) -> float:
         """A sample as Prometheus would scrape it, for instance `rosacea_open_calls`; 0 where there is none yet."""
-        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=120) as response:
             rows = response.read().decode().splitlines()
         return next((float(row.rpartition(" ")[2]) for row in rows if row.rpartition(" ")[0] == sample), 0.0)
 

@@ -99,7 +99,7 @@ def register_over_grpc(layout: Layout, url: str, key: str) -> grpc.StatusCode:
     with grpc.insecure_channel(f"127.0.0.1:{layout.management_port}") as channel:
         call: Any = channel.unary_unary(f"{MANAGEMENT}/RegisterModel")
         try:
-            call(request, metadata=[("authorization", f"Bearer {key}")] if key else [], timeout=20)
+            call(request, metadata=[("authorization", f"Bearer {key}")] if key else [], timeout=120)
         except grpc.RpcError as error:
             return error.code()
     return grpc.StatusCode.OK

@@ -57,7 +57,7 @@ async def test_each_gpu_has_its_workers(
     try:
         await supervisor.wait_ready(120)
         assert len(supervisor.worker_pids()) == options.workers
-        async with asyncio.timeout(60):  # ready is who has one worker
+        async with asyncio.timeout(120):  # ready is who has one worker
             while len(notes.read_text().splitlines()) < options.workers:  # noqa: ASYNC110 -- a file has no event
                 await asyncio.sleep(0.1)
     finally:

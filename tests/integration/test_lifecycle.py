@@ -83,7 +83,7 @@ def test_ctrl_c_leaves_no_process_socket_or_file(service: RunningService) -> Non
     # A terminal sends Ctrl-C to the whole foreground group.
     os.killpg(service.process.pid, signal.SIGINT)
 
-    assert service.process.wait(60) == 0
+    assert service.process.wait(120) == 0
     assert gone(family)
     assert service.leftovers() == []
     assert "Traceback" not in service.log()
@@ -173,7 +173,7 @@ def test_a_second_signal_ends_the_drain(service: RunningService) -> None:
             time.sleep(0.02)
         service.process.terminate()
 
-        assert service.process.wait(20) == 0
+        assert service.process.wait(120) == 0
         failures = [call.exception() for call in calls]
 
     assert all(failure is None or isinstance(failure, Unavailable) for failure in failures)
@@ -203,7 +203,7 @@ def test_a_hostile_java_environment_changes_nothing(model: Path, tmp_path: Path)
 def test_a_java_of_ones_own_can_be_named(model: Path, tmp_path: Path) -> None:
     service = RunningService([model], "--java", str(tmp_path / "no-such-java"))
     try:
-        assert service.process.wait(30) != 0
+        assert service.process.wait(120) != 0
         assert "no-such-java" in service.log()
         assert psutil.pid_exists(service.process.pid) is False
     finally:

@@ -78,7 +78,7 @@ def test_a_saved_face_tells_anyone_what_it_is(service: RunningService, image_for
 def replayed(file: Path, address: str) -> tuple[int, set[str]]:
     """The exit code of `rosacea replay`, and which parts it says differ."""
     command = [str(Path(sys.executable).with_name("rosacea")), "replay", str(file), "--json", "--address", address]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     found = json.loads(done.stdout) if done.stdout else {"differences": []}
     return done.returncode, {each["part"] for each in found["differences"]}
 

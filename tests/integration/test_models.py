@@ -112,7 +112,7 @@ def health(service: RunningService, name: str) -> int:
     with grpc.insecure_channel(service.address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            return int(stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status)
+            return int(stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=120).status)
         except grpc.RpcError:
             return int(health_pb2.HealthCheckResponse.UNKNOWN)
 

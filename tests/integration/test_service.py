@@ -191,7 +191,7 @@ def test_another_reflection_client_finds_and_calls_the_service(service: RunningS
         answer_class = message_factory.GetMessageClass(method.output_type)
 
         call: Any = channel.unary_unary("/rosacea.v1.FaceService/GetModel")
-        answer: Any = answer_class.FromString(call(request.SerializeToString(), timeout=5))
+        answer: Any = answer_class.FromString(call(request.SerializeToString(), timeout=120))
         names = database.get_services()
 
     assert "rosacea.v1.FaceService" in names
@@ -223,7 +223,7 @@ def test_a_model_with_one_flipped_bit_is_not_served(tiny: Path, folder: Path) ->
 
     service = RunningService([damaged])
     try:
-        assert service.process.wait(30) == 1
+        assert service.process.wait(120) == 1
         assert "SHA-256 must be" in service.log()
     finally:
         service.close()

@@ -62,7 +62,7 @@ def test_a_service_of_an_unsigned_model_never_answers(tmp_path: Path) -> None:
 
     service = RunningService([tmp_path / "demo"], "--model-public-key", str(public))
     try:
-        assert service.process.wait(60) == 1
+        assert service.process.wait(120) == 1
         assert "not signed" in service.log() and "Traceback" not in service.log()
         assert service.health() == health_pb2.HealthCheckResponse.UNKNOWN
         assert service.leftovers() == []

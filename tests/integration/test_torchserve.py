@@ -376,7 +376,7 @@ def test_a_parent_that_is_killed_takes_everything_with_it(model: ModelFile, busy
         finally:
             parent.kill()
 
-        gone, left = psutil.wait_procs(processes, timeout=5)
+        gone, left = psutil.wait_procs(processes, timeout=120)
 
     assert (len(gone), left) == (3, [])
     assert not root.exists()

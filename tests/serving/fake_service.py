@@ -121,7 +121,7 @@ class Victim:
         with grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub: Any = faces_pb2_grpc.FaceServiceStub(channel)
             request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=pb.Seeds(values=[seed])))
-            answer = stub.GenerateFaces(request, timeout=20)
+            answer = stub.GenerateFaces(request, timeout=120)
         assert [face.image.rstrip() for face in answer.faces] == [str(seed).encode()]
         return time.perf_counter() - began
 
@@ -132,7 +132,7 @@ class Victim:
         with grpc.insecure_channel(self.address, options=unlimited) as channel:
             method: Any = channel.unary_unary(path)
             try:
-                method(data, timeout=60, **options)
+                method(data, timeout=120, **options)
             except grpc.RpcError as error:
                 status: grpc.StatusCode = error.code()
                 return status

@@ -10,6 +10,7 @@ import numpy as np
 from rosacea.render.v1 import render_pb2
 from rosacea.v1 import faces_pb2
 from rosacea_serving.background import Background
+from rosacea_serving.torchserve.errors import BackendDown
 from rosacea_serving.worker.segments import SegmentWriter
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 class FakeWorkers:
     """Answers each item with its seed, as text or as rows of latents.
 
-    `seconds` is how long a job takes, and as long as `paused` none ends; `fail` may raise for a job.
+    `seconds` is how long a job takes, and as long as `paused` none ends until they are stopped; `fail` may raise for a
+    job.
     """
 
     def __init__(self, options: TorchServeOptions, on_state: Callable[[str], None]) -> None:
@@ -35,7 +37,7 @@ class FakeWorkers:
         self.background = Background()
         self.jobs: list[list[int]] = []
         self.seconds = 0.0
-        self.paused = False
+        self.paused = self.stopped = False
         self.running = 0
         self.most_running = 0
         self.poisoned: set[int] = set()
@@ -55,6 +57,7 @@ class FakeWorkers:
         self.on_state("ready")
 
     async def stop(self) -> None:
+        self.stopped = True
         self.on_state("down")
 
     async def render(self, model: str, job: render_pb2.RenderJob, timeout_seconds: float) -> render_pb2.RenderResult:
@@ -63,7 +66,9 @@ class FakeWorkers:
         self.most_running = max(self.most_running, self.running)
         try:
             await asyncio.sleep(self.seconds)
-            while self.paused:  # noqa: ASYNC110 - tests set it from another thread
+            while self.paused:
+                if self.stopped:
+                    raise BackendDown("the workers have been stopped")
                 await asyncio.sleep(0.01)
             self.fail(job)
         finally:

@@ -21,6 +21,7 @@ from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings
 
+from ..waiting import HANG_SECONDS
 from .fakes import FakeWorkers
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ class Hosted:
         path = f"/{service}/{method}"
         if method == "StreamFaces":
             stream: Any = self.channel.unary_stream(path)
-            return list(stream(data, timeout=30))
+            return list(stream(data, timeout=120))
         call: Any = self.channel.unary_unary(path)
-        return [call(data, timeout=30)]
+        return [call(data, timeout=120)]
 
     def refusal(self, method: str, data: bytes) -> tuple[grpc.StatusCode, str, dict[str, Any]] | None:
         """Code, message and google.rpc details of the error that the bytes end in; None where there are answers."""
@@ -119,11 +120,11 @@ def hosted(
 
     async def start() -> Gateway:
         gateway = await Gateway([demo_file(config)], settings, supervise, tracing).__aenter__()
-        await gateway.wait_until_ready(10)
+        await gateway.wait_until_ready(120)
         return gateway
 
     def wait(work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(60)
+        return asyncio.run_coroutine_threadsafe(work, loop).result(HANG_SECONDS)
 
     try:
         gateway = wait(start())

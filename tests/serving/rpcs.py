@@ -49,13 +49,13 @@ def call(
     try:
         if method.client_streaming:
             streams: Any = channel.stream_stream(path)
-            answers = streams(iter([data]), timeout=30, metadata=metadata)
+            answers = streams(iter([data]), timeout=120, metadata=metadata)
         elif method.server_streaming:
             streams = channel.unary_stream(path)
-            answers = streams(data, timeout=30, metadata=metadata)
+            answers = streams(data, timeout=120, metadata=metadata)
         else:
             unary: Any = channel.unary_unary(path)
-            unary(data, timeout=30, metadata=metadata)
+            unary(data, timeout=120, metadata=metadata)
             return None
         next(answers)
         answers.cancel()

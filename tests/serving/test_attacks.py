@@ -49,7 +49,7 @@ def bare() -> Iterator[Victim]:
 
 
 def connected(victim: Victim, stack: ExitStack) -> socket.socket:
-    return stack.enter_context(socket.create_connection(("127.0.0.1", victim.port), timeout=5))
+    return stack.enter_context(socket.create_connection(("127.0.0.1", victim.port), timeout=120))
 
 
 def test_garbage_on_500_sockets_is_let_go_and_costs_nobody_an_answer(victim: Victim) -> None:
@@ -116,7 +116,7 @@ def rapid_reset(victim: Victim, resets: int, *, probe: bool = True) -> tuple[int
         ("content-type", "application/grpc"), ("te", "trailers"),
     ]  # fmt: skip
     while sent < resets:
-        with socket.create_connection(("127.0.0.1", victim.port), timeout=10) as raw:
+        with socket.create_connection(("127.0.0.1", victim.port), timeout=120) as raw:
             http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
             http.initiate_connection()
             raw.sendall(http.data_to_send())

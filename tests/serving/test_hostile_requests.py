@@ -299,7 +299,7 @@ async def test_a_server_that_leaves_parsing_to_grpc_tells_of_its_classes() -> No
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call: Any = channel.unary_unary("/rosacea.v1.FaceService/GenerateFaces")
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await call(b"\xff\xff\xff", timeout=30)
+            await call(b"\xff\xff\xff", timeout=120)
     await server.stop(0)
 
     assert error.value.code() is grpc.StatusCode.UNKNOWN
@@ -357,7 +357,7 @@ def test_so_does_reflection(service: Hosted, version: str) -> None:
     call: Any = service.channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
 
     with pytest.raises(grpc.RpcError) as error:
-        list(call(iter([b"\xff\xff\xff"]), timeout=30))
+        list(call(iter([b"\xff\xff\xff"]), timeout=120))
 
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert error.value.details() == MALFORMED
@@ -379,7 +379,7 @@ def test_a_request_of_great_size_is_refused(service: Hosted, attack: str) -> Non
     call: Any = service.channel.unary_unary("/rosacea.v1.FaceService/GenerateFaces")
 
     with pytest.raises(grpc.RpcError) as error:
-        call(data, timeout=60, **options)
+        call(data, timeout=120, **options)
 
     assert error.value.code() is code
     assert service.refusal("GenerateFaces", SAMPLES["GenerateFaces"]) is None

@@ -47,7 +47,7 @@ def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_is_n
     with owner(tmp_path) as (killed, dead), owner(tmp_path) as (_, alive):
         assert sweep([tmp_path]) == [], "both live"
         killed.kill()
-        killed.wait(10)
+        killed.wait(120)
         assert dead.exists(), "a killed process removes nothing"
 
         assert sweep([tmp_path]) == [dead]
@@ -144,9 +144,9 @@ def test_the_guard_holds_the_folder_after_its_gateway_was_killed(tmp_path: Path)
             assert process.stdout is not None and process.stdin is not None
             process.stdout.readline()
             gateway.kill()
-            gateway.wait(10)
+            gateway.wait(120)
 
             assert sweep([tmp_path]) == []
             process.kill()
-            process.wait(10)
+            process.wait(120)
             assert sweep([tmp_path]) == [folder], "both are gone"

@@ -26,7 +26,7 @@ def grown_while_nobody_reads(victim: Victim, *, probes: int) -> tuple[float, lis
     before = most = victim.mebibytes
     with grpc.insecure_channel(victim.address, options=OPTIONS) as channel:
         stream: Any = channel.unary_stream(STREAM)
-        call = stream(REQUEST.SerializeToString(), timeout=60)
+        call = stream(REQUEST.SerializeToString(), timeout=120)
         assert len(next(call)) >= LARGE_BYTES
         until = time.monotonic() + WATCHED_SECONDS
         while time.monotonic() < until:

@@ -227,13 +227,13 @@ class Real:
 
     def status(self, service: Any, credential: str) -> grpc.StatusCode:
         try:
-            service.stub.GetModel(pb.GetModelRequest(), metadata=as_bearer(credential), timeout=10)
+            service.stub.GetModel(pb.GetModelRequest(), metadata=as_bearer(credential), timeout=120)
         except grpc.RpcError as error:
             return error.code()
         return grpc.StatusCode.OK
 
     def served_serial(self, port: int) -> int:
-        pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=10)
+        pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=120)
         return x509.load_pem_x509_certificate(pem.encode()).serial_number
 
     def break_all(self, turn: int) -> None:
@@ -307,6 +307,6 @@ def wait_until(done: Callable[[], bool]) -> None:
 
 
 async def until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not done():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

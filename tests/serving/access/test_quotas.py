@@ -280,7 +280,7 @@ def test_wrong_keys_are_limited_by_address_with_when_to_come_back(keys: tuple[Pa
         with open_channel(service.gateway.address) as channel:
             call: Any = channel.unary_unary(path)
             try:
-                call(b"", timeout=30, metadata=as_bearer(credential))
+                call(b"", timeout=120, metadata=as_bearer(credential))
             except grpc.RpcError as error:
                 return read_error(error)
         return grpc.StatusCode.OK

@@ -167,10 +167,10 @@ def test_health_alone_is_told_in_plain_text_where_it_is_wanted(tmp_path: Path) -
         address = f"127.0.0.1:{service.gateway.health_port}"
         with open_channel(address) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=30)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=120)
             with pytest.raises(grpc.RpcError) as refusal:
                 call: Any = channel.unary_unary("/rosacea.v1.FaceService/ListModels")
-                call(b"", timeout=30)
+                call(b"", timeout=120)
 
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     error: Any = refusal.value

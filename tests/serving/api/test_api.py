@@ -238,12 +238,12 @@ def test_a_message_of_a_stream_holds_as_many_images_as_fit_its_bytes() -> None:
     with hosted(settings) as service:
         service.workers.image_bytes = 300
         spec = pb.FaceSpec(seed_range=pb.SeedRange(count=40))
-        messages = list(service.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=30))
+        messages = list(service.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=120))
 
         sizes = [[len(face.image) for face in message.faces] for message in messages]
         assert sum(map(len, sizes)) == 40
         assert max(map(len, sizes)) == 3, "several images travel together, and no more than fit"
 
         service.workers.image_bytes = 3000
-        messages = list(service.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=30))
+        messages = list(service.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=120))
         assert [len(message.faces) for message in messages] == [1] * 40

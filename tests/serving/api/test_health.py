@@ -36,10 +36,10 @@ class Told:
         self.stub = stub
 
     async def check(self, service: str) -> int:
-        return int((await self.stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)).status)
+        return int((await self.stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=120)).status)
 
     def watch(self, service: str) -> Any:
-        return self.stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=20)
+        return self.stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=120)
 
 
 @asynccontextmanager
@@ -55,7 +55,7 @@ async def told() -> AsyncIterator[Told]:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield Told(health, port, health_pb2_grpc.HealthStub(channel))
     finally:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await server.stop(0)
 
 

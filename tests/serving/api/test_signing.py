@@ -320,7 +320,7 @@ async def signing(good: Credentials) -> AsyncIterator[Service]:
         return made[0]
 
     async with Gateway([demo_file()], settings, supervise) as gateway:
-        await gateway.wait_until_ready(10)
+        await gateway.wait_until_ready(120)
         async with grpc.aio.insecure_channel(gateway.address) as channel:
             yield Service(gateway, made[0], channel)
 
@@ -342,7 +342,7 @@ async def test_all_coded_faces_of_calls_and_streams_are_signed(good: Credentials
 async def test_raw_pixels_and_latents_are_never_signed(good: Credentials) -> None:
     async with signing(good) as service:
         answer = await service.generate(seeds=seeds(5, 3), format=pb.IMAGE_FORMAT_RAW)
-        mapped = await service.stub.MapLatents(pb.MapLatentsRequest(spec=pb.LatentSpec(seeds=seeds(1))), timeout=10)
+        mapped = await service.stub.MapLatents(pb.MapLatentsRequest(spec=pb.LatentSpec(seeds=seeds(1))), timeout=120)
 
     assert [face.image for face in answer.faces] == [b"5", b"3"]
     assert answer.provenance.fingerprint == mapped.provenance.fingerprint == "fake"

@@ -138,7 +138,7 @@ def goaway(events: list[h2.events.Event]) -> h2.events.ConnectionTerminated | No
 def ping(port: int, times: int, every_seconds: float) -> Iterator[h2.events.ConnectionTerminated]:
     """Ping over a connection without calls; what the service says when it hangs up, nothing where it does not."""
     http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as raw:
         http.initiate_connection()
         raw.sendall(http.data_to_send())
         for _ in range(times):
@@ -170,7 +170,7 @@ def test_pings_without_calls_are_welcome_unless_they_are_a_flood(every_seconds: 
 def test_a_call_of_anybodys_client_outlives_its_connections_age() -> None:
     with hosted(SHORT_LIVED) as service:
         spec = pb.FaceSpec(seed_range=pb.SeedRange(count=1000), format=pb.IMAGE_FORMAT_RAW)
-        stream = service.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=60)
+        stream = service.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=120)
         got = len(next(stream).faces)
         time.sleep(1.5)
         assert got + sum(len(answer.faces) for answer in stream) == 1000

@@ -39,7 +39,6 @@ class DigestWorkers(FakeWorkers):
     def __init__(self, options: Any, on_state: Callable[[str], None]) -> None:
         super().__init__(options, on_state)
         ((self.name, self.digest),) = self.digests.items()
-        self.stopped = False
         self.gate = asyncio.Event()
         self.gate.set()
         self.hold = asyncio.Event()  # jobs wait for it
@@ -85,7 +84,9 @@ class World:
 
     async def generate(self, seed: int, model: str = "") -> pb.GenerateFacesResponse:
         spec = pb.FaceSpec(seeds=pb.Seeds(values=[seed]), model=model)
-        answer: pb.GenerateFacesResponse = await self.stub.GenerateFaces(pb.GenerateFacesRequest(spec=spec), timeout=20)
+        answer: pb.GenerateFacesResponse = await self.stub.GenerateFaces(
+            pb.GenerateFacesRequest(spec=spec), timeout=120
+        )
         return answer
 
     async def health(self, service: str = "") -> int:
@@ -110,7 +111,7 @@ async def serving(*files: ModelFile, settings: Settings = SETTINGS) -> AsyncIter
 
 
 async def eventually(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not holds():  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(0.01)
 
@@ -245,7 +246,7 @@ async def test_a_stream_ends_on_the_model_that_it_began_on(make: Callable[..., M
     async with serving(make("demo", "1")) as world:
         world.workers[0].seconds = 0.01
         spec = pb.FaceSpec(seed_range=pb.SeedRange(count=100))
-        stream = aiter(world.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=20))
+        stream = aiter(world.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=120))
         first = await anext(stream)
 
         await world.gateway.swap([make("demo", "2")])
@@ -263,7 +264,7 @@ async def test_a_replaced_model_does_not_wait_for_a_stream_for_ever(make: Callab
     async with serving(make("demo", "1"), settings=settings) as world:
         world.workers[0].seconds = 0.05
         spec = pb.FaceSpec(seed_range=pb.SeedRange(count=100_000))
-        stream = aiter(world.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=20))
+        stream = aiter(world.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=120))
         await anext(stream)
 
         await world.gateway.swap([make("demo", "2")])

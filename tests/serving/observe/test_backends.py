@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from rosacea.v1 import faces_pb2
-from rosacea_serving.observe import backends
+from rosacea_serving.observe import backends, torchserve
 from rosacea_serving.observe.backends import BackendCollector, Report, ServedRevision
 from rosacea_serving.observe.torchserve import NUMBERS, ask, parse
 from rosacea_serving.torchserve import Supervisor, TorchServeOptions
@@ -21,6 +21,7 @@ from rosacea_serving.worker.contract import SELF_TEST_FAILED
 from rosacea_serving.worker.handler import FaceHandler
 from rosacea_serving.worker.selftest import NotDeterministic
 
+from ...waiting import HANG_SECONDS
 from ..hosted import demo_file, hosted
 from ..worker.test_handler import FakeEngine, handle, item, row
 from ..worker.test_selftest import Drifting
@@ -75,7 +76,8 @@ def registry_of(*found: ServedRevision) -> CollectorRegistry:
     return registry
 
 
-def test_torchserve_is_asked_over_its_socket(tmp_path: Path) -> None:
+def test_torchserve_is_asked_over_its_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchserve, "TIMEOUT_SECONDS", HANG_SECONDS)
     with answering(tmp_path / "s", page) as path:
         assert ask(path) == {"QueueTime": 12.0, "WorkerLoadTime": 10384.0, "ts_inference_requests_total": 521.0}
 
@@ -121,7 +123,7 @@ def test_it_is_asked_once_a_second_however_many_scrape(monkeypatch: pytest.Monke
     registry = registry_of(backend(report))
 
     def scrape() -> None:
-        barrier.wait(10)
+        barrier.wait(HANG_SECONDS)
         for _ in range(20):
             generate_latest(registry)
 
@@ -130,7 +132,7 @@ def test_it_is_asked_once_a_second_however_many_scrape(monkeypatch: pytest.Monke
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(HANG_SECONDS)
 
     assert len(asked) == 1
     assert registry.get_sample_value("rosacea_workers", EACH) == 2

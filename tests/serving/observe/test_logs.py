@@ -23,6 +23,7 @@ from rosacea_serving.observe.logs import JsonFormatter, QueuedHandler, TextForma
 from rosacea_serving.observe.record import request_id
 
 from ...conftest import ROOT
+from ...waiting import HANG_SECONDS
 from ..hosted import hosted, read_error
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def generate(*seeds: int, **fields: Any) -> pb.GenerateFacesRequest:
 
 def test_each_call_has_one_line_with_its_id() -> None:
     with captured() as lines, hosted() as service:
-        service.stub.GenerateFaces(generate(1, 2, 3), metadata=(("x-request-id", "client-1"),), timeout=20)
-        list(service.stub.StreamFaces(pb.StreamFacesRequest(spec=generate(4, 5).spec), timeout=20))
-        service.stub.GetModel(pb.GetModelRequest(), timeout=20)
+        service.stub.GenerateFaces(generate(1, 2, 3), metadata=(("x-request-id", "client-1"),), timeout=120)
+        list(service.stub.StreamFaces(pb.StreamFacesRequest(spec=generate(4, 5).spec), timeout=120))
+        service.stub.GetModel(pb.GetModelRequest(), timeout=120)
         assert service.refusal("GenerateFaces", b"\xff")
         service.refusal("NoSuchMethod", b"")
 
@@ -86,9 +87,9 @@ def test_each_call_has_one_line_with_its_id() -> None:
 
 def test_the_id_comes_back_with_answers_and_with_errors() -> None:
     with hosted() as service:
-        _, call = service.stub.GenerateFaces.with_call(generate(1), metadata=(("x-request-id", "mine-1"),), timeout=20)
+        _, call = service.stub.GenerateFaces.with_call(generate(1), metadata=(("x-request-id", "mine-1"),), timeout=120)
         with pytest.raises(grpc.RpcError) as caught:
-            service.stub.GenerateFaces(generate(), metadata=(("x-request-id", "mine-2"),), timeout=20)
+            service.stub.GenerateFaces(generate(), metadata=(("x-request-id", "mine-2"),), timeout=120)
         with FaceClient(service.gateway.address) as client, pytest.raises(NotFound) as told:
             client.generate([1], model="models/none")
 
@@ -102,7 +103,7 @@ def test_the_id_comes_back_with_answers_and_with_errors() -> None:
 @pytest.mark.parametrize("sent", ["", "a" * 65, "a b", "x;y", "\u00e9".encode().hex() + "/", "../../etc/passwd", "{}"])
 def test_an_id_that_is_none_is_replaced(sent: str) -> None:
     with hosted() as service:
-        _, call = service.stub.GetModel.with_call(pb.GetModelRequest(), metadata=(("x-request-id", sent),), timeout=20)
+        _, call = service.stub.GetModel.with_call(pb.GetModelRequest(), metadata=(("x-request-id", sent),), timeout=120)
 
     made = dict(call.trailing_metadata())["x-request-id"]
     assert made != sent and len(made) == 32 and made.isalnum()
@@ -132,7 +133,7 @@ def test_an_id_that_looks_like_a_secret_is_replaced(sent: str) -> None:
 
 def test_an_id_of_its_own_is_made_for_each_call() -> None:
     with hosted() as service:
-        calls = [service.stub.GetModel.with_call(pb.GetModelRequest(), timeout=20)[1] for _ in range(50)]
+        calls = [service.stub.GetModel.with_call(pb.GetModelRequest(), timeout=120)[1] for _ in range(50)]
 
     assert len({dict(call.trailing_metadata())["x-request-id"] for call in calls}) == 50
 
@@ -145,7 +146,7 @@ def test_nothing_secret_or_private_is_in_any_line() -> None:
 
         def call(request: pb.GenerateFacesRequest) -> None:
             try:
-                service.stub.GenerateFaces(request, metadata=metadata, timeout=20)
+                service.stub.GenerateFaces(request, metadata=metadata, timeout=120)
             except grpc.RpcError as error:
                 errors.append(repr(read_error(error)))
 
@@ -170,7 +171,7 @@ def test_whatever_callers_send_every_line_is_one_json_object() -> None:
     with captured() as lines, hosted() as service:
         for value in ("%s%n", "a" * 3000, '"},{"', "\\n"):
             metadata = (("x-request-id", value), ("other", value))
-            service.stub.GetModel(pb.GetModelRequest(), metadata=metadata, timeout=20)
+            service.stub.GetModel(pb.GetModelRequest(), metadata=metadata, timeout=120)
             service.refusal("GenerateFaces", generate(1, model="models/" + value).SerializeToString())
         service.refusal("GenerateFaces", generate(1, model="models/" + NASTY).SerializeToString())
         logging.getLogger("rosacea").warning("worker said: %s", NASTY, extra={"fields": {"text": NASTY, "nan": np.nan}})
@@ -208,7 +209,7 @@ def test_a_reader_that_has_stopped_costs_lines_and_no_call(monkeypatch: pytest.M
 
     class Stopped(io.StringIO):
         def write(self, text: str) -> int:
-            go_on.wait(60)
+            go_on.wait(HANG_SECONDS)
             return super().write(text)
 
     monkeypatch.setattr(logs, "MAX_LINES", 5)
@@ -264,7 +265,7 @@ def test_nobody_is_named_in_the_line_of_a_job_that_serves_several(caplog: pytest
             seen.append(current_call())
 
         service.workers.fail = look
-        service.stub.GenerateFaces(generate(1), timeout=20)
+        service.stub.GenerateFaces(generate(1), timeout=120)
 
     assert seen == [None]
 
@@ -288,7 +289,7 @@ logs.close()
 
 def test_errors_that_nobody_is_left_to_handle_are_lines_of_json_as_well() -> None:
     program = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=120, cwd=ROOT
     )
     traces = [json.loads(line)["trace"] for line in program.stderr.splitlines()]
 

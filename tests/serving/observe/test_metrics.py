@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -22,10 +23,13 @@ from prometheus_client.registry import Collector
 from rosacea.v1 import faces_pb2 as pb
 from rosacea_contract.reasons import Reason
 from rosacea_serving.calls.observing import why_cancelled
+from rosacea_serving.observe import exposition
 from rosacea_serving.observe.exposition import BURST_PAGES, PAGES_PER_SECOND, Exposed, Form, Pages
 from rosacea_serving.observe.grpc_metrics import CODES
+from rosacea_serving.scheduling import pace
 
 from ...ports import free_port
+from ...waiting import HANG_SECONDS, wait_for
 from ..hosted import SETTINGS, Hosted, hosted
 from ..raw_calls import raw_call
 
@@ -134,9 +138,17 @@ def test_messages_of_a_stream_are_counted_one_by_one() -> None:
 
 
 def test_a_full_queue_is_counted_by_its_reason(service: Hosted) -> None:
-    service.workers.seconds = 0.5
+    service.workers.paused = True
     request = pb.GenerateFacesRequest.FromString(generate(*range(8)))
-    futures = [service.stub.GenerateFaces.future(request, timeout=30) for _ in range(12)]
+    futures = [service.stub.GenerateFaces.future(request, timeout=HANG_SECONDS) for _ in range(12)]
+
+    def images_heard_of() -> float:
+        waiting = value(service, "rosacea_queue_depth", model="demo", lane="interactive") or 0
+        refused = calls(service, "GenerateFaces", "ResourceExhausted") or 0
+        return len(service.workers.drawn) + waiting + 8 * refused
+
+    wait_for(lambda: images_heard_of() == 12 * 8)
+    service.workers.paused = False
     codes = [future.code() for future in futures]
     all_ended(service)
 
@@ -154,23 +166,27 @@ def test_a_full_queue_is_counted_by_its_reason(service: Hosted) -> None:
 def test_deadlines_and_cancellations_are_told_apart(service: Hosted) -> None:
     service.workers.paused = True
     request = pb.GenerateFacesRequest.FromString(generate(1))
-    busy = service.stub.GenerateFaces.future(request, timeout=30)
+    busy = service.stub.GenerateFaces.future(request, timeout=120)
     wait_for(lambda: service.workers.running == 1)
-    gone = service.stub.GenerateFaces.future(request, timeout=30)
+    gone = service.stub.GenerateFaces.future(request, timeout=120)
     wait_for(lambda: value(service, "rosacea_queue_depth", model="demo", lane="interactive") == 1)
     gone.cancel()
     wait_for(lambda: calls(service, "GenerateFaces", "Canceled") == 1)
-    # A client with a timer of its own may reset the call a moment before the service's timer ends.
+    # A client with a timer of its own may reset the call a moment before the service's timer ends. A call whose
+    # deadline comes before the service looks at it is not counted, so there is another.
     port = int(service.gateway.address.rpartition(":")[2])
-    late = raw_call(port, f"/{SERVICE}/GenerateFaces", request.SerializeToString(), timeout="200m")
-    with late.socket:
-        wait_for(lambda: calls(service, "GenerateFaces", "DeadlineExceeded") == 1)
+    while not calls(service, "GenerateFaces", "DeadlineExceeded") or cancelled(service) < 2:
+        raw_call(port, f"/{SERVICE}/GenerateFaces", request.SerializeToString(), timeout="200m").read_to_the_end()
     service.workers.paused = False
     busy.result()
 
     wait_for(lambda: calls(service, "GenerateFaces", "OK") == 1)
     assert calls(service, "GenerateFaces", "Canceled") == 1
-    assert value(service, "rosacea_images_total", model="demo", outcome="cancelled") == 2
+
+
+def cancelled(service: Hosted) -> float:
+    """Images that were cancelled in the queue."""
+    return value(service, "rosacea_images_total", model="demo", outcome="cancelled") or 0.0
 
 
 @pytest.mark.parametrize(
@@ -184,21 +200,23 @@ def test_a_reset_a_moment_before_the_deadline_counts_as_the_deadline(seconds_lef
 
 
 def test_what_is_drawn_for_nobody_is_counted(service: Hosted) -> None:
-    service.workers.seconds = 0.3
-    call = service.stub.GenerateFaces.future(pb.GenerateFacesRequest.FromString(generate(1, 2)), timeout=30)
+    service.workers.paused = True
+    call = service.stub.GenerateFaces.future(pb.GenerateFacesRequest.FromString(generate(1, 2)), timeout=HANG_SECONDS)
     wait_for(lambda: service.workers.running == 1)
     call.cancel()
+    wait_for(lambda: calls(service, "GenerateFaces", "Canceled") == 1)
+    service.workers.paused = False
 
     wait_for(lambda: value(service, "rosacea_images_wasted_total", model="demo") == 2)
     assert value(service, "rosacea_jobs_in_flight", model="demo") == 0
 
 
-def test_refused_for_a_hopeless_deadline(service: Hosted) -> None:
-    service.workers.seconds = 3.0
-    service.send("GenerateFaces", generate(1, 2))
+def test_refused_for_a_hopeless_deadline(service: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "FORGET_SECONDS", math.inf)
+    service.gateway._fleet.serving[0].scheduler._pace.note(1, 1000.0, time.monotonic())
 
     with pytest.raises(grpc.RpcError):
-        service.stub.GenerateFaces(pb.GenerateFacesRequest.FromString(generate(1, 2, 3)), timeout=2.0)
+        service.stub.GenerateFaces(pb.GenerateFacesRequest.FromString(generate(1, 2, 3)), timeout=HANG_SECONDS)
     all_ended(service)
 
     assert value(service, "rosacea_deadline_dropped_total", model="demo", stage="admission") == 3
@@ -244,7 +262,7 @@ def test_names_that_callers_make_up_are_no_series(service: Hosted, names: int) -
         method, data, name = kinds[number % 4]
         call: Any = service.channel.unary_unary(f"/{name}/{method}")
         with pytest.raises(grpc.RpcError):
-            call(data, timeout=30, metadata=(("x-request-id", f"id-{number}"), ("user-agent", f"u{number}")))
+            call(data, timeout=120, metadata=(("x-request-id", f"id-{number}"), ("user-agent", f"u{number}")))
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(one, range(names)))
@@ -276,15 +294,15 @@ def test_the_side_port_has_metrics_and_nothing_else() -> None:
     port = free_port()
     with hosted(with_metrics_at(port)) as service:
         service.send("GenerateFaces", generate(1))
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
             text = answer.read().decode()
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=120)
 
     assert 'rosacea_images_total{model="demo",outcome="ok"} 1.0' in text
     assert "_created" not in text
     with pytest.raises(OSError):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120)
 
 
 def test_a_scrape_is_answered_while_the_event_loop_stands_still() -> None:
@@ -296,10 +314,10 @@ def test_a_scrape_is_answered_while_the_event_loop_stands_still() -> None:
 
     with hosted(with_metrics_at(port)) as service:
         service.workers.fail = stand_still
-        call = service.stub.GenerateFaces.future(pb.GenerateFacesRequest.FromString(generate(1)), timeout=60)
+        call = service.stub.GenerateFaces.future(pb.GenerateFacesRequest.FromString(generate(1)), timeout=120)
         assert reached.wait(60)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
                 text = answer.read()
         finally:
             go_on.set()
@@ -308,8 +326,10 @@ def test_a_scrape_is_answered_while_the_event_loop_stands_still() -> None:
     assert b'rosacea_jobs_in_flight{model="demo"} 1.0' in text
 
 
-def test_a_flood_of_scrapes_is_answered_from_few_pages() -> None:
+def test_a_flood_of_scrapes_is_answered_from_few_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[None] = []
+    now = 0.0
+    monkeypatch.setattr(exposition, "time", SimpleNamespace(monotonic=lambda: now))
 
     class Noting(Collector):
         def collect(self) -> list[Metric]:
@@ -324,25 +344,17 @@ def test_a_flood_of_scrapes_is_answered_from_few_pages() -> None:
     def scrape(accept: str = "text/plain") -> None:
         pages.get(Form.of(accept, ""))
 
-    began = time.monotonic()
     for _ in range(500):
         scrape()
-    most = BURST_PAGES + (time.monotonic() - began) * PAGES_PER_SECOND + 1
-    flooded = len(written)
-    scrape("application/openmetrics-text")
-
-    assert 1 <= flooded <= most < 500
+    assert len(written) == BURST_PAGES
+    now += 2 / PAGES_PER_SECOND
+    for _ in range(500):
+        scrape()
+    assert len(written) == BURST_PAGES + 2
     for turn in range(500):
         scrape(("text/plain", "application/openmetrics-text")[turn % 2])
-    assert flooded + 1 <= len(written) <= most + 10, "another form is written at once, and not for every change"
+    assert len(written) == BURST_PAGES + 3, "another form is written at once, and not for every change"
 
 
 def with_metrics_at(port: int) -> Settings:
     return SETTINGS.model_copy(update={"metrics_address": f"127.0.0.1:{port}"})
-
-
-def wait_for(holds: Any) -> None:
-    until = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)

@@ -15,6 +15,7 @@ from rosacea_client.client import FaceClient
 from rosacea_client.errors import InvalidRequest
 from rosacea_serving.settings import Settings
 
+from ...waiting import HANG_SECONDS, wait_for
 from ..hosted import hosted
 
 if TYPE_CHECKING:
@@ -82,9 +83,13 @@ def test_one_trace_from_the_client_through_the_queue_to_the_job() -> None:
 def test_a_job_for_several_calls_has_a_link_to_each() -> None:
     traced = Traced()
     with hosted(tracing=serving_tracing(traced)) as service:
-        service.workers.seconds = 0.5
+        service.workers.paused = True
         requests = [pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=pb.Seeds(values=[seed]))) for seed in range(4)]
-        for future in [service.stub.GenerateFaces.future(request, timeout=30) for request in requests]:
+        futures = [service.stub.GenerateFaces.future(request, timeout=HANG_SECONDS) for request in requests]
+        depth, labels = "rosacea_queue_depth", {"model": "demo", "lane": "interactive"}
+        wait_for(lambda: service.gateway.metrics.registry.get_sample_value(depth, labels) == 3)
+        service.workers.paused = False
+        for future in futures:
             future.result()
 
     calls = {span.context.span_id for span in traced.spans(METHOD)}
@@ -130,7 +135,7 @@ def test_spans_hold_nothing_of_what_was_asked_for() -> None:
     with hosted(tracing=serving_tracing(traced)) as service:
         request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=pb.Seeds(values=[canary])))
         metadata = (("authorization", "Bearer canary-key"), ("x-request-id", "id-1"))
-        service.stub.GenerateFaces(request, metadata=metadata, timeout=20)
+        service.stub.GenerateFaces(request, metadata=metadata, timeout=120)
 
     told = "".join(span.to_json() for span in traced.exporter.get_finished_spans())
     assert "id-1" in told
@@ -141,7 +146,7 @@ def test_a_broken_traceparent_begins_a_trace_of_its_own() -> None:
     traced = Traced()
     with hosted(tracing=serving_tracing(traced)) as service:
         for value in ("nonsense", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "a" * 5000):
-            service.stub.GetModel(pb.GetModelRequest(), metadata=(("traceparent", value),), timeout=20)
+            service.stub.GetModel(pb.GetModelRequest(), metadata=(("traceparent", value),), timeout=120)
 
     assert len({span.context.trace_id for span in traced.exporter.get_finished_spans()}) == 3
 
@@ -164,7 +169,7 @@ def test_a_collector_that_is_not_there_fails_no_call() -> None:
     settings = SETTINGS.model_copy(update={"traces_endpoint": "http://127.0.0.1:9", "grace_seconds": 1.0})
     with hosted(settings) as service:
         request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=pb.Seeds(values=[1])))
-        _, call = service.stub.GenerateFaces.with_call(request, timeout=20)
+        _, call = service.stub.GenerateFaces.with_call(request, timeout=120)
 
     assert call.code() is grpc.StatusCode.OK
 
@@ -173,6 +178,7 @@ def test_spans_go_to_a_collector_on_this_machine_past_any_proxy(monkeypatch: pyt
     pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="needs rosacea[otel]")
     from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
+    from rosacea_serving.observe import tracing as tracing_module
     from rosacea_serving.observe.tracing import export_to
 
     names: list[str] = []
@@ -187,6 +193,7 @@ def test_spans_go_to_a_collector_on_this_machine_past_any_proxy(monkeypatch: pyt
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(tracing_module, "EXPORT_SECONDS", HANG_SECONDS)
     try:
         tracing = export_to(f"http://127.0.0.1:{port}", 1.0)
         tracing.tracer.start_span("seen").end()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -28,12 +27,23 @@ from rosacea_serving.torchserve import TorchServeOptions
 from rosacea_serving.torchserve.errors import BackendDown, WorkerDied
 from rosacea_serving.worker.segments import Segment, SegmentPool
 
+from ...virtual_time import loop_seconds
 from ..fakes import FakeWorkers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+pytestmark = pytest.mark.virtual_time
+
+CLOCKS = ("rosacea_serving.scheduling.scheduler.time", "rosacea_serving.calls.caller.time")
 MODEL = ModelFile(name="demo", path=Path("generator.safetensors"), digest="0" * 64, config=GeneratorConfig())
+
+
+@pytest.fixture(autouse=True)
+def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines and the pace of jobs go by the loop's time."""
+    for clock in CLOCKS:
+        monkeypatch.setattr(clock, SimpleNamespace(monotonic=loop_seconds))
 
 
 class CountingPool(SegmentPool):
@@ -369,7 +379,7 @@ async def test_an_image_whose_deadline_came_while_it_waited_never_reaches_a_work
     bench = Bench(max_batch=1)
     bench.workers.seconds = 0.05
     (running,) = bench.submit([1])
-    (late,) = bench.submit([2], deadline=time.monotonic() + 0.01)
+    (late,) = bench.submit([2], deadline=loop_seconds() + 0.01)
     (patient,) = bench.submit([3])
 
     with pytest.raises(DeadlineExceeded):
@@ -387,7 +397,7 @@ async def test_an_image_that_a_dead_worker_had_is_not_tried_again_after_its_dead
         raise WorkerDied("gone")
 
     bench.workers.fail = die
-    (future,) = bench.submit([1], deadline=time.monotonic() + 0.01)
+    (future,) = bench.submit([1], deadline=loop_seconds() + 0.01)
 
     with pytest.raises(DeadlineExceeded):
         await future
@@ -397,11 +407,11 @@ async def test_an_image_that_a_dead_worker_had_is_not_tried_again_after_its_dead
 async def test_a_hopeless_deadline_is_refused_and_a_feasible_one_is_not() -> None:
     bench = Bench(max_batch=1)
     bench.workers.seconds = 0.05
-    bench.scheduler._pace.note(1, 0.05, time.monotonic())
+    bench.scheduler._pace.note(1, 0.05, loop_seconds())
     futures = bench.submit(range(100))
 
     def caller(seconds: float) -> Caller:
-        return Caller(principal="other", deadline=time.monotonic() + seconds)
+        return Caller(principal="other", deadline=loop_seconds() + seconds)
 
     with pytest.raises(DeadlineExceeded):
         bench.scheduler.check_deadline(1, Lane.INTERACTIVE, caller(0.01))
@@ -419,8 +429,8 @@ async def test_a_hopeless_deadline_is_refused_and_a_feasible_one_is_not() -> Non
 
 async def test_mapping_is_judged_by_the_pictures_before_it_and_tells_nothing_of_how_long_those_take() -> None:
     bench = Bench(max_batch=1)
-    bench.scheduler._pace.note(1, 60.0, time.monotonic())
-    caller = Caller(principal="other", deadline=time.monotonic() + 30.0)
+    bench.scheduler._pace.note(1, 60.0, loop_seconds())
+    caller = Caller(principal="other", deadline=loop_seconds() + 30.0)
     item = render_pb2.RenderItem(seed=1, output=faces_pb2.LATENT_SPACE_W)
 
     bench.scheduler.check_deadline(20, Lane.INTERACTIVE, caller, pictures=False)
@@ -436,15 +446,15 @@ async def test_mapping_is_judged_by_the_pictures_before_it_and_tells_nothing_of_
 
 async def test_a_service_that_was_slow_is_tried_again() -> None:
     bench = Bench()
-    bench.scheduler._pace.note(1, 60.0, time.monotonic() - FORGET_SECONDS - 1)
+    bench.scheduler._pace.note(1, 60.0, loop_seconds() - FORGET_SECONDS - 1)
 
-    bench.scheduler.check_deadline(1, Lane.INTERACTIVE, Caller(deadline=time.monotonic() + 1.0))
+    bench.scheduler.check_deadline(1, Lane.INTERACTIVE, Caller(deadline=loop_seconds() + 1.0))
 
 
 async def test_how_long_jobs_take_is_not_forgotten_while_one_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    for module in ("scheduling.scheduler", "calls.caller"):
-        monkeypatch.setattr(f"rosacea_serving.{module}.time", SimpleNamespace(monotonic=lambda: now))
+    for clock in CLOCKS:
+        monkeypatch.setattr(clock, SimpleNamespace(monotonic=lambda: now))
     bench = Bench(max_batch=1)
 
     def slow(job: render_pb2.RenderJob) -> None:
@@ -466,7 +476,7 @@ async def test_how_long_jobs_take_is_not_forgotten_while_one_takes_long(monkeypa
 async def test_the_hint_of_a_refusal_is_about_when_there_will_be_room() -> None:
     bench = Bench(max_batch=1, queue_images=40)
     bench.workers.seconds = 0.05
-    bench.scheduler._pace.note(1, 0.05, time.monotonic())
+    bench.scheduler._pace.note(1, 0.05, loop_seconds())
     futures = bench.submit(range(40))
 
     with pytest.raises(Overloaded) as refusal:
@@ -489,7 +499,7 @@ async def test_an_error_that_nobody_foresaw_fails_the_images_of_its_job_and_no_o
     with monkeypatch.context() as broken:
         broken.setattr(ModelMetrics, "drawn", odd)
         with pytest.raises(ArithmeticError):
-            await asyncio.wait_for(bench.submit([1])[0], 10)
+            await asyncio.wait_for(bench.submit([1])[0], 120)
     labels = {"task": "job"}
 
     assert bench.metrics.registry.get_sample_value("rosacea_background_failures_total", labels) == 1

@@ -149,20 +149,20 @@ def test_torch_is_asked_in_a_process_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "trouble"),
+    ("body", "trouble", "patience_seconds"),
     [
-        ("import sys; sys.exit('broken\\nlibrary')", "exit code 1, library"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "exit code -11"),
-        ("print('no JSON')", "exit code 0"),
-        ("import time; time.sleep(60)", "has not said within"),
+        ("import sys; sys.exit('broken\\nlibrary')", "exit code 1, library", 240.0),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "exit code -11", 240.0),
+        ("print('no JSON')", "exit code 0", 240.0),
+        ("import time; time.sleep(1000)", "has not said within", 1.0),
     ],
 )
 def test_a_torch_that_dies_or_hangs_means_the_cpu(
-    body: str, trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    body: str, trouble: str, patience_seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "probe.py").write_text(body)
     monkeypatch.setattr(probe, "__file__", str(tmp_path / "probe.py"))
-    monkeypatch.setattr("rosacea_serving.torchserve.devices.PROBE_SECONDS", 2.0)
+    monkeypatch.setattr("rosacea_serving.torchserve.devices.PROBE_SECONDS", patience_seconds)
 
     answer = ask_torch(os.environ)
 

@@ -7,7 +7,6 @@ import logging
 import signal
 import subprocess
 import sys
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,8 @@ from rosacea_serving.torchserve.errors import BackendDown, BackendFailed, NoAnsw
 from rosacea_serving.torchserve.java import find_java
 from rosacea_serving.torchserve.layout import make_private_directory, properties
 from rosacea_serving.torchserve.process import MAX_LINE_BYTES, child_environment, lines, parse_line
+
+from ...waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -67,7 +68,7 @@ async def test_a_job_travels_with_its_model_and_the_key() -> None:
         return ANSWER.SerializeToString()
 
     async with torchserve(answer) as backend:
-        result = await backend.render("tiny", JOB, 5)
+        result = await backend.render("tiny", JOB, 240)
 
     assert result == ANSWER
     assert seen == [("tiny", JOB.SerializeToString(), "Bearer key")]
@@ -75,10 +76,11 @@ async def test_a_job_travels_with_its_model_and_the_key() -> None:
 
 async def test_a_caller_that_stops_waiting_does_not_cancel_the_call() -> None:
     ended: list[str] = []
+    go_on = asyncio.Event()
 
     async def answer(request: Any, context: Any) -> bytes:
         try:
-            await asyncio.sleep(0.3)
+            await go_on.wait()
             ended.append("answered")
         except asyncio.CancelledError:
             ended.append("cancelled")
@@ -88,27 +90,31 @@ async def test_a_caller_that_stops_waiting_does_not_cancel_the_call() -> None:
         with pytest.raises(NoAnswer, match=r"within 0\.05 s"):
             await backend.render("tiny", JOB, 0.05)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(backend.render("tiny", JOB, 5), 0.05)
+            await asyncio.wait_for(backend.render("tiny", JOB, 240), 0.05)
         assert backend.in_flight == 2 and backend.oldest_call_seconds > 0.05
-        async with asyncio.timeout(10):
+        go_on.set()
+        async with asyncio.timeout(120):
             while backend.in_flight:  # noqa: ASYNC110 -- what is waited for has no event
                 await asyncio.sleep(0.01)
         assert ended == ["answered", "answered"]
 
 
 async def test_closing_ends_every_call_at_once() -> None:
+    arrived = asyncio.Event()
+
     async def answer(request: Any, context: Any) -> bytes:
-        await asyncio.sleep(60)
+        arrived.set()
+        await asyncio.Event().wait()
         return b""
 
     async with torchserve(answer) as backend:
-        call = asyncio.create_task(backend.render("tiny", JOB, 60))
-        await asyncio.sleep(0.1)
+        call = asyncio.create_task(backend.render("tiny", JOB, 240))
+        await arrived.wait()
         await backend.close()
         with pytest.raises(BackendDown):
             await call
         with pytest.raises(BackendDown, match="stopped"):
-            await backend.render("tiny", JOB, 5)
+            await backend.render("tiny", JOB, 240)
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff", b"", (ANSWER.SerializeToString() * 2)])
@@ -118,14 +124,14 @@ async def test_an_answer_that_does_not_fit_the_job_is_a_failure(data: bytes) -> 
 
     async with torchserve(answer) as backend:
         with pytest.raises(BackendFailed):
-            await backend.render("tiny", JOB, 5)
+            await backend.render("tiny", JOB, 240)
 
 
 async def test_nobody_there_is_down() -> None:
     backend = TorchServeBackend("127.0.0.1:1", "key")
     try:
         with pytest.raises(BackendDown, match="not reachable"):
-            await backend.render("tiny", JOB, 5)
+            await backend.render("tiny", JOB, 240)
     finally:
         await backend.close()
 
@@ -222,11 +228,8 @@ def guarded(directory: Path, script: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def is_gone(pid: int) -> bool:
-    deadline = time.monotonic() + 5
-    while psutil.pid_exists(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not psutil.pid_exists(pid)
+def wait_until_gone(pid: int) -> None:
+    wait_for(lambda: not psutil.pid_exists(pid))
 
 
 # A grandchild in a session of its own, which no process group would reach.
@@ -244,10 +247,10 @@ def test_nothing_outlives_the_guard(tmp_path: Path, how: str) -> None:
             process.stdin.close()
         elif how == "program killed":
             psutil.Process(process.pid).children()[0].kill()
-        code = process.wait(10)
+        code = process.wait(120)
 
         assert code == (3 if how == "program ends" else 128 + signal.SIGKILL)
-        assert is_gone(stray)
+        wait_until_gone(stray)
         assert not directory.exists()
 
 
@@ -257,7 +260,7 @@ def test_the_guard_passes_sigterm_on(tmp_path: Path) -> None:
         process.stdout.readline()
         process.terminate()
 
-        assert process.wait(10) == 7
+        assert process.wait(120) == 7
 
 
 def test_a_guard_that_is_killed_takes_the_program_with_it(tmp_path: Path) -> None:
@@ -266,7 +269,7 @@ def test_a_guard_that_is_killed_takes_the_program_with_it(tmp_path: Path) -> Non
         program = int(process.stdout.readline())
         process.kill()
 
-        assert is_gone(program)
+        wait_until_gone(program)
 
 
 def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
@@ -275,4 +278,4 @@ def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
         assert process.stderr is not None
 
         assert process.stderr.read() == "/nonexistent/java: No such file or directory\n"
-        assert process.wait(10) == 127
+        assert process.wait(120) == 127
