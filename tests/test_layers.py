@@ -56,14 +56,15 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "rpc": {"relay", "results"},
     },
     "model/rosacea_model": {
-        "commands": {"data", "files", "importers", "metrics", "phantom", "training"},
+        "commands": {"data", "engine", "files", "importers", "metrics", "phantom", "training"},
         "data": set(),
         "demo": {"files"},
+        "engine": {"networks"},
         "files": {"networks"},
         "importers": {"files", "networks"},
-        "metrics": {"data", "files", "networks", "phantom", "training"},
+        "metrics": {"data", "engine", "files", "networks", "phantom", "training"},
         "networks": set(),
-        "phantom": {"data", "files"},
+        "phantom": {"data", "engine", "files"},
         "training": {"data", "files", "importers", "networks"},
     },
     "serving/rosacea_serving": {
@@ -82,7 +83,7 @@ SHARED = {      # the modules beside the rooms that every room may use
     "clients/python/rosacea_client": {
         "async_client", "client", "convert", "errors", "files", "labels", "secrets", "seeds",
     },
-    "model/rosacea_model": {"behind", "classes", "config", "engine", "errors", "fresh", "model", "sample"},
+    "model/rosacea_model": {"behind", "classes", "config", "errors", "fresh", "memory", "model", "sample"},
     "serving/rosacea_serving": {"background", "bounded", "catalog", "errors", "lane", "scratch", "settings"},
 }  # fmt: skip
 PACKAGES = [*ROOMS, "protos/contract/rosacea_contract"]

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from rosacea_model import FaceSample, GeneratorConfig, Model, latents, load
-from rosacea_model.engine import Engine, to_pixels
+from rosacea_model.engine import Engine
+from rosacea_model.engine.outputs import to_pixels
 from rosacea_model.files import weights
 
 if TYPE_CHECKING:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from rosacea_model import engine
-from rosacea_model.engine import Engine, Stopwatch
+from rosacea_model.engine import engine
+from rosacea_model.engine.engine import Engine
+from rosacea_model.engine.stopwatch import Stopwatch
 from rosacea_model.fresh import fresh_model
 from rosacea_model.model import load
 
-from .files.test_contents import CONFIG
+from ..files.test_contents import CONFIG
 
 if TYPE_CHECKING:
     from pathlib import Path

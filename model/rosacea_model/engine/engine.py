@@ -7,28 +7,28 @@ are no faster, and `CUDA_MICRO_BATCH` on a GPU.
 
 from __future__ import annotations
 
-import hashlib
-import platform
-import time
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import OutputNotFinite, RenderError
-from .model import Model, load
-from .networks.generator import truncate
-from .sample import FaceSample, latents, noise_images
+from ..memory import keep_freed_memory
+from ..model import Model, load
+from ..networks.generator import truncate
+from ..sample import FaceSample, latents, noise_images
+from .fingerprint import fingerprint
+from .outputs import to_numbers, to_pixels
+from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from .config import GeneratorConfig
+    from ..config import GeneratorConfig
+    from ..errors import RenderError
 
 CUDA_MICRO_BATCH = 8
 
@@ -49,6 +49,8 @@ class Engine:
             # TF32 keeps 10 bits of the mantissa: float32 blocks would leave the golden numbers by far.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
+        else:
+            keep_freed_memory()
 
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> Engine:
@@ -183,66 +185,3 @@ class Engine:
     def _tensor(self, array: NDArray[np.float32] | None) -> Tensor:
         assert array is not None
         return torch.from_numpy(np.array(array, np.float32)).to(self.model.device)
-
-
-class Stopwatch:
-    """Measures time on a device without synchronising: on CUDA, read `seconds` once the results are there."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
-        self._times = [0.0, 0.0]
-
-    def __enter__(self) -> None:
-        self._mark(0)
-
-    def __exit__(self, *exception: object) -> None:
-        self._mark(1)
-
-    def _mark(self, place: int) -> None:
-        self._times[place] = time.perf_counter()
-        if self._events:
-            with torch.cuda.device(self._device):  # an event belongs to the device that is current at its record
-                self._events[place].record()
-
-    @property
-    def seconds(self) -> float:
-        if self._events:
-            return float(self._events[0].elapsed_time(self._events[1])) / 1000
-        return self._times[1] - self._times[0]
-
-
-def to_numbers(ws: Tensor) -> NDArray[np.float32] | RenderError:
-    """Latents of one sample [num_ws, w_dim] as a numpy array; if one is not finite, OutputNotFinite is returned, not
-    raised."""
-    if not bool(torch.isfinite(ws).all()):
-        return OutputNotFinite("the latent holds NaN or infinity")
-    return ws.cpu().numpy()
-
-
-def to_pixels(image: Tensor) -> NDArray[np.uint8] | RenderError:
-    """One image [C, H, W] float32 => [H, W, C] uint8, by the reference's rule: floor of x * 127.5 + 128, clamped. If a
-    value is not finite, OutputNotFinite is returned, not raised."""
-    if not bool(torch.isfinite(image).all()):
-        return OutputNotFinite("the image holds NaN or infinity")
-    pixels = (image * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-    return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
-
-
-def cpu_name() -> str:
-    """CPU model name, since libraries choose kernels by it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def fingerprint(model: Model, micro_batch: int) -> str:
-    """SHA-256 of everything besides the request that determines the exact bytes."""
-    if model.device.type == "cuda":
-        hardware = f"{torch.cuda.get_device_name(model.device)} cudnn {torch.backends.cudnn.version()}"
-    else:
-        hardware = f"{cpu_name()} {torch.backends.cpu.get_cpu_capability()} threads {torch.get_num_threads()}"
-    parts = [model.file.digest, version("rosacea"), version("torch"), hardware, f"micro-batch {micro_batch}"]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
