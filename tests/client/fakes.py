@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from concurrent import futures
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -19,8 +19,10 @@ from rosacea.v1 import faces_pb2 as pb
 from rosacea.v1 import faces_pb2_grpc
 from rosacea_contract.spec import FaceSpec, LatentSpec
 
+from ..waiting import HANG_SECONDS
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from google.protobuf.message import Message
     from grpc_health.v1.health import HealthServicer
@@ -41,6 +43,7 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
         self.cut: dict[int, status_pb2.Status] = {}  # where streams end once, by the index of the next face
         self.spoil_stream: Callable[[pb.StreamFacesResponse], pb.StreamFacesResponse] = lambda answer: answer
         self.peers: list[str] = []
+        self._counting = Lock()
         self.asked, self.hold = Event(), Event()
         self.hold.set()  # clear it, and calls wait
         self.page_size = 2
@@ -53,17 +56,17 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
     def GenerateFaces(self, request: Any, context: Any) -> pb.GenerateFacesResponse:  # noqa: N802
         self._begin(request, context)
         timings = pb.Timings(queue_seconds=0.25, render_seconds=2, encode_seconds=0.5)
-        return pb.GenerateFacesResponse(
-            faces=self._faces(request.spec), provenance=provenance(), timings=timings
-        )  # fmt: skip
+        faces = self._faces(seeds_of(request), request.spec.format)
+        return pb.GenerateFacesResponse(faces=faces, provenance=provenance(), timings=timings)
 
     def StreamFaces(self, request: Any, context: Any) -> Iterator[pb.StreamFacesResponse]:  # noqa: N802
         self._begin(request, context)
-        faces = self._faces(request.spec)
+        seeds = seeds_of(request)
         start = request.start_index
-        while start < len(faces):
+        while start < len(seeds):
             end = min([start + 3, *(place for place in self.cut if place > start)])
-            yield self.spoil_stream(pb.StreamFacesResponse(faces=faces[start:end], provenance=provenance()))
+            faces = self._faces(seeds[start:end], request.spec.format, start)
+            yield self.spoil_stream(pb.StreamFacesResponse(faces=faces, provenance=provenance()))
             start = end
             if start in self.cut:
                 context.abort_with_status(rpc_status.to_status(self.cut.pop(start)))
@@ -97,20 +100,25 @@ class FakeFaces(faces_pb2_grpc.FaceServiceServicer):
         return pb.ListModelsResponse(models=map(model, self.model_names[start:end]), next_page_token=token)
 
     def _begin(self, request: Any, context: Any) -> None:
-        self.calls += 1
-        self.peers.append(context.peer())
+        with self._counting:
+            self.calls += 1
+            self.peers.append(context.peer())
         self.asked.set()
-        self.hold.wait(60)
-        self.requests.append(request)
-        self.deadlines.append(context.time_remaining())
-        if self.failures:
-            status = rpc_status.to_status(self.failures.pop(0))
-            context.abort_with_status(status)
+        self.hold.wait(HANG_SECONDS)
+        with self._counting:
+            self.requests.append(request)
+            self.deadlines.append(context.time_remaining())
+            failed = self.failures.pop(0) if self.failures else None
+        if failed is not None:
+            context.abort_with_status(rpc_status.to_status(failed))
 
-    def _faces(self, message: pb.FaceSpec) -> list[pb.Face]:
-        spec = FaceSpec.from_pb(message)
-        seeds = enumerate(spec.seed_list or ())
-        return [self.spoil(draw(place, seed, message.format)) for place, seed in seeds]
+    def _faces(self, seeds: Sequence[int], image_format: pb.ImageFormat.ValueType, first: int = 0) -> list[pb.Face]:
+        return [self.spoil(draw(place, seed, image_format)) for place, seed in enumerate(seeds, first)]
+
+
+def seeds_of(request: Any) -> Sequence[int]:
+    """The seeds of all faces that a request is for."""
+    return FaceSpec.from_pb(request.spec).seed_list or ()
 
 
 def draw(index: int, seed: int, image_format: pb.ImageFormat.ValueType = pb.IMAGE_FORMAT_PNG) -> pb.Face:

@@ -119,7 +119,7 @@ def test_what_can_be_meant_in_one_way_only_is_taken(address: str, name: str) -> 
 
 @pytest.mark.parametrize("target", ADDRESSES)
 def test_an_address_that_cannot_be_is_told_from_one_where_nothing_listens(target: str) -> None:
-    with pytest.raises((ValueError, Exception)) as caught, FaceClient(target, 5, retries=False) as client:
+    with pytest.raises((ValueError, Exception)) as caught, FaceClient(target, retries=False) as client:
         client.models()
 
     assert [word for word in ADDRESSES[target] if word not in str(caught.value)] == [], str(caught.value)

@@ -297,7 +297,7 @@ def test_ctrl_c_ends_a_hanging_call_quietly(tmp_path: Path) -> None:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, silent.accept()[0]:
             # The call is on its way now, and nobody will answer it.
             process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=60)
+            _, stderr = process.communicate(timeout=240)
 
     assert process.returncode == 130
     assert stderr == f"interrupted: 0 of 1 faces are in {tmp_path}\n"

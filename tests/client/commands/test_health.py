@@ -36,8 +36,9 @@ def served() -> Iterator[tuple[health.HealthServicer, str]]:
 def rosacea_health(*arguments: str, **environment: str) -> tuple[int, str]:
     program = Path(sys.executable).with_name("rosacea")
     done = subprocess.run(
-        [program, "health", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=60
-    )
+        [program, "health", "--timeout", "60", *arguments],
+        env=environment, capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
     return done.returncode, done.stdout.strip() + done.stderr
 
 
@@ -54,7 +55,7 @@ def test_a_model_has_a_status_of_its_own(served: tuple[health.HealthServicer, st
     servicer, address = served
     servicer.set("models/demo", ServingStatus.NOT_SERVING)
 
-    assert [ask(address, name, 5) for name in ("", "models/demo", "models/none")] == [
+    assert [ask(address, name, 60) for name in ("", "models/demo", "models/none")] == [
         "SERVING", "NOT_SERVING", "NOT_FOUND",
     ]  # fmt: skip
 

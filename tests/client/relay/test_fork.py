@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -15,6 +16,12 @@ from rosacea_client import FaceClient, Unavailable
 
 from ...conftest import ROOT
 from ...serving.hosted import hosted
+from ...waiting import wait_for
+
+if TYPE_CHECKING:
+    from ...serving.hosted import Hosted
+
+LARGE, FEW = 100_000, 1000  # bytes of an image, and many more of those than may be on their way to a reader
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -62,7 +69,7 @@ def refused(work, word):
 
 def run(code: str, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", PRELUDE + code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -105,7 +112,7 @@ def test_nothing_of_grpc_is_at_work_in_a_forked_process(address: str, name: str)
     environment = {key: value for key, value in os.environ.items() if key != "GRPC_ENABLE_FORK_SUPPORT"}
     done = subprocess.run(
         [sys.executable, "-c", imports + CHILDREN, address, str(relayed)], cwd=ROOT, capture_output=True, text=True,
-        timeout=120, env=environment | ({"GRPC_ENABLE_FORK_SUPPORT": wish} if wish else {}),
+        timeout=240, env=environment | ({"GRPC_ENABLE_FORK_SUPPORT": wish} if wish else {}),
     )  # fmt: skip
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -289,7 +296,7 @@ def test_without_retries_a_killed_helper_is_an_error_that_names_it(address: str)
 
 def test_the_helper_ends_when_its_process_is_killed(address: str) -> None:
     code = ("import sys, time; from rosacea_client import FaceClient as F; c = F(sys.argv[1], in_helper=True); "
-            "c.generate([1]); print(flush=True); time.sleep(60)")  # fmt: skip
+            "c.generate([1]); print(flush=True); time.sleep(600)")  # fmt: skip
     owner = subprocess.Popen([sys.executable, "-c", code, address], stdout=subprocess.PIPE)
     assert owner.stdout and owner.stdout.readline() == b"\n"
     (helper,) = psutil.Process(owner.pid).children()
@@ -297,31 +304,38 @@ def test_the_helper_ends_when_its_process_is_killed(address: str) -> None:
     owner.kill()
     owner.communicate()
 
-    helper.wait(timeout=30)
+    helper.wait(timeout=240)
+
+
+def open_calls(service: Hosted) -> float:
+    """How many calls the gateway has in progress."""
+    (gauge,) = service.gateway.metrics.open_calls.collect()
+    return gauge.samples[0].value
 
 
 def test_giving_a_stream_up_ends_it_at_the_service() -> None:
-    with hosted() as running, FaceClient(running.gateway.address, in_helper=True) as client:
+    with hosted() as running, FaceClient(running.gateway.address, 240, in_helper=True) as client:
+        running.workers.image_bytes = LARGE
         stream = client.stream(range(100_000))
         next(stream)
+        assert open_calls(running) == 1
         stream.close()
-        time.sleep(0.5)
-        drawn = len(running.workers.drawn)
-        time.sleep(0.5)
 
-        assert len(running.workers.drawn) == drawn < 1000
+        wait_for(lambda: open_calls(running) == 0)
+        assert len(running.workers.drawn) < FEW
 
 
 def test_a_reader_that_stops_reading_stalls_the_service_not_memory() -> None:
-    with hosted() as running, FaceClient(running.gateway.address, in_helper=True) as client:
-        running.workers.image_bytes = 100_000
+    with hosted() as running, FaceClient(running.gateway.address, 240, in_helper=True) as client:
+        running.workers.image_bytes = LARGE
         stream = client.stream(range(100_000))
         next(stream)
-        time.sleep(1.0)
-        drawn = len(running.workers.drawn)
-        time.sleep(0.5)
+        drawn, before = len(running.workers.drawn), 0
+        while before < drawn < FEW:  # until nothing more comes
+            time.sleep(0.5)
+            before, drawn = drawn, len(running.workers.drawn)
 
-        assert len(running.workers.drawn) == drawn < 1000
+        assert drawn < FEW
 
         for _ in range(drawn):  # it was the reader that held it up
             next(stream)

@@ -47,7 +47,7 @@ def machines() -> tuple[Machine, Machine]:
 def client(machines: tuple[Machine, Machine]) -> Iterator[FaceClient]:
     with contextlib.ExitStack() as stack:
         addresses = [stack.enter_context(serving(each.faces, each.health)) for each in machines]
-        yield stack.enter_context(FaceClient(",".join(addresses), timeout_seconds=30))
+        yield stack.enter_context(FaceClient(",".join(addresses), timeout_seconds=60))
         for each in machines:
             each.health.enter_graceful_shutdown()
 
@@ -102,7 +102,7 @@ def test_several_addresses_are_reached_over_tls_under_one_name(tmp_path: Path) -
         target = f"{one.gateway.address},{two.gateway.address}"
         for kind in KINDS:
             tls = Tls(ca_file=authority.file, server_name="localhost")
-            either = Either(kind, target, tls=tls, api_key=api_key, timeout_seconds=30)
+            either = Either(kind, target, tls=tls, api_key=api_key, timeout_seconds=60)
             assert [face.seed for face in either.stream(range(9))] == list(range(9))
         with (
             FaceClient(target, tls=Tls(ca_file=authority.file, server_name="another.example")) as client,
@@ -122,7 +122,7 @@ def test_ipv6_addresses_are_reached(kind: Any, addresses: str) -> None:
     except OSError as error:
         pytest.skip(f"no IPv6 here: {error}")
     with serving(FakeFaces(), HealthServicer(), host="[::1]") as address:
-        either = Either(kind, addresses.format(address), timeout_seconds=30)
+        either = Either(kind, addresses.format(address), timeout_seconds=60)
 
         assert [face.seed for face in either.generate([1, 2])] == [1, 2]
 

@@ -45,7 +45,7 @@ FAULTS: list[tuple[str, Any, type[FaceError], bool]] = [
 
 @pytest.mark.parametrize(("fault", "error", "again"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS])
 def test_what_breaks_on_the_way_is_no_error_of_the_service(fault: Any, error: type[FaceError], again: bool) -> None:
-    with broken(fault) as server, FaceClient(server.address, timeout_seconds=20) as client:
+    with broken(fault) as server, FaceClient(server.address, timeout_seconds=60) as client:
         with pytest.raises(FaceError) as caught:
             client.model()
         assert server.calls == (3 if again else 1)
@@ -141,14 +141,14 @@ def running(command: list[str], port: int) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def wait_for(port: int, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection(("127.0.0.1", port), timeout=60).close()
         except OSError:
             time.sleep(0.05)
         else:
@@ -160,7 +160,7 @@ def wait_for(port: int, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("proxy", [nginx, haproxy])
 def test_a_stream_through_a_proxy_arrives_whole_though_its_reader_pauses(tmp_path: Path, proxy: Any) -> None:
     service = FakeFaces()
-    with serving(service) as address, proxy(tmp_path, address, 3) as through, FaceClient(through, 120) as client:
+    with serving(service) as address, proxy(tmp_path, address, 3) as through, FaceClient(through, 240) as client:
         seen = []
         for face in client.stream(range(20_000), format="raw"):
             seen.append(face.index)
@@ -173,13 +173,13 @@ def test_a_stream_through_a_proxy_arrives_whole_though_its_reader_pauses(tmp_pat
 
 @pytest.mark.parametrize("proxy", [nginx, haproxy])
 def test_calls_go_through_a_proxy(tmp_path: Path, address: str, proxy: Callable[..., Any]) -> None:
-    with proxy(tmp_path, address, 60) as through, FaceClient(through, 30) as client:
+    with proxy(tmp_path, address, 60) as through, FaceClient(through) as client:
         assert [face.seed for face in client.generate(range(5))] == list(range(5))
         assert [face.seed for face in client.stream(range(500), format="raw")] == list(range(500))
 
 
 def test_a_service_that_is_not_there_is_the_proxys_word(tmp_path: Path) -> None:
-    with nginx(tmp_path, f"127.0.0.1:{free_port()}", 60) as through, FaceClient(through, retries=False) as client:
+    with nginx(tmp_path, "127.0.0.1:1", 60) as through, FaceClient(through, retries=False) as client:
         wanted = pytest.raises(Unavailable, match=f"a proxy on the way to {through} answered HTTP 502")
         with wanted:
             client.model()
