@@ -27,10 +27,10 @@ IMAGE_BYTES = 16 * 16 * 3
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, c_dim=3, channel_base=256)
 
 
-def gateway(port: int = 0) -> AbstractContextManager[Hosted]:
+def gateway(port: int = 0, grace_seconds: float = 30.0) -> AbstractContextManager[Hosted]:
     """A gateway whose faces are raw images of the right size."""
-    settings = SETTINGS.model_copy(update={"address": f"127.0.0.1:{port}", "max_batch": 32, "queue_images": 4096})
-    return hosted(settings, replace(CONFIG))
+    update = {"address": f"127.0.0.1:{port}", "max_batch": 32, "queue_images": 4096, "grace_seconds": grace_seconds}
+    return hosted(SETTINGS.model_copy(update=update), replace(CONFIG))
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,12 +32,15 @@ from rosacea_client.data.shards import SUFFIXES, TarWriter
 
 from ...conftest import ROOT
 from ...ports import free_port
+from ...waiting import wait_for
 from ..fakes import MODEL
 from .conftest import gateway
+from .service import go_on, pause_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ...serving.fakes import FakeWorkers
     from ..fakes import FakeFaces
 
 PLAN = Plan(seed=5, labels=Labels.balanced(3))
@@ -276,17 +278,17 @@ def test_a_real_full_disk_ends_in_one_sentence(address: str, small_disk: Path, t
 def command(address: str, folder: Path, *more: object) -> list[str]:
     told = ["--count", 600, "--shard-size", 50, "--labels", "balanced:3", "--out", folder, "--address", address, *more]
     program = (
-        "from importlib.metadata import EntryPoint; from rosacea_client import cli; "
+        "import signal; from importlib.metadata import EntryPoint; from rosacea_client import cli; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background job ignores it
         "cli.main([EntryPoint('dataset', 'rosacea_client.data.commands:dataset', cli.GROUP)])"
     )
     return [sys.executable, "-c", program, "dataset", *map(str, told)]
 
 
-def wait_for(met: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not met() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert met()
+def three_and_a_half(workers: FakeWorkers, out: Path) -> None:
+    """Wait until three shards are there and the fourth is begun, and nothing more can come."""
+    wait_for(lambda: workers.paused and len(list(out.glob("shard-*.jsonl"))) == 3)
+    wait_for(lambda: any(out.glob(".shard-000003.tar.*.part")))
 
 
 @pytest.mark.slow
@@ -294,13 +296,14 @@ def wait_for(met: Callable[[], bool]) -> None:
 def test_a_killed_command_resumes_and_no_half_of_a_shard_counts(tmp_path: Path, ending: signal.Signals) -> None:
     out = tmp_path / "cut"
     with gateway() as running:
-        running.workers.seconds = 0.05
-        subprocess.run(command(running.gateway.address, tmp_path / "whole"), check=True, cwd=ROOT, timeout=120)
+        subprocess.run(command(running.gateway.address, tmp_path / "whole"), check=True, cwd=ROOT, timeout=240)
 
+        pause_after(running.workers, 175)
         process = subprocess.Popen(command(running.gateway.address, out), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        wait_for(lambda: len(list(out.glob("shard-*.tar"))) >= 3 and any(out.glob(".*.part")))
+        three_and_a_half(running.workers, out)
         process.send_signal(ending)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=240)
+        go_on(running.workers)
 
         spec = DatasetSpec.from_json(json.loads((out / "dataset.json").read_text()))
         place = DatasetFolder(out, spec)
@@ -308,9 +311,9 @@ def test_a_killed_command_resumes_and_no_half_of_a_shard_counts(tmp_path: Path, 
         for shard in complete:
             with tarfile.open(place.shard_path(shard)) as tar:
                 assert len(tar.getnames()) == 150
-        subprocess.run(command(running.gateway.address, out), check=True, cwd=ROOT, timeout=120)
+        subprocess.run(command(running.gateway.address, out), check=True, cwd=ROOT, timeout=240)
 
-    assert 3 <= len(complete) < 12
+    assert complete == [0, 1, 2]
     assert process.returncode == (130 if ending == signal.SIGINT else -9)
     assert ("the same command goes on" in stderr) == (ending == signal.SIGINT)
     assert contents(out) == contents(tmp_path / "whole")
@@ -319,14 +322,14 @@ def test_a_killed_command_resumes_and_no_half_of_a_shard_counts(tmp_path: Path, 
 @pytest.mark.slow
 def test_a_restart_of_the_service_during_the_command_changes_nothing(tmp_path: Path) -> None:
     port, out = free_port(), tmp_path / "cut"
-    with gateway(port) as running:
-        running.workers.seconds = 0.02
-        subprocess.run(command(running.gateway.address, tmp_path / "whole"), check=True, cwd=ROOT, timeout=120)
+    with gateway(port, grace_seconds=1) as running:
+        subprocess.run(command(running.gateway.address, tmp_path / "whole"), check=True, cwd=ROOT, timeout=240)
+        pause_after(running.workers, 175)
         process = subprocess.Popen(command(running.gateway.address, out), cwd=ROOT)
-        wait_for(lambda: len(list(out.glob("shard-*.tar"))) >= 3)
+        three_and_a_half(running.workers, out)
     assert process.poll() is None
     with gateway(port):
-        assert process.wait(timeout=120) == 0
+        assert process.wait(timeout=240) == 0
 
     assert contents(out) == contents(tmp_path / "whole")
 

@@ -98,7 +98,7 @@ def test_the_second_command_ends_with_a_sentence_and_the_first_with_a_whole_data
     command = [sys.executable, "-c", "from rosacea_client.cli import main; main()", "dataset", "--count", "200"]
     command += ["--shard-size", "50", "--out", str(tmp_path / "set"), "--address", address]
     first, second = (subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2))
-    ends = [each.communicate(timeout=120) for each in (first, second)]
+    ends = [each.communicate(timeout=240) for each in (first, second)]
 
     codes = sorted(each.returncode for each in (first, second))
     said = b"".join(err for _, err in ends)

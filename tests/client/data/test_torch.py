@@ -15,6 +15,7 @@ from rosacea_client.data.feed import WrongModel
 from rosacea_client.data.torch import FaceDataset, FaceLoader, FaceStream
 
 from ...ports import free_port
+from ...waiting import wait_for
 from .service import GatewayProcess
 
 if TYPE_CHECKING:
@@ -204,12 +205,11 @@ def test_a_restart_of_the_service_loses_and_doubles_nothing(
     job: Callable[..., Job], workers: int, how: signal.Signals
 ) -> None:
     port, count = free_port(), 1500
-    with GatewayProcess(port, seconds=0.01) as running:
+    # The service stops by itself behind 700 images of the second job, so that it is certain to be in the midst of them.
+    with GatewayProcess(port, seconds=0.01, pause_after=count + 700) as running:
         whole = job(address=running.address, count=count).wait()
         reading = job(address=running.address, count=count, workers=workers)
-        deadline = time.monotonic() + 200
-        while len(reading.rows()) < 300 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: len(reading.rows()) >= 300)
         running.end(how)
     seen_before = len(reading.rows())
     time.sleep(1)
@@ -224,7 +224,7 @@ def test_a_service_that_stays_away_ends_in_its_error(faces: Hosted) -> None:
     from rosacea_client import Unavailable
 
     with pytest.raises(Unavailable):
-        FaceStream(f"127.0.0.1:{free_port()}", count=3, patience_seconds=0.2)
+        FaceStream("127.0.0.1:1", count=3, patience_seconds=0.2)
 
 
 def test_what_cannot_be_is_refused_in_one_sentence(faces: Hosted) -> None:
