@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from .virtual_time import VirtualTimeLoop
 
@@ -34,6 +35,12 @@ def golden() -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests marked long as well, minutes each")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let hypothesis try the same examples in every run, however long each takes; the long tests try others each time,
+    and remember those that failed."""
+    settings.load_profile("default" if config.getoption("--long") else "ci")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .files import Subject
 
-HANG_SECONDS = 30  # a thousand times what reading takes
+HANG_SECONDS = 120  # thousands of times what reading takes
 MAX_SENTENCE = 2000
 
 
@@ -77,8 +77,8 @@ def no_longer_than(seconds: int) -> Iterator[None]:
         raise Hung
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
     try:
+        signal.alarm(seconds)
         yield
     finally:
         signal.alarm(0)

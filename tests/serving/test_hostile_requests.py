@@ -26,7 +26,9 @@ from .samples import LABEL, SAMPLES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MANY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 REFUSALS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
 MALFORMED = "the request is not a valid protobuf message"
 

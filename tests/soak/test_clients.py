@@ -42,7 +42,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def a_while(crowd: Crowd, history: History) -> None:
     """Until everybody has had some calls."""
     tasks = [asyncio.create_task(each) for each in crowd.everybody(IN_PROCESS)]
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         while any(len(history.of(kind)) < 3 for kind in IN_PROCESS):  # noqa: ASYNC110  # by any of many
             await asyncio.sleep(0.02)
         crowd.stop.set()
@@ -70,10 +70,11 @@ def test_everybody_is_served_as_they_deserve(quick: None) -> None:
     assert not any(call.ok for call in history.of("bad"))
 
 
-def test_two_faces_that_change_places_within_a_job_are_found(quick: None) -> None:
+def test_faces_that_change_places_within_a_job_are_found(quick: None) -> None:
     def mix_up(job: render_pb2.RenderJob) -> None:
-        if len(job.items) > 1:
-            job.items[0].seed, job.items[1].seed = job.items[1].seed, job.items[0].seed
+        seeds = [item.seed for item in job.items]
+        for item, seed in zip(job.items, seeds[1:] + seeds[:1], strict=True):
+            item.seed = seed
 
     with hosted(ROOMY) as service:
         service.workers.fail = mix_up
@@ -104,7 +105,7 @@ def status(service: Hosted, nonsense: Nonsense) -> str:
     async def send() -> str:
         async with channel_to(service.gateway.address) as channel:
             try:
-                await nonsense.send(channel, random.Random(0), 30)
+                await nonsense.send(channel, random.Random(0), 240)
             except grpc.aio.AioRpcError as error:
                 return error.code().name
             return "OK"

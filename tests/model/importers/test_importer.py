@@ -157,10 +157,20 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
             import_checkpoint(source, tmp_path / "face", "face")
 
 
-def test_a_reader_that_takes_too_long_is_ended(snapshot: Path, tmp_path: Path) -> None:
+def test_a_reader_that_takes_too_long_is_ended(snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = in_its_place("exec sleep 600", tmp_path, monkeypatch)
     with pytest.raises(CheckpointRejected, match=r"not read within 0.01 seconds"):
         import_checkpoint(snapshot, tmp_path / "face", "face", timeout=0.01)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [fake]
+
+
+def in_its_place(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let a script of the shell be the reader."""
+    fake = folder / "python"
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(fake))
+    return fake
 
 
 @pytest.mark.parametrize(
@@ -177,10 +187,7 @@ def test_a_reader_that_takes_too_long_is_ended(snapshot: Path, tmp_path: Path) -
 def test_a_reader_that_dies_is_a_refusal(
     script: str, text: str, snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = tmp_path / "python"
-    fake.write_text(f"#!/bin/sh\n{script}\n")
-    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(sys, "executable", str(fake))
+    fake = in_its_place(script, tmp_path, monkeypatch)
 
     with pytest.raises(CheckpointRejected, match=text):
         import_checkpoint(snapshot, tmp_path / "face", "face")

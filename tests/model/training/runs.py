@@ -14,12 +14,14 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from torch.distributed import distributed_c10d
 
 from rosacea_model.training.config import TrainConfig, resolve
 
@@ -94,7 +96,7 @@ def launch(path: Path, steps: int, *, processes: int = 1, **options: Any) -> sub
 def train_in_process(path: Path, steps: int, *, processes: int = 1, **options: Any) -> tuple[int, str]:
     """Exit code and output of a run in another process."""
     started = launch(path, steps, processes=processes, **options)
-    output, _ = started.communicate(timeout=120)
+    output, _ = started.communicate(timeout=240)
     return started.returncode, output
 
 
@@ -126,6 +128,11 @@ def main() -> None:
         if task.get("announce"):
             print(f"step {int(state.step)}", flush=True)
             time.sleep(task.get("pause", 0))
+        if int(state.step) == task.get("wait_after"):
+            while not Path(task["wait_for"]).exists():
+                time.sleep(0.01)
+        if int(state.step) == task.get("hurry_after"):
+            distributed_c10d._set_pg_timeout(timedelta(seconds=task["hurry_s"]))
         if int(state.step) == task.get("kill_after"):
             os.kill(os.getpid(), signal.SIGKILL)
         if int(state.step) == task.get("fault_after") and ranks.rank == task.get("fault_rank", 0):
@@ -140,7 +147,7 @@ def main() -> None:
     RunReporter.snapshot = slow_snapshot  # type: ignore[method-assign, assignment]
     config = smoke(task["steps"], **task.get("overrides", {}))
     images = Squares(classes=task.get("classes", 0))
-    with join("cpu", timeout_s=task.get("timeout_s", 20)) as ranks:
+    with join("cpu", timeout_s=240) as ranks:
         run = Run(
             path=Path(task["path"]), images=images, ranks=ranks, resume=task.get("resume", False), after_step=after_step
         )

@@ -116,7 +116,7 @@ def test_a_killed_loading_process_ends_the_run_with_its_reason_and_no_hang(tmp_p
 
     os.kill(loader, signal.SIGKILL)
 
-    output, _ = run.communicate(timeout=120)
+    output, _ = run.communicate(timeout=240)
     assert run.returncode == 1
     # Wherever torch's signal handler struck, or if it did not.
     assert re.search(r"LoaderDied: a process that loads images died", output), output
@@ -128,8 +128,9 @@ def test_ranks_wait_for_a_leader_that_draws_for_longer_than_a_hung_one_is_borne(
         tmp_path,
         STEPS,
         processes=2,
-        timeout_s=4,
-        slow_snapshot_s=8,
+        hurry_after=1,
+        hurry_s=20,
+        slow_snapshot_s=30,
         overrides={"batch_gpu": 2, "mbstd_group": 2, "snap_kimg": 2 * STEP_KIMG},
     )
 
@@ -146,7 +147,7 @@ def test_a_stop_that_all_processes_hear_still_saves(tmp_path: Path) -> None:
 
     os.killpg(run.pid, signal.SIGTERM)
 
-    output, _ = run.communicate(timeout=120)
+    output, _ = run.communicate(timeout=240)
     assert run.returncode == 0, output
     assert len(existing(tmp_path / "checkpoints")) == 1
 

@@ -65,7 +65,8 @@ def test_a_rank_that_fails_ends_the_others_and_leaves_a_good_checkpoint(fault: s
         fault=fault,
         fault_after=3,
         fault_rank=1,
-        timeout_s=5,
+        hurry_after=3,
+        hurry_s=5,
     )
 
     assert code != 0, output
@@ -74,7 +75,7 @@ def test_a_rank_that_fails_ends_the_others_and_leaves_a_good_checkpoint(fault: s
 
 @pytest.mark.long
 def test_ranks_that_do_not_fail_end_well(tmp_path: Path) -> None:
-    code, output = train_in_process(tmp_path, 4, processes=2, overrides=TWO_RANKS | EVERY_OTHER_STEP, timeout_s=30)
+    code, output = train_in_process(tmp_path, 4, processes=2, overrides=TWO_RANKS | EVERY_OTHER_STEP)
 
     assert code == 0, output
     assert steps_saved(tmp_path) == [2, 4]

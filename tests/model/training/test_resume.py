@@ -193,13 +193,15 @@ def test_loading_does_not_alias_the_tensors_it_was_given(third_step: dict[str, T
 def test_a_signal_saves_the_current_step_and_ends_with_exit_code_0(
     number: signal.Signals, tmp_path: Path, uninterrupted: Path
 ) -> None:
-    run = launch(tmp_path, 8, announce=True, pause=0.3, classes=2, overrides=OPTIONS)
+    sent = tmp_path.with_suffix(".sent")
+    run = launch(tmp_path, 8, announce=True, wait_after=2, wait_for=str(sent), classes=2, overrides=OPTIONS)
     assert run.stdout is not None
     for line in run.stdout:
         if line == "step 2\n":
             run.send_signal(number)
             break
-    output, _ = run.communicate(timeout=60)
+    sent.touch()
+    output, _ = run.communicate(timeout=240)
     assert run.returncode == 0, output
     (saved,) = checkpoint.existing(tmp_path / "checkpoints")
     assert 2 <= checkpoint.read(saved).step <= 4

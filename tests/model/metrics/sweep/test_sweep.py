@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 DATA = SweepData(resolution=32)
 # In the place of `rosacea train`: takes its options, writes its records, a kimg in 20 ms, and goes on where it was.
+# The run that a file beside it names waits at 10 kimg for as long as that file is there.
 TRAINER = """
     import json, os, sys, time
     from pathlib import Path
@@ -53,7 +54,10 @@ TRAINER = """
     print("roughly: quick", flush=True)
     with (folder / "starts").open("a") as file:
         file.write(f"{os.getpid()} {kimg}\\n")
+    waits = Path(__file__).with_name("waits")
     while kimg < float(options["--total-kimg"]):
+        while kimg == 10 and waits.exists() and waits.read_text() == folder.name:
+            time.sleep(0.01)
         time.sleep(0.02)
         kimg += 1
         value = float(options["--gamma"]) + 0.1 * int(options["--seed"]) + 1 / kimg
@@ -179,9 +183,10 @@ def test_a_sweep_that_is_killed_takes_its_run_along_and_goes_on_where_it_was(tmp
     program = tmp_path / "trainer.py"
     program.write_text(textwrap.dedent(TRAINER))
     command = [sys.executable, "-c", textwrap.dedent(SWEEP), str(tmp_path), str(program)]
+    second, waits = tmp_path / "runs" / "gamma-2-seed-0", tmp_path / "waits"
+    waits.write_text(second.name)
     running = subprocess.Popen(command)
-    second = tmp_path / "runs" / "gamma-2-seed-0"
-    while not (second / "stats.jsonl").exists():
+    while len(records_of(second)) < 10:
         time.sleep(0.01)
         assert running.poll() is None
 
@@ -190,6 +195,7 @@ def test_a_sweep_that_is_killed_takes_its_run_along_and_goes_on_where_it_was(tmp
     process = starts(tmp_path)["gamma-2-seed-0"][0][0]
     while _alive(process):
         time.sleep(0.01)
+    waits.unlink()
     subprocess.run(command, check=True)
 
     found = starts(tmp_path)
@@ -199,10 +205,14 @@ def test_a_sweep_that_is_killed_takes_its_run_along_and_goes_on_where_it_was(tmp
         "gamma-1-seed-1": 1,
         "gamma-2-seed-1": 1,
     }
-    assert 0 < found["gamma-2-seed-0"][1][1] < 20  # it went on, and did not begin anew
+    assert found["gamma-2-seed-0"][1][1] == 10  # it went on, and did not begin anew
     for name in found:
-        records = [json.loads(line) for line in (tmp_path / "runs" / name / "stats.jsonl").read_text().splitlines()]
-        assert [record["kimg"] for record in records] == list(range(1, 21))
+        assert [json.loads(line)["kimg"] for line in records_of(tmp_path / "runs" / name)] == list(range(1, 21))
+
+
+def records_of(run: Path) -> list[str]:
+    file = run / "stats.jsonl"
+    return file.read_text().splitlines() if file.exists() else []
 
 
 def _alive(process: int) -> bool:
