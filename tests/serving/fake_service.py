@@ -29,7 +29,7 @@ from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Container
 
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, channel_base=256)
 LARGE = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=512, channel_base=512)
@@ -99,10 +99,9 @@ class Victim:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    @property
-    def sockets(self) -> int:
-        """Connections to its port that it holds."""
-        return sum(each.status != psutil.CONN_LISTEN for each in self.watched.net_connections("tcp"))
+    def held(self, ports: Container[int]) -> int:
+        """How many connections to clients at these ports it holds."""
+        return sum(bool(each.raddr) and each.raddr.port in ports for each in self.watched.net_connections("tcp"))
 
     @property
     def mebibytes(self) -> float:
@@ -137,15 +136,6 @@ class Victim:
                 status: grpc.StatusCode = error.code()
                 return status
         return grpc.StatusCode.OK
-
-
-def wait_until(holds: Callable[[], bool], seconds: float) -> float:
-    """Seconds until it held; AssertionError where that takes too long."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < seconds, f"it must hold within {seconds} s"
-        time.sleep(0.1)
-    return time.monotonic() - began
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import socket
 import time
@@ -31,9 +32,12 @@ from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.api import faces
 from rosacea_serving.errors import STATUS, to_status
 from rosacea_serving.gateway import Gateway
+from rosacea_serving.scheduling import pace
 from rosacea_serving.settings import Settings
 from rosacea_serving.torchserve.errors import BackendDown
 
+from ..ports import free_port
+from ..waiting import HANG_SECONDS, eventually
 from .fakes import FakeWorkers
 
 if TYPE_CHECKING:
@@ -57,9 +61,20 @@ class Service:
 
     async def generate(self, **spec: Any) -> pb.GenerateFacesResponse:
         answer: pb.GenerateFacesResponse = await self.stub.GenerateFaces(
-            pb.GenerateFacesRequest(spec=pb.FaceSpec(**spec)), timeout=10
+            pb.GenerateFacesRequest(spec=pb.FaceSpec(**spec)), timeout=HANG_SECONDS
         )
         return answer
+
+    def sample(self, name: str, **labels: str) -> float:
+        return self.gateway.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    async def queue_is(self, images: int) -> None:
+        """Wait until so many images wait for a worker."""
+        await eventually(lambda: self.sample("rosacea_queue_depth", model="demo", lane="interactive") == images)
+
+    async def calls_are(self, count: int) -> None:
+        """Wait until so many calls are under way."""
+        await eventually(lambda: self.sample("rosacea_open_calls") == count)
 
     def stream(self, start_index: int = 0, **spec: Any) -> Any:
         request = pb.StreamFacesRequest(spec=pb.FaceSpec(**spec), start_index=start_index)
@@ -227,8 +242,10 @@ async def test_a_face_that_fails_fails_its_own_call_only(service: Service) -> No
 
 
 async def test_a_full_queue_answers_at_once_with_when_to_come_back(service: Service) -> None:
-    service.workers.seconds = 0.05
+    service.workers.paused = True
     calls = [asyncio.ensure_future(service.generate(seed_range=pb.SeedRange(count=8))) for _ in range(8)]
+    await eventually(lambda: any(call.done() for call in calls))
+    service.workers.paused = False
 
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
 
@@ -265,11 +282,11 @@ async def test_a_stream_is_drawn_only_so_far_ahead_of_its_reader(service: Servic
     stream = service.stream(seed_range=pb.SeedRange(count=1000))
     await stream.read()
 
-    await asyncio.sleep(0.5)  # an unbounded one would draw all thousand in this time
-    drawn = len(service.workers.drawn)
-    await asyncio.sleep(0.1)
+    drawn = -1
+    while drawn != (drawn := len(service.workers.drawn)):  # noqa: ASYNC110 -- nothing tells when nothing comes
+        await asyncio.sleep(0.5)  # an unbounded one would draw all thousand in this time
 
-    assert len(service.workers.drawn) == drawn < 60, "the reader has read one message"
+    assert drawn < 60, "the reader has read one message"
     assert (await stream.read()).faces[0].index >= 1
     stream.cancel()
 
@@ -350,29 +367,32 @@ async def test_a_cancelled_stream_stops_drawing(service: Service) -> None:
     service.workers.seconds = 0.01
     stream = service.stream(seed_range=pb.SeedRange(count=1000))
     await stream.read()
+    service.workers.paused = True
 
     stream.cancel()
-    await asyncio.sleep(0.05)
+    await service.calls_are(0)
     drawn = len(service.workers.drawn)
-    await asyncio.sleep(0.05)
+    service.workers.paused = False
+    await service.generate(seeds=seeds(5000))
 
-    assert len(service.workers.drawn) == drawn < 50
+    assert service.workers.drawn[drawn:] == [5000]
+    assert drawn < 1000
 
 
 async def test_an_expired_call_is_not_drawn(service: Service) -> None:
-    service.workers.seconds = 0.5
+    service.workers.paused = True
     first = asyncio.ensure_future(service.generate(seeds=seeds(1)))
-    async with asyncio.timeout(120):
-        while not service.workers.jobs:  # noqa: ASYNC110  # until it has a worker
-            await asyncio.sleep(0.005)
+    await eventually(lambda: service.workers.jobs)
 
     with pytest.raises(grpc.aio.AioRpcError) as expiry:
-        await service.stub.GenerateFaces(pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=seeds(2))), timeout=0.05)
+        await service.stub.GenerateFaces(pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=seeds(2))), timeout=0.2)
+    await service.calls_are(1)
+    service.workers.paused = False
     await first
-    await asyncio.sleep(0.05)
+    await service.generate(seeds=seeds(3))
 
     assert expiry.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert service.workers.drawn == [1]
+    assert service.workers.drawn == [1, 3]
 
 
 async def test_latents_reach_the_worker_as_they_were_sent(service: Service) -> None:
@@ -400,8 +420,11 @@ async def test_what_is_wrong_with_the_workers_is_not_told_to_callers(service: Se
     assert details_of(failure.value)["RetryInfo"].HasField("retry_delay")
 
 
-async def test_latents_are_not_judged_by_how_long_pictures_take(service: Service) -> None:
-    service.gateway._fleet.serving[0].scheduler._pace.note(1, 60.0, time.monotonic())
+async def test_latents_are_not_judged_by_how_long_pictures_take(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "FORGET_SECONDS", math.inf)
+    service.gateway._fleet.serving[0].scheduler._pace.note(1, 1000.0, time.monotonic())
     spec = pb.LatentSpec(seeds=pb.Seeds(values=range(8)))
 
     with pytest.raises(grpc.aio.AioRpcError):
@@ -412,9 +435,9 @@ async def test_latents_are_not_judged_by_how_long_pictures_take(service: Service
 
 
 async def test_metrics_can_be_scraped_over_ipv6(tmp_path: Path) -> None:
+    port = free_port()
     try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
-            port = free.getsockname()[1]
+        socket.create_server(("::1", port), family=socket.AF_INET6).close()
     except OSError as error:
         pytest.skip(f"no IPv6 here: {error}")
     file = ModelFile(name="demo", path=tmp_path, digest=DIGEST, config=CONFIG)
@@ -438,7 +461,6 @@ async def test_health_follows_the_workers(service: Service) -> None:
     for name in ("", "rosacea.v1.FaceService"):
         assert await status(name) == health_pb2.HealthCheckResponse.SERVING
     service.workers.on_state("down")
-    await asyncio.sleep(0.01)
     assert await status("") == health_pb2.HealthCheckResponse.NOT_SERVING
     assert await status("live") == health_pb2.HealthCheckResponse.SERVING, "it answers, though it cannot draw"
 
@@ -487,9 +509,11 @@ async def test_reflection_describes_every_service_under_both_of_its_names(servic
 
 
 async def test_batches_are_counted_by_size(service: Service) -> None:
-    service.workers.seconds = 0.01
-
-    await asyncio.gather(*(service.generate(seeds=seeds(seed)) for seed in range(16)))
+    service.workers.paused = True
+    calls = [asyncio.ensure_future(service.generate(seeds=seeds(seed))) for seed in range(16)]
+    await service.queue_is(15)
+    service.workers.paused = False
+    await asyncio.gather(*calls)
 
     sample = service.gateway.metrics.registry.get_sample_value
     jobs = sample("rosacea_batch_size_count", {"model": "demo"}) or 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,12 @@ from rosacea_model.files.modelfile import ModelFile
 from rosacea_serving.gateway import Gateway, serve
 from rosacea_serving.settings import Settings
 
+from ..ports import free_port
+from ..waiting import HANG_SECONDS, eventually
 from .fakes import FakeWorkers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, channel_base=256)
@@ -31,21 +32,20 @@ CALLS = 20
 
 
 class Ending:
-    """A gateway that is told to stop while calls are under way, with a channel that was open before."""
+    """A gateway that is told to stop while calls wait for workers that answer none until they may, with a channel that
+    was open before."""
 
-    def __init__(self, folder: Path, grace_seconds: float, seconds: float) -> None:
+    def __init__(self, folder: Path, grace_seconds: float) -> None:
         self.workers: list[FakeWorkers] = []
-        self._seconds = seconds
         file = ModelFile(name="demo", path=folder, digest="ab" * 32, config=CONFIG)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            metrics = f"127.0.0.1:{free.getsockname()[1]}"
+        metrics = f"127.0.0.1:{free_port()}"
         self.metrics_url = f"http://{metrics}/metrics"
         settings = Settings(address="127.0.0.1:0", metrics_address=metrics, max_batch=8, grace_seconds=grace_seconds)
         self.gateway = Gateway([file], settings, self._supervise)
 
     def _supervise(self, options: Any, on_state: Any) -> FakeWorkers:
         self.workers.append(FakeWorkers(options, on_state))
-        self.workers[-1].seconds = self._seconds
+        self.workers[-1].paused = True
         return self.workers[-1]
 
     async def __aenter__(self) -> Ending:
@@ -53,25 +53,29 @@ class Ending:
         self.channel = grpc.aio.insecure_channel(self.gateway.address)
         self.stub: Any = faces_pb2_grpc.FaceServiceStub(self.channel)
         self.calls = [asyncio.ensure_future(self.generate(seed)) for seed in range(CALLS)]
-        async with asyncio.timeout(120):
-            while self.gateway.metrics.registry.get_sample_value("rosacea_open_calls") != CALLS:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+        sample = self.gateway.metrics.registry.get_sample_value
+        await eventually(lambda: sample("rosacea_open_calls") == CALLS)
         self.end = asyncio.create_task(self.gateway.__aexit__(None, None, None))
         await asyncio.sleep(0.02)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
+        self.answer()
         await self.end
         await asyncio.gather(*self.calls, return_exceptions=True)
         await self.channel.close()
 
+    def answer(self) -> None:
+        """Let the workers answer."""
+        self.workers[0].paused = False
+
     async def generate(self, seed: int) -> bytes:
         request = pb.GenerateFacesRequest(spec=pb.FaceSpec(seeds=pb.Seeds(values=[seed])))
-        return bytes((await self.stub.GenerateFaces(request, timeout=120)).faces[0].image)
+        return bytes((await self.stub.GenerateFaces(request, timeout=HANG_SECONDS)).faces[0].image)
 
 
 async def test_accepted_calls_finish_while_health_says_no_and_new_ones_are_refused(tmp_path: Path) -> None:
-    async with Ending(tmp_path, grace_seconds=20, seconds=1.0) as ending:
+    async with Ending(tmp_path, grace_seconds=1000) as ending:
         health: Any = health_pb2_grpc.HealthStub(ending.channel)
         for service in ("", "rosacea.v1.FaceService", "models/demo"):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
@@ -79,14 +83,15 @@ async def test_accepted_calls_finish_while_health_says_no_and_new_ones_are_refus
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await ending.generate(1)
 
-        assert not all(call.done() for call in ending.calls), "the drain was over already"
+        assert not any(call.done() for call in ending.calls)
         assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+        ending.answer()
         assert await asyncio.gather(*ending.calls) == [str(seed).encode() for seed in range(CALLS)]
 
 
 async def test_metrics_can_be_scraped_until_the_last_call_has_ended(tmp_path: Path) -> None:
-    async with Ending(tmp_path, grace_seconds=20, seconds=1.0) as ending:
-        with await asyncio.to_thread(urllib.request.urlopen, ending.metrics_url, timeout=120) as answer:
+    async with Ending(tmp_path, grace_seconds=1000) as ending:
+        with await asyncio.to_thread(urllib.request.urlopen, ending.metrics_url, timeout=HANG_SECONDS) as answer:
             page = answer.read()
 
         assert not ending.end.done(), "the drain was over already"
@@ -94,13 +99,15 @@ async def test_metrics_can_be_scraped_until_the_last_call_has_ended(tmp_path: Pa
 
 
 async def test_calls_that_outlast_the_grace_are_told_unavailable(tmp_path: Path) -> None:
-    async with Ending(tmp_path, grace_seconds=1.5, seconds=1.0) as ending:
+    async with Ending(tmp_path, grace_seconds=0.5) as ending:
         await ending.end
         ends = await asyncio.gather(*ending.calls, return_exceptions=True)
 
-    failed = [end for end in ends if isinstance(end, grpc.aio.AioRpcError)]
-    assert 0 < len(failed) < CALLS, "some finish within the grace"
-    assert {end.code() for end in failed} == {grpc.StatusCode.UNAVAILABLE}
+    assert [code_of(end) for end in ends] == [grpc.StatusCode.UNAVAILABLE] * CALLS
+
+
+def code_of(end: object) -> grpc.StatusCode | None:
+    return end.code() if isinstance(end, grpc.aio.AioRpcError) else None
 
 
 async def test_a_signal_during_a_swap_ends_serving_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +141,7 @@ async def test_a_signal_during_a_swap_ends_serving_at_once(tmp_path: Path, monke
     await eventually(lambda: made and made[0].port)
     async with grpc.aio.insecure_channel(made[0].address) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
-        watching = health.Watch(health_pb2.HealthCheckRequest(), timeout=120)
+        watching = health.Watch(health_pb2.HealthCheckRequest(), timeout=HANG_SECONDS)
         assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
         os.kill(os.getpid(), signal.SIGHUP)
         await eventually(lambda: len(started) == 2)
@@ -146,18 +153,11 @@ async def test_a_signal_during_a_swap_ends_serving_at_once(tmp_path: Path, monke
         await running
 
 
-async def eventually(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(120):
-        while not holds():  # noqa: ASYNC110 -- what is waited for has no event
-            await asyncio.sleep(0.01)
-
-
 async def test_a_second_signal_ends_the_wait(tmp_path: Path) -> None:
-    async with Ending(tmp_path, grace_seconds=1000, seconds=1.0) as ending:
+    async with Ending(tmp_path, grace_seconds=1000) as ending:
         ending.gateway.hurry()
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(HANG_SECONDS):
             await ending.end
         ends = await asyncio.gather(*ending.calls, return_exceptions=True)
 
-    failed = [end for end in ends if isinstance(end, grpc.aio.AioRpcError)]
-    assert {end.code() for end in failed} == {grpc.StatusCode.UNAVAILABLE}
+    assert [code_of(end) for end in ends] == [grpc.StatusCode.UNAVAILABLE] * CALLS

@@ -7,6 +7,7 @@ own comes through.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, deque
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ class Refusals:
     most."""
 
     def __init__(self) -> None:
-        self._next: Bounded[str, list[float]] = Bounded(MOST_CALLS, lambda: [0.0])
+        self._next: Bounded[str, list[float]] = Bounded(MOST_CALLS, lambda: [-math.inf])
         self._held = 0
 
     async def hold(self, peer: str) -> None:

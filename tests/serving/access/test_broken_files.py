@@ -30,6 +30,7 @@ from rosacea_serving.observe.logs import JsonFormatter
 from rosacea_serving.observe.metrics import Metrics
 from rosacea_serving.settings import Settings
 
+from ...waiting import HANG_SECONDS, eventually, wait_for
 from ..broken import CERTIFICATES, ISSUERS, KEYS, put
 from ..credentials import AUDIENCE, ISSUER, Authority, Issuer, add_key, as_bearer, client_credentials
 from ..hosted import hosted
@@ -132,16 +133,17 @@ async def test_an_error_that_nobody_foresaw_is_logged_with_its_trace_and_counted
     background = Background(Counter("failures", "Failures.", ["task"], registry=registry))
 
     def read() -> int:
-        if file.read_text() == "odd":
+        text = file.read_text()
+        if text == "odd":
             raise error("odd")
-        return int(file.read_text())
+        return int(text)
 
     watched = AccessMetrics(registry, background).watched("api_keys", [file], read)
     watching = asyncio.create_task(watched.watch())
     put(file, b"odd")
-    await until(lambda: registry.get_sample_value("failures_total", {"task": Task.FILES}) == 1)
+    await eventually(lambda: registry.get_sample_value("failures_total", {"task": Task.FILES}) == 1)
     put(file, b"2")
-    await until(lambda: watched.value == 2)
+    await eventually(lambda: watched.value == 2)
     watching.cancel()
 
     (line,) = [JsonFormatter().format(each) for each in caplog.records if each.exc_info]
@@ -179,6 +181,11 @@ def test_a_file_that_never_comes_to_rest_is_read_nevertheless(tmp_path: Path) ->
         scene.watched.look()
 
     assert scene.watched.value > 1
+
+
+def test_looks_that_find_files_still_changing_take_no_longer_than_the_promised_two_seconds() -> None:
+    """Each look comes so long after the one before, and the first may come just before the change."""
+    assert (reload.MOST_LOOKS + 1) * reload.LOOK_SECONDS < 2
 
 
 def test_a_change_in_place_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
@@ -227,13 +234,13 @@ class Real:
 
     def status(self, service: Any, credential: str) -> grpc.StatusCode:
         try:
-            service.stub.GetModel(pb.GetModelRequest(), metadata=as_bearer(credential), timeout=120)
+            service.stub.GetModel(pb.GetModelRequest(), metadata=as_bearer(credential), timeout=HANG_SECONDS)
         except grpc.RpcError as error:
             return error.code()
         return grpc.StatusCode.OK
 
     def served_serial(self, port: int) -> int:
-        pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=120)
+        pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=HANG_SECONDS)
         return x509.load_pem_x509_certificate(pem.encode()).serial_number
 
     def break_all(self, turn: int) -> None:
@@ -279,34 +286,20 @@ class Mended(NamedTuple):
 
 
 @pytest.mark.slow
-def test_over_connections_revocations_certificates_and_issuers_count_within_the_promise(tmp_path: Path) -> None:
+def test_over_connections_revocations_certificates_and_issuers_count(tmp_path: Path) -> None:
     real = Real(tmp_path)
     turns = range(0, 30, 1 if os.environ.get("ROSACEA_ALL_BREAKS") else 6)
     with hosted(real.settings, credentials=client_credentials(real.authority)) as service:
         seconds = [seconds_in_turn(real, service, turn) for turn in turns]
 
     print(f"{len(seconds)} kinds of broken file each: in effect within {max(seconds):.2f} s, promised 2")
-    assert max(seconds) < 6, "the time itself depends on the machine"
 
 
 def seconds_in_turn(real: Real, service: Any, turn: int) -> float:
     """From the first good file in the broken ones' place until all three kinds are in effect."""
     good, before = real.keys.read_bytes(), real.refused(service)
     real.break_all(turn)
-    wait_until(lambda: all(now > then for now, then in zip(real.refused(service), before, strict=True)))
+    wait_for(lambda: all(now > then for now, then in zip(real.refused(service), before, strict=True)))
     mended = real.mend_all(good)
-    wait_until(lambda: real.in_effect(service, mended))
+    wait_for(lambda: real.in_effect(service, mended))
     return time.monotonic() - mended.began
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    began = time.monotonic()
-    while not done():
-        assert time.monotonic() - began < 20
-        time.sleep(0.02)
-
-
-async def until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(120):
-        while not done():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)

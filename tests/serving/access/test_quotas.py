@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,6 +11,7 @@ import pytest
 
 from rosacea_client import FaceClient, Overloaded
 from rosacea_contract.reasons import Reason
+from rosacea_serving.access import access
 from rosacea_serving.access.accounts import Accounts
 from rosacea_serving.access.attempts import FailedAttempts, network
 from rosacea_serving.access.buckets import Bucket
@@ -20,6 +21,7 @@ from rosacea_serving.bounded import Bounded
 from rosacea_serving.calls.caller import Caller
 from rosacea_serving.settings import Settings
 
+from ...waiting import HANG_SECONDS, wait_for
 from ..credentials import add_key, as_bearer
 from ..hosted import SETTINGS, Hosted, hosted, open_channel, read_error
 
@@ -166,7 +168,7 @@ def keys(tmp_path: Path) -> tuple[Path, str, str]:
 
 def test_images_are_counted_and_not_calls_and_each_principal_has_its_own(keys: tuple[Path, str, str]) -> None:
     file, alice, bob = keys
-    update = {"api_keys": file, "quota_images_per_second": 0.01, "quota_burst_images": 10}
+    update = {"api_keys": file, "quota_images_per_second": 0.0001, "quota_burst_images": 10}
     with hosted(FREE.model_copy(update=update)) as service:
         client = FaceClient(service.gateway.address, api_key=alice)
         other = FaceClient(service.gateway.address, api_key=bob)
@@ -179,15 +181,15 @@ def test_images_are_counted_and_not_calls_and_each_principal_has_its_own(keys: t
 
     assert drawn == 8 + 2 + 8
     assert [quota.subject for quota in refused.quotas] == ["key"]
-    assert refused.metadata == {"images_per_second": "0.01", "burst_images": "10"}
-    assert 90 < (refused.retry_after_seconds or 0) <= 100
+    assert refused.metadata == {"images_per_second": "0.0001", "burst_images": "10"}
+    assert 9000 < (refused.retry_after_seconds or 0) <= 10_000, "it began at 10,000 s"
 
 
 def test_what_is_refused_for_want_of_room_is_not_counted() -> None:
-    update = {"quota_images_per_second": 0.01, "quota_burst_images": 100, "queue_images": 8}
+    update = {"quota_images_per_second": 0.0001, "quota_burst_images": 100, "queue_images": 8}
     with hosted(FREE.model_copy(update=update)) as service:
         service.workers.seconds = 0.2
-        client = FaceClient(channel=service.channel)
+        client = FaceClient(channel=service.channel, timeout_seconds=HANG_SECONDS)
         with ThreadPoolExecutor(20) as pool:
             answers = [pool.submit(client.generate, range(8)) for _ in range(20)]
         counted = sum(8 for each in answers if not each.exception())
@@ -198,7 +200,7 @@ def test_what_is_refused_for_want_of_room_is_not_counted() -> None:
 
 
 def test_a_stream_that_has_begun_waits_for_its_allowance() -> None:
-    update = {"quota_images_per_second": 0.01, "quota_burst_images": 8}
+    update = {"quota_images_per_second": 0.0001, "quota_burst_images": 8}
     with hosted(FREE.model_copy(update=update)) as service, ThreadPoolExecutor(1) as pool:
         stream: Any = FaceClient(channel=service.channel).stream(range(30))
         seeds = [next(stream).seed for _ in range(8)]
@@ -220,7 +222,7 @@ def test_a_stream_beyond_its_burst_comes_to_its_end() -> None:
 
 
 def test_a_stream_that_has_not_begun_is_refused() -> None:
-    update = {"quota_images_per_second": 0.01, "quota_burst_images": 8}
+    update = {"quota_images_per_second": 0.0001, "quota_burst_images": 8}
     with hosted(FREE.model_copy(update=update)) as service:
         client = FaceClient(channel=service.channel)
         client.generate(range(8))
@@ -232,9 +234,12 @@ def test_so_many_calls_and_so_many_streams_at_once(keys: tuple[Path, str, str]) 
     file, alice, bob = keys
     update = {"api_keys": file, "quota_calls": 2, "quota_streams": 1}
     with hosted(FREE.model_copy(update=update)) as service:
-        service.workers.seconds = 0.4
-        address = service.gateway.address
-        with FaceClient(address, api_key=alice, retries=False) as client, FaceClient(address, api_key=bob) as other:
+        service.workers.paused = True
+        address, patience = service.gateway.address, HANG_SECONDS
+        with (
+            FaceClient(address, patience, api_key=alice, retries=False) as client,
+            FaceClient(address, patience, api_key=bob) as other,
+        ):
             with ThreadPoolExecutor(4) as pool:
                 calls = [pool.submit(client.generate, [seed]) for seed in (1, 2)]
                 stream: Any = client.stream(range(100))
@@ -243,6 +248,7 @@ def test_so_many_calls_and_so_many_streams_at_once(keys: tuple[Path, str, str]) 
                 refused = refusal_of(lambda: client.generate([3]))
                 also_refused = refusal_of(lambda: list(client.stream([3])))
                 assert other.models()
+                service.workers.paused = False
                 assert [each.result()[0].seed for each in calls] == [1, 2]
                 assert first.result().seed == 0
             stream.close()
@@ -255,10 +261,7 @@ def test_so_many_calls_and_so_many_streams_at_once(keys: tuple[Path, str, str]) 
 
 def wait_until_under_way(service: Hosted, principal: str, calls: int, streams: int) -> None:
     account = service.gateway._access.interceptor._door._accounts.of(principal)
-    until = time.monotonic() + 30
-    while (account.calls, account.streams) != (calls, streams):
-        assert time.monotonic() < until, (account.calls, account.streams)
-        time.sleep(0.01)
+    wait_for(lambda: (account.calls, account.streams) == (calls, streams))
 
 
 def test_callers_one_after_the_other_never_meet_their_own_call(keys: tuple[Path, str, str]) -> None:
@@ -272,15 +275,19 @@ def test_callers_one_after_the_other_never_meet_their_own_call(keys: tuple[Path,
             assert len(list(client.stream(range(2)))) == 2
 
 
-def test_wrong_keys_are_limited_by_address_with_when_to_come_back(keys: tuple[Path, str, str]) -> None:
+def test_wrong_keys_are_limited_by_address_with_when_to_come_back(
+    keys: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     file, alice, bob = keys
+    clock = Clock()  # stands still, or the limit would let one more in every 20 s
+    monkeypatch.setattr(access, "FailedAttempts", partial(FailedAttempts, clock=clock))
     path: Any = "/rosacea.v1.FaceService/ListModels"
 
     def outcome(service: Hosted, credential: str) -> Any:
         with open_channel(service.gateway.address) as channel:
             call: Any = channel.unary_unary(path)
             try:
-                call(b"", timeout=120, metadata=as_bearer(credential))
+                call(b"", timeout=HANG_SECONDS, metadata=as_bearer(credential))
             except grpc.RpcError as error:
                 return read_error(error)
         return grpc.StatusCode.OK

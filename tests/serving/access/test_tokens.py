@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from rosacea_serving.access.identity import Cause, Identity, Refused
+from rosacea_serving.access.issuer import jwks
 from rosacea_serving.access.issuer.jwks import KEEP_SECONDS, MAX_BYTES, FetchedKeys, fetch, read_jwks
 from rosacea_serving.access.issuer.tokens import Tokens
 from rosacea_serving.access.metrics import AccessMetrics
 
+from ...waiting import HANG_SECONDS
 from ..credentials import AUDIENCE, Issuer, JwksServer, jwk
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class Scene:
 @pytest.fixture
 def scene(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(jwks, "FETCH_TIMEOUT_SECONDS", HANG_SECONDS)
     with JwksServer(issuer.jwks) as server:
         yield Scene(issuer, server)
 

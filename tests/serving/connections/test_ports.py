@@ -19,6 +19,7 @@ from rosacea_client import FaceClient
 from rosacea_serving.connections.ports import port_options
 from rosacea_serving.settings import Settings
 
+from ...waiting import HANG_SECONDS, wait_for
 from ..hosted import SETTINGS, Hosted, hosted
 from ..names import NAME, names
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 CHANGES = 20
 SHORT_LIVED = SETTINGS.model_copy(update={"connection_age_seconds": 0.4})
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 150.0  # for what takes some seconds where nothing else runs
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_no_call_and_no_stream_fails_when_connections_reach_their_age() -> None:
     with (
         hosted(SHORT_LIVED) as service,
         FaceClient(service.gateway.address, retries=False) as caller,
-        FaceClient(service.gateway.address, retries=False, timeout_seconds=120) as streamer,
+        FaceClient(service.gateway.address, retries=False, timeout_seconds=2 * PATIENCE_SECONDS) as streamer,
     ):
         stream = streamer.stream(range(100_000))
         began, seeds, calls = time.monotonic(), [], 0
@@ -87,14 +88,11 @@ def test_connections_of_clients_that_watch_health_come_and_go_as_well() -> None:
         hosted(SHORT_LIVED) as two,
         FaceClient(f"{one.gateway.address},{two.gateway.address}", retries=False) as client,
     ):
-        began = time.monotonic()
-        while len(seen) < CHANGES and time.monotonic() - began < PATIENCE_SECONDS:
+        while len(seen) < CHANGES:
             client.generate([1])
-            now = connections(one)
-            assert len(now) <= 3, "none stays beyond its age for its watch of health"
-            seen |= now
-
-    assert len(seen) >= CHANGES
+            seen |= connections(one)
+        # None stays beyond its age for its watch of health.
+        wait_for(lambda: client.generate([1]) and not seen & connections(one))
 
 
 def served(service: Hosted) -> float:
@@ -117,18 +115,22 @@ def test_a_running_client_finds_a_replica_that_is_added(age_seconds: float) -> N
         ):
             client.model()
             found.found.append("127.0.0.2")
-            end = time.monotonic() + (PATIENCE_SECONDS if age_seconds else 10)
-            while time.monotonic() < end and served(two) < 10:
-                client.model()
-                time.sleep(0.02)
-            reached, before = served(two) >= 10, served(two)
-            for _ in range(40):
-                client.model()
-            share = (served(two) - before) / 40
+
+            def call_until_served(service: Hosted, calls: int) -> None:
+                enough = served(service) + calls
+                wait_for(lambda: client.model() and served(service) >= enough)
+
+            if age_seconds:
+                for each in (two, one, two):  # neither is left out from then on
+                    call_until_served(each, 10)
+            else:
+                end = time.monotonic() + 10
+                while time.monotonic() < end:
+                    client.model()
+                    assert not served(two)
+                    time.sleep(0.02)
 
     assert found.questions
-    assert reached == bool(age_seconds)
-    assert share >= 0.25 or not age_seconds
 
 
 def goaway(events: list[h2.events.Event]) -> h2.events.ConnectionTerminated | None:
@@ -136,33 +138,32 @@ def goaway(events: list[h2.events.Event]) -> h2.events.ConnectionTerminated | No
 
 
 def ping(port: int, times: int, every_seconds: float) -> Iterator[h2.events.ConnectionTerminated]:
-    """Ping over a connection without calls; what the service says when it hangs up, nothing where it does not."""
+    """Ping over a connection without calls, each time so long after the answer to the last ping; what the service says
+    when it hangs up, nothing where it does not."""
     http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
-    with socket.create_connection(("127.0.0.1", port), timeout=120) as raw:
+    with socket.create_connection(("127.0.0.1", port), timeout=HANG_SECONDS) as raw:
         http.initiate_connection()
-        raw.sendall(http.data_to_send())
         for _ in range(times):
             http.ping(b"rosacea!")
-            raw.sendall(http.data_to_send())
-            raw.settimeout(every_seconds)
-            end = time.monotonic() + every_seconds
-            while time.monotonic() < end:
-                try:
-                    data = raw.recv(4096)
-                except TimeoutError:
-                    break
-                if (said := goaway(http.receive_data(data))) or not data:
-                    if said:
-                        yield said
-                    return
+            events: list[h2.events.Event] = []
+            while not any(isinstance(event, h2.events.PingAckReceived) for event in events):
                 raw.sendall(http.data_to_send())
+                data = raw.recv(4096)
+                events += http.receive_data(data)
+                if said := goaway(events):
+                    yield said
+                if said or not data:
+                    return
+            time.sleep(every_seconds)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("every_seconds", "hangs_up"), [(6.0, False), (0.2, True)])
-def test_pings_without_calls_are_welcome_unless_they_are_a_flood(every_seconds: float, hangs_up: bool) -> None:
+@pytest.mark.parametrize(("times", "every_seconds", "hangs_up"), [(5, 6.0, False), (1000, 0.0, True)])
+def test_pings_without_calls_are_welcome_unless_they_are_a_flood(
+    times: int, every_seconds: float, hangs_up: bool
+) -> None:
     with hosted() as service:
-        said = list(ping(service.gateway.port, 5, every_seconds))
+        said = list(ping(service.gateway.port, times, every_seconds))
 
     assert [each.error_code for each in said] == [h2.errors.ErrorCodes.ENHANCE_YOUR_CALM] * hangs_up
 
@@ -170,7 +171,7 @@ def test_pings_without_calls_are_welcome_unless_they_are_a_flood(every_seconds: 
 def test_a_call_of_anybodys_client_outlives_its_connections_age() -> None:
     with hosted(SHORT_LIVED) as service:
         spec = pb.FaceSpec(seed_range=pb.SeedRange(count=1000), format=pb.IMAGE_FORMAT_RAW)
-        stream = service.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=120)
+        stream = service.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=HANG_SECONDS)
         got = len(next(stream).faces)
         time.sleep(1.5)
         assert got + sum(len(answer.faces) for answer in stream) == 1000

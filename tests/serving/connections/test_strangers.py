@@ -17,6 +17,7 @@ from rosacea_serving.connections.strangers import Shares, Turns
 from rosacea_serving.settings import Settings
 from tests.attacks.frames import Attacker
 
+from ...waiting import HANG_SECONDS
 from ..hosted import SETTINGS, hosted, open_channel
 
 
@@ -41,6 +42,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+@pytest.mark.virtual_time
 async def test_of_the_requests_of_strangers_only_so_many_are_received_at_one_time() -> None:
     turns = Turns(2)
     senders = [Sender(turns, f"connection {number}") for number in range(5)]
@@ -53,6 +55,7 @@ async def test_of_the_requests_of_strangers_only_so_many_are_received_at_one_tim
     assert len(turns) == 0
 
 
+@pytest.mark.virtual_time
 async def test_the_turn_of_a_request_that_never_ends_is_over_soon_where_others_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -68,6 +71,7 @@ async def test_the_turn_of_a_request_that_never_ends_is_over_soon_where_others_w
         await endless.task
 
 
+@pytest.mark.virtual_time
 async def test_turns_go_by_connection_and_not_by_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strangers, "TURN_SECONDS", 0.02)
     turns = Turns(1)
@@ -84,6 +88,7 @@ async def test_turns_go_by_connection_and_not_by_call(monkeypatch: pytest.Monkey
     assert len(turns) == 0
 
 
+@pytest.mark.virtual_time
 async def test_a_connection_whose_requests_arrive_passes_all_that_never_send_theirs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -104,6 +109,7 @@ async def test_a_connection_whose_requests_arrive_passes_all_that_never_send_the
     await asyncio.gather(*(each.task for each in endless), return_exceptions=True)
 
 
+@pytest.mark.virtual_time
 async def test_where_too_many_wait_the_connection_that_waits_most_gives_up_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -121,6 +127,7 @@ async def test_where_too_many_wait_the_connection_that_waits_most_gives_up_first
     await asyncio.gather(*(each.task for each in [*many, honest]), return_exceptions=True)
 
 
+@pytest.mark.virtual_time
 async def test_a_call_that_is_given_up_gives_its_turn_back() -> None:
     turns = Turns(1)
     first, second, third = (Sender(turns, each) for each in "abc")
@@ -155,7 +162,7 @@ def test_a_watch_of_health_is_refused_a_long_name_and_a_connection_a_seventeenth
         stub: Any = health_pb2_grpc.HealthStub(service.channel)
 
         def watch(name: str) -> Any:
-            call = stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=120)
+            call = stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=HANG_SECONDS)
             next(call)
             return call
 
@@ -167,7 +174,9 @@ def test_a_watch_of_health_is_refused_a_long_name_and_a_connection_a_seventeenth
             watch("")
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         with open_channel(service.gateway.address) as other:
-            assert next(health_pb2_grpc.HealthStub(other).Watch(health_pb2.HealthCheckRequest(), timeout=120)).status
+            assert next(
+                health_pb2_grpc.HealthStub(other).Watch(health_pb2.HealthCheckRequest(), timeout=HANG_SECONDS)
+            ).status
         for each in held:
             each.cancel()
 
@@ -178,11 +187,11 @@ def test_the_port_of_health_refuses_as_the_main_one_does() -> None:
         check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
         for data in (b"\xff\xff\xff", b"\x0a\xff", b"\x0a\x01\xff"):
             with pytest.raises(grpc.RpcError) as error:
-                check(data, timeout=120)
+                check(data, timeout=HANG_SECONDS)
             assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert error.value.details() == "the request is not a valid protobuf message"
         with pytest.raises(grpc.RpcError) as error:
-            check(bytes(5000), timeout=120)
+            check(bytes(5000), timeout=HANG_SECONDS)
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -191,13 +200,16 @@ def test_beyond_its_connections_the_service_hangs_up_and_takes_new_ones_when_oth
     with hosted(settings) as service:
         attackers = [Attacker(service.gateway.port).greet() for _ in range(2)]
         with pytest.raises((EOFError, OSError)), Attacker(service.gateway.port) as third:
-            third.greet().listen(5)
+            third.greet()
+            while third.listen(HANG_SECONDS):
+                pass
         for each in attackers:
             each.socket.close()
         health: Any = health_pb2_grpc.HealthStub(service.channel)
-        assert health.Check(health_pb2.HealthCheckRequest(), timeout=120, wait_for_ready=True).status
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=HANG_SECONDS, wait_for_ready=True).status
 
 
+@pytest.mark.virtual_time
 async def test_refusals_of_one_connection_come_at_a_pace_and_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strangers, "REFUSALS_AT_ONCE", 3.0)
     monkeypatch.setattr(strangers, "REFUSALS_PER_SECOND", 1.0)

@@ -22,6 +22,7 @@ from rosacea_serving.gateway import Gateway, _swap_at
 from rosacea_serving.settings import Settings
 from rosacea_serving.torchserve.errors import BackendDown, StartFailed
 
+from ...waiting import HANG_SECONDS, eventually
 from ..fakes import FakeWorkers
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIG = GeneratorConfig(z_dim=8, w_dim=4, img_resolution=16, channel_base=256)
-SETTINGS = Settings(address="127.0.0.1:0", max_batch=4, retire_seconds=5)
+SETTINGS = Settings(address="127.0.0.1:0", max_batch=4, retire_seconds=1000)
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -77,20 +78,22 @@ class World:
         self.gateway: Any = None
         self.stub: Any = None
         self.channel: Any = None
+        self.shut = False  # whether new workers never get ready
 
     def supervise(self, options: Any, on_state: Any) -> DigestWorkers:
         self.workers.append(DigestWorkers(options, on_state))
+        if self.shut:
+            self.workers[-1].gate.clear()
         return self.workers[-1]
 
     async def generate(self, seed: int, model: str = "") -> pb.GenerateFacesResponse:
         spec = pb.FaceSpec(seeds=pb.Seeds(values=[seed]), model=model)
         answer: pb.GenerateFacesResponse = await self.stub.GenerateFaces(
-            pb.GenerateFacesRequest(spec=spec), timeout=120
+            pb.GenerateFacesRequest(spec=spec), timeout=HANG_SECONDS
         )
         return answer
 
     async def health(self, service: str = "") -> int:
-        await asyncio.sleep(0.01)
         stub: Any = health_pb2_grpc.HealthStub(self.channel)
         return int((await stub.Check(health_pb2.HealthCheckRequest(service=service))).status)
 
@@ -108,12 +111,6 @@ async def serving(*files: ModelFile, settings: Settings = SETTINGS) -> AsyncIter
     ):
         world.stub = faces_pb2_grpc.FaceServiceStub(world.channel)
         yield world
-
-
-async def eventually(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(120):
-        while not holds():  # noqa: ASYNC110 -- what is waited for has no event
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -137,17 +134,22 @@ def revision(answer: pb.GenerateFacesResponse) -> str:
 
 async def test_a_swap_under_load_fails_no_call_and_every_digest_fits_its_bytes(make: Callable[..., ModelFile]) -> None:
     async with serving(make("demo", "1")) as world:
-        world.workers[0].seconds = 0.02
-        answers: list[pb.GenerateFacesResponse] = []
-        calls = []
-        for seed in range(120):
-            calls.append(asyncio.ensure_future(world.generate(seed)))
-            if seed in (40, 80):
-                calls.append(asyncio.ensure_future(world.gateway.swap([make("demo", "2" if seed == 40 else "3")])))
-            await asyncio.sleep(0.005)
-        answers = [answer for answer in await asyncio.gather(*calls) if answer is not None]
+        calls: list[asyncio.Task[pb.GenerateFacesResponse]] = []
 
-    assert len(answers) == 120
+        async def begin_calls() -> None:
+            for _ in range(40):
+                calls.append(asyncio.create_task(world.generate(len(calls))))
+                await asyncio.sleep(0.005)
+
+        world.workers[0].seconds = 0.02
+        await begin_calls()
+        for digit in "23":
+            swap = asyncio.create_task(world.gateway.swap([make("demo", digit)]))
+            await begin_calls()
+            await swap
+            await begin_calls()
+        answers = await asyncio.gather(*calls)
+
     assert all(fits(answer) for answer in answers)
     assert "".join(dict.fromkeys(map(revision, answers))) == "123", "each revision answered, in order"
 
@@ -246,7 +248,7 @@ async def test_a_stream_ends_on_the_model_that_it_began_on(make: Callable[..., M
     async with serving(make("demo", "1")) as world:
         world.workers[0].seconds = 0.01
         spec = pb.FaceSpec(seed_range=pb.SeedRange(count=100))
-        stream = aiter(world.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=120))
+        stream = aiter(world.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=HANG_SECONDS))
         first = await anext(stream)
 
         await world.gateway.swap([make("demo", "2")])
@@ -264,7 +266,7 @@ async def test_a_replaced_model_does_not_wait_for_a_stream_for_ever(make: Callab
     async with serving(make("demo", "1"), settings=settings) as world:
         world.workers[0].seconds = 0.05
         spec = pb.FaceSpec(seed_range=pb.SeedRange(count=100_000))
-        stream = aiter(world.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=120))
+        stream = aiter(world.stub.StreamFaces(pb.StreamFacesRequest(spec=spec), timeout=HANG_SECONDS))
         await anext(stream)
 
         await world.gateway.swap([make("demo", "2")])
@@ -278,11 +280,12 @@ async def test_a_replaced_model_does_not_wait_for_a_stream_for_ever(make: Callab
 
 async def test_back_to_the_one_that_is_just_going(make: Callable[..., ModelFile]) -> None:
     async with serving(make("demo", "1")) as world:
-        world.workers[0].seconds = 0.2
+        world.workers[0].paused = True
         slow = asyncio.ensure_future(world.generate(7))
-        await asyncio.sleep(0.05)
+        await eventually(lambda: world.workers[0].running)
         await world.gateway.swap([make("demo", "2")])
         await world.gateway.swap([make("demo", "1")])
+        world.workers[0].paused = False
         assert fits(await slow)
         await eventually(lambda: world.workers[0].stopped and world.workers[1].stopped)
 
@@ -316,10 +319,9 @@ async def test_the_queue_of_a_model_is_that_of_all_its_revisions_together(make: 
 
 async def test_stopping_during_a_swap_stops_everything(make: Callable[..., ModelFile]) -> None:
     async with serving(make("demo", "1")) as world:
-        world.workers[0].gate.clear()
+        world.shut = True
         swapping = asyncio.create_task(world.gateway.swap([make("demo", "2")]))
-        await asyncio.sleep(0.01)
-        world.workers[1].gate.clear()
+        await eventually(lambda: len(world.workers) == 2)
         swapping.cancel()
         await asyncio.gather(swapping, return_exceptions=True)
 
