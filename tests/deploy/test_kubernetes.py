@@ -9,10 +9,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
-from kubernetes_validate.utils import validate as validate_for_kubernetes
 
 from rosacea_serving.gateway import LAST_WORDS_SECONDS, LIVE, SERVICE
 from rosacea_serving.observe.metrics import Metrics
@@ -102,6 +100,9 @@ NATIVE = sorted(kind for kind, each in OBJECTS.items() if each["apiVersion"] != 
 
 def check(thing: dict[str, Any], version: str = VERSIONS[0]) -> None:
     """Raise jsonschema.ValidationError for what a cluster would refuse."""
+    import jsonschema
+    from kubernetes_validate.utils import validate as validate_for_kubernetes
+
     if thing["apiVersion"] == OPERATOR:
         assert set(thing) == {"apiVersion", "kind", "metadata", "spec"}
         jsonschema.validate(thing["spec"], SPECS[thing["kind"]] | {"type": "object"})
@@ -133,10 +134,12 @@ def test_the_prometheus_operator_takes_it(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [*NATIVE, "ServiceMonitor"])
 def test_a_typing_error_would_be_refused(kind: str) -> None:
+    from jsonschema import ValidationError
+
     wrong = copy.deepcopy(OBJECTS[kind])
     wrong.get("spec", wrong)["replcas"] = 2
 
-    with pytest.raises(jsonschema.ValidationError):
+    with pytest.raises(ValidationError):
         check(wrong)
 
 

@@ -22,6 +22,7 @@ from rosacea_model import demo
 from rosacea_model.files.modelfile import verify
 
 from ..conftest import ROOT
+from ..integration.service import BRIEF_START
 from .dockerfile import container
 from .sandbox import APPLICATION, NOBODY, confined, need_sandbox
 
@@ -58,7 +59,7 @@ class Contained:
             "ROSACEA_SERVE_ADDRESS": self.address,
             "ROSACEA_SERVE_HEALTH_ADDRESS": self.health,
             "ROSACEA_SERVE_METRICS_ADDRESS": self.metrics,
-        }
+        } | BRIEF_START
         command = confined(IMAGE, IMAGE.entrypoint + IMAGE.command, writable=writable, **variables)
         with log.open("w") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)

@@ -17,6 +17,7 @@ from rosacea_model import GeneratorConfig
 from rosacea_model.files.modelfile import verify
 from rosacea_model.fresh import fresh_model
 from rosacea_serving.gateway import Gateway
+from rosacea_serving.settings import Settings
 from tests.serving.fakes import FakeWorkers
 from tests.serving.hosted import SETTINGS, demo_file
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 SERVING = health_pb2.HealthCheckResponse.SERVING
 FULL = GeneratorConfig(img_resolution=64)
 PARAMETERS = 20_000_000
+DEFAULT_JOBS = str(Settings.model_fields["warmup_jobs"].default)
 
 
 class Try(NamedTuple):
@@ -63,7 +65,7 @@ def test_nothing_is_drawn_for_anybody_before_a_large_model_is_ready(full: Path) 
     assert verify(full).path.stat().st_size > 4 * PARAMETERS
     began = time.monotonic()
     tries: list[Try] = []
-    service = RunningService([full])
+    service = RunningService([full], environment={"ROSACEA_SERVE_WARMUP_JOBS": DEFAULT_JOBS})
     try:
         with FaceClient(service.address, timeout_seconds=60) as client:
             while not tries or tries[-1].health_after != SERVING:

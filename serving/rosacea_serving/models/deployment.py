@@ -164,6 +164,7 @@ def torchserve_options(file: ModelFile, settings: Settings, devices: Devices) ->
         devices=devices,
         worker_threads=settings.worker_threads or max(1, cores // workers),
         java=str(settings.java) if settings.java else None,
+        warmup_jobs=settings.warmup_jobs,
         response_timeout_seconds=settings.job_timeout_seconds,
         jobs_per_worker=settings.jobs_per_worker,
         job_queue_size=jobs_in_flight(settings, devices) + SPARE_JOBS,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from rosacea_model.metrics.errors import MetricError
 from rosacea_model.metrics.intervals import (
@@ -30,14 +30,14 @@ TRIALS = 200
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 19, 20, 99])
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
 def test_quantiles_of_student_t_are_those_of_scipy(level: float, freedom: int) -> None:
-    assert student_t(level, freedom) == pytest.approx(stats.t.ppf((1 + level) / 2, freedom), rel=1e-9)
+    assert student_t(level, freedom) == pytest.approx(scipy.stats.t.ppf((1 + level) / 2, freedom), rel=1e-9)
 
 
 def test_the_wilson_interval_is_that_of_scipy() -> None:
-    expected = stats.binomtest(3, 40).proportion_ci(0.9, "wilson")
+    expected = scipy.stats.binomtest(3, 40).proportion_ci(0.9, "wilson")
 
     assert wilson(3 / 40, 40, 0.9) == pytest.approx((expected.low, expected.high), rel=1e-9)
-    assert normal_quantile(0.95) == pytest.approx(stats.norm.ppf(0.975))
+    assert normal_quantile(0.95) == pytest.approx(scipy.stats.norm.ppf(0.975))
 
 
 def covered(kind: str, trial: int) -> bool:
@@ -65,14 +65,14 @@ def test_a_share_that_is_everywhere_0_still_has_an_interval() -> None:
     found = proportion(0.0, 0.0, n=50, seed=0)
 
     assert found.low == 0
-    assert found.high == pytest.approx(stats.binomtest(0, 50).proportion_ci(0.95, "wilson").high)
+    assert found.high == pytest.approx(scipy.stats.binomtest(0, 50).proportion_ci(0.95, "wilson").high)
 
 
 def test_a_share_of_1_has_the_interval_of_the_design_that_blocks_show() -> None:
     """Blocks at 0.9 with twice the variance of independent cases: half as many cases count."""
     found = proportion(1.0, 2 * 0.09 / 100, at=0.9, n=100, seed=0)
 
-    assert found.low == pytest.approx(stats.binomtest(50, 50).proportion_ci(0.95, "wilson").low)
+    assert found.low == pytest.approx(scipy.stats.binomtest(50, 50).proportion_ci(0.95, "wilson").low)
 
 
 @pytest.mark.parametrize("count", [200, 5000])

@@ -180,6 +180,11 @@ def test_workers_are_for_each_gpu_and_everything_counts_all_of_them(tmp_path: Pa
     assert torchserve_options(demo_file(), settings, ON_CPU).workers == 2
 
 
+def test_torchserve_is_warmed_up_with_as_many_jobs_as_are_set() -> None:
+    assert torchserve_options(demo_file(), Settings(warmup_jobs=3), ON_CPU).warmup_jobs == 3
+    assert torchserve_options(demo_file(), Settings(), ON_CPU).warmup_jobs == 500
+
+
 @pytest.mark.parametrize("devices", [ON_CPU, Devices(("4", "6"))])
 def test_torchserve_is_told_how_many_gpus_there_are(devices: Devices) -> None:
     options = torchserve_options(demo_file(), Settings(), devices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.stats
+import scipy
 
 from rosacea_model.metrics.audit.authenticity import authentic_share
 from rosacea_model.metrics.audit.clusters import nearest_other, repetition

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.stats
+import scipy
 
 from rosacea_model.metrics.audit.threshold import (
     beta_binomial_tail,

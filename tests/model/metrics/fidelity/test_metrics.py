@@ -7,12 +7,9 @@ import io
 from typing import TYPE_CHECKING
 
 import numpy as np
-import prdc
 import pytest
+import scipy
 import torch
-from scipy import linalg
-from torchmetrics.image.fid import _compute_fid
-from torchmetrics.image.kid import poly_mmd
 
 from rosacea_model.metrics.errors import MetricError
 from rosacea_model.metrics.fidelity.frechet import frechet, frechet_distance
@@ -46,12 +43,14 @@ def sides(n: int, m: int, dimension: int) -> tuple[NDArray[np.float32], NDArray[
 
 @pytest.mark.parametrize(("n", "m", "dimension"), SHAPES)
 def test_the_frechet_distance_is_that_of_numpy_and_torchmetrics(n: int, m: int, dimension: int) -> None:
+    from torchmetrics.image.fid import _compute_fid
+
     one, other = (rows.astype(np.float64) for rows in sides(n, m, dimension))
     found = frechet(one, other).value
 
     covariances = [np.cov(rows, rowvar=False) for rows in (one, other)]
     # The root by eigenvalues of a product of symmetric matrices, which are real and not negative.
-    root = np.sqrt(np.maximum(linalg.eigvals(covariances[0] @ covariances[1]).real, 0)).sum()
+    root = np.sqrt(np.maximum(scipy.linalg.eigvals(covariances[0] @ covariances[1]).real, 0)).sum()
     apart = np.square(one.mean(axis=0) - other.mean(axis=0)).sum()
     expected = apart + sum(np.trace(each) for each in covariances) - 2 * root
     means = [torch.from_numpy(rows.mean(axis=0)) for rows in (one, other)]
@@ -75,6 +74,8 @@ def test_moments_are_those_of_numpy_by_either_convention(n: int, m: int, dimensi
 
 @pytest.mark.parametrize(("n", "m", "dimension"), SHAPES)
 def test_the_kernel_distance_is_that_of_its_definition_and_of_torchmetrics(n: int, m: int, dimension: int) -> None:
+    from torchmetrics.image.kid import poly_mmd
+
     one, other = (rows.astype(np.float64)[:60] for rows in sides(n, m, dimension))
     size = min(len(one), len(other))
 
@@ -93,6 +94,8 @@ def test_the_kernel_distance_is_that_of_its_definition_and_of_torchmetrics(n: in
 @pytest.mark.parametrize(("n", "m", "dimension"), [(300, 200, 16), (40, 30, 64), (60, 700, 24)])
 @pytest.mark.parametrize("k", [3, 5])
 def test_neighbours_are_those_of_prdc(n: int, m: int, dimension: int, k: int) -> None:
+    import prdc
+
     one, other = (rows.astype(np.float64) for rows in sides(n, m, dimension))
     with contextlib.redirect_stdout(io.StringIO()):
         expected = prdc.compute_prdc(one, other, nearest_k=k)
