@@ -1,8 +1,8 @@
 """The engine: draws samples so that the bytes of one do not depend on the rest of the batch.
 
 Libraries choose other kernels for other batch sizes, and other kernels round differently. So the engine always runs
-the networks at one fixed batch size, the micro-batch, and fills the last one up: 1 on a CPU, where larger batches
-are no faster, and `CUDA_MICRO_BATCH` on a GPU.
+the networks at one fixed batch size, the micro-batch of its runtime, and fills the last one up: 1 on a CPU, where
+larger batches are no faster, and 8 on a GPU.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..networks.generator import truncate
 from ..sample import FaceSample, latents, noise_images
 from .fingerprint import fingerprint
 from .outputs import to_numbers, to_pixels
+from .runtimes.pytorch import torch_runtime
 from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 
     from ..config import GeneratorConfig
     from ..errors import RenderError
-
-CUDA_MICRO_BATCH = 8
+    from .runtimes.runtime import Runtime
 
 Made = TypeVar("Made")
 
@@ -38,11 +38,12 @@ Made = TypeVar("Made")
 class Engine:
     """Draws samples with one model on one device."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, runtime: Runtime | None = None) -> None:
+        """The runtime is torch in its fastest form unless another is given."""
         self.model = model
-        self.micro_batch = CUDA_MICRO_BATCH if model.device.type == "cuda" else 1
-        self.fingerprint = fingerprint(model, self.micro_batch)
-        self._mapping = Stopwatch(model.device)
+        self.runtime = runtime or torch_runtime(model)
+        self.fingerprint = fingerprint(model.file.digest, self.runtime)
+        self._stopwatch = Stopwatch(model.device)
         if model.device.type == "cuda":
             torch.backends.cudnn.benchmark = False
             torch.backends.cudnn.deterministic = True
@@ -76,9 +77,14 @@ class Engine:
         return self.model.file.classes
 
     @property
+    def micro_batch(self) -> int:
+        """Samples that the networks always draw at once."""
+        return self.runtime.micro_batch
+
+    @property
     def mapping_seconds(self) -> float:
         """Seconds the mapping network took in the last call."""
-        return self._mapping.seconds
+        return self._stopwatch.seconds
 
     def render(self, samples: Sequence[FaceSample]) -> NDArray[np.uint8]:  # => [N, H, W, C]
         """Draw every sample; raises the error of the first bad one (ValueError or RenderError)."""
@@ -125,8 +131,8 @@ class Engine:
     def _all_ws(self, samples: Sequence[FaceSample]) -> Tensor:
         # Every z that is needed, those of the style mixes included, goes through the mapping network in one sequence.
         rows = [row for sample in samples for row in self._mapping_inputs(sample)]
-        with self._mapping:
-            mapped = iter(self._in_micro_batches(self.model.generator.mapping, rows))
+        with self._stopwatch:
+            mapped = iter(self._in_micro_batches(self.runtime.map, rows))
         stacked = [self._assemble(sample, mapped) for sample in samples]
         shape = (0, self.config.num_ws, self.config.w_dim)
         return torch.stack(stacked) if stacked else torch.empty(shape, device=self.model.device)
@@ -158,11 +164,8 @@ class Engine:
     def _render(self, samples: Sequence[FaceSample], ws: Tensor) -> list[NDArray[np.uint8] | RenderError]:
         noises = [self._noises(sample) for sample in samples]
         rows = [(row, *noise) for row, noise in zip(ws, noises, strict=True)]
-
-        def synthesize(batch: Tensor, *noise: Tensor) -> Tensor:
-            return self.model.generator.synthesis(batch, noise)  # type: ignore[no-any-return]
-
-        return [to_pixels(image) for image in self._in_micro_batches(synthesize, rows)]
+        images = self._in_micro_batches(lambda batch, *noise: self.runtime.synthesize(batch, noise), rows)
+        return list(map(to_pixels, images))
 
     def _noises(self, sample: FaceSample) -> list[Tensor]:  # a [1, R, R] for each layer
         synthesis = self.model.generator.synthesis
@@ -175,9 +178,10 @@ class Engine:
 
     def _in_micro_batches(self, function: Callable[..., Tensor], rows: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
         results: list[Tensor] = []
-        for start in range(0, len(rows), self.micro_batch):
-            chunk = list(rows[start : start + self.micro_batch])
-            padded = chunk + chunk[:1] * (self.micro_batch - len(chunk))
+        size = self.micro_batch
+        for start in range(0, len(rows), size):
+            chunk = list(rows[start : start + size])
+            padded = chunk + chunk[:1] * (size - len(chunk))
             columns = [torch.stack(column) for column in zip(*padded, strict=True)]
             results.extend(function(*columns)[: len(chunk)])
         return results

@@ -46,7 +46,8 @@ class MappingNetwork(nn.Module):
         super().__init__()
         self.num_layers = config.mapping_layers
         width = config.z_dim
-        if config.c_dim:
+        self.is_conditional = config.c_dim > 0
+        if self.is_conditional:
             self.embed = Linear(config.c_dim, config.w_dim)
             width += config.w_dim
         for index in range(self.num_layers):
@@ -60,10 +61,14 @@ class MappingNetwork(nn.Module):
         x = ops.normalize_second_moment(z)
         if c is not None:
             x = torch.cat([x, ops.normalize_second_moment(self.embed(c))], dim=1)
-        for index in range(self.num_layers):
-            layer: Linear = self.get_submodule(f"fc{index}")  # type: ignore[assignment]
+        for layer in self.layers():
             x = ops.leaky_relu(layer(x))
         return x
+
+    def layers(self) -> Iterator[Linear]:
+        """Fully connected layers in order, without the one of labels."""
+        for index in range(self.num_layers):
+            yield self.get_submodule(f"fc{index}")  # type: ignore[misc]
 
 
 class SynthesisLayer(nn.Module):

@@ -11,16 +11,25 @@ import torch
 
 from rosacea_model import FaceSample, GeneratorConfig, MixedRows, Model, OutputNotFinite, load
 from rosacea_model.engine import Engine
+from rosacea_model.engine.runtimes.pytorch import plain_runtime, torch_runtime
 from rosacea_model.files import weights
 from rosacea_model.fresh import fresh_model
 from rosacea_model.sample import latents, one_hot
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    from rosacea_model.engine.runtimes.runtime import Runtime
 
 SIZES: dict[str, Any] = {"z_dim": 16, "w_dim": 24, "img_resolution": 16}
 THIN: dict[str, Any] = {"channel_base": 256, "channel_max": 16, "mapping_layers": 2}
 CLASSES = 3
+RUNTIMES: dict[str, Callable[[Model], Runtime]] = {
+    "folded": torch_runtime,
+    "plain in fours": lambda model: plain_runtime(model, 4),
+}
 
 
 def build(folder: Any, c_dim: int) -> Model:
@@ -75,12 +84,10 @@ def draw(engine: Engine, sample: FaceSample) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("kind", ["engine", "conditional"])
-@pytest.mark.parametrize("micro_batch", [1, 4])
-def test_an_image_does_not_depend_on_its_batch(
-    kind: str, micro_batch: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine: Engine = request.getfixturevalue(kind)
-    monkeypatch.setattr(engine, "micro_batch", micro_batch)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_image_does_not_depend_on_its_batch(kind: str, runtime: str, request: pytest.FixtureRequest) -> None:
+    given: Engine = request.getfixturevalue(kind)
+    engine = Engine(given.model, RUNTIMES[runtime](given.model))
     samples = mixed_samples(engine.config)
     alone = [draw(engine, sample) for sample in samples]
 
@@ -136,12 +143,12 @@ def test_a_bad_sample_fails_alone(engine: Engine, bad: FaceSample, complaint: st
         engine.render([good[0], bad, good[1]])
 
 
-@pytest.mark.parametrize("micro_batch", [1, 4])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_latent_that_gives_nan_fails_alone(
-    engine: Engine, micro_batch: int, place: int, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, runtime: str, place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "micro_batch", micro_batch)
+    engine = Engine(engine.model, RUNTIMES[runtime](engine.model))
     samples = [FaceSample(seed=3), FaceSample(seed=4)]
     samples.insert(place, FaceSample(ws=np.full((6, 24), 1e38, np.float32)))
 

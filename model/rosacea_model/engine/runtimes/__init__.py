@@ -1,0 +1,1 @@
+"""The networks of a model in forms that are fast on one kind of device."""

@@ -1,0 +1,102 @@
+"""The folded networks compute what the networks compute, and keep nothing from one image to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from rosacea_model import GeneratorConfig
+from rosacea_model.engine.runtimes.folded import FoldedMapping, FoldedSynthesis
+from rosacea_model.engine.runtimes.packed import PackedConv
+from rosacea_model.networks.generator import Generator
+
+SMALL: dict[str, Any] = {"z_dim": 12, "w_dim": 16, "mapping_layers": 3, "channel_base": 512, "channel_max": 24}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "skip": {"img_resolution": 64},
+    "orig": {"img_resolution": 32, "architecture": "orig"},
+    "resnet": {"img_resolution": 32, "architecture": "resnet"},
+    "unbounded": {"img_resolution": 16, "conv_clamp": None},
+    "bounded": {"img_resolution": 16, "conv_clamp": 0.4},
+    "bounded resnet": {"img_resolution": 16, "conv_clamp": 0.4, "architecture": "resnet"},
+    "grey": {"img_resolution": 16, "img_channels": 1},
+    "with alpha": {"img_resolution": 8, "img_channels": 4},
+    "odd channels": {"img_resolution": 16, "channel_base": 176, "channel_max": 13},
+    "wide": {"img_resolution": 8, "channel_base": 2048, "channel_max": 256},
+    "conditional": {"img_resolution": 8, "c_dim": 3},
+}
+TOLERANCE = 2e-5  # of the image's range
+
+
+def build(**given: Any) -> Generator:
+    """Untrained networks of which every parameter shows."""
+    torch.manual_seed(1)
+    generator = Generator(GeneratorConfig(**{**SMALL, **given})).eval().requires_grad_(False)
+    for name, parameter in generator.named_parameters():
+        if name.endswith(("noise_strength", "bias")):
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    return generator
+
+
+def inputs(generator: Generator) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    config = generator.config
+    ws = torch.randn(1, config.num_ws, config.w_dim)
+    return ws, [torch.randn(1, 1, *shape) for shape in generator.synthesis.noise_shapes()]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@torch.inference_mode()
+def test_folded_synthesis_draws_what_the_network_draws(kind: str) -> None:
+    generator = build(**CONFIGS[kind])
+    folded = FoldedSynthesis(generator.synthesis)
+
+    for _ in range(3):
+        ws, noises = inputs(generator)
+        want = generator.synthesis(ws, noises)
+        torch.testing.assert_close(folded(ws, noises), want, rtol=0, atol=TOLERANCE * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("kind", ["skip", "conditional"])
+@torch.inference_mode()
+def test_folded_mapping_maps_what_the_network_maps(kind: str) -> None:
+    generator = build(**CONFIGS[kind])
+    z = torch.randn(1, 12)
+    c = torch.eye(3)[1:2] if generator.config.c_dim else None
+
+    torch.testing.assert_close(FoldedMapping(generator.mapping)(z, c), generator.mapping(z, c))
+
+
+def test_layers_fold_only_where_their_weights_are_smaller_than_their_maps() -> None:
+    folded = FoldedSynthesis(build(img_resolution=64).synthesis)
+
+    folds = [layer.folds for block in folded.blocks for layer in block.layers]
+    assert folds == sorted(folds), "from the lowest resolution up"
+    assert set(folds) == {True, False}
+
+
+@torch.inference_mode()
+def test_drawing_changes_neither_its_inputs_nor_the_next_image() -> None:
+    generator = build(**CONFIGS["resnet"])
+    folded = FoldedSynthesis(generator.synthesis)
+    ws, noises = inputs(generator)
+    kept = [ws.clone(), *(noise.clone() for noise in noises)]
+    first = folded(ws, noises).clone()
+    folded(*inputs(generator))
+
+    assert all(torch.equal(now, before) for now, before in zip([ws, *noises], kept, strict=True))
+    assert torch.equal(folded(ws, noises), first)
+
+
+@torch.inference_mode()
+def test_without_onednn_the_convolution_is_torch_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, x = torch.randn(8, 6, 3, 3), torch.randn(1, 6, 4, 4)
+    packed = PackedConv(weight, 4)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    plain = PackedConv(weight, 4)
+
+    assert packed.is_packed
+    assert not plain.is_packed
+    want = torch.nn.functional.conv2d(x, weight, padding=1)
+    torch.testing.assert_close(packed(x), want)
+    torch.testing.assert_close(plain(x), want)
