@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LOOK_SECONDS = 0.02  # between two looks
 NUMBERS = re.compile(r"[\d_-]*\d")
 # What is drawn by lot in the names of temporary files and folders, beside numbers.
 LOTS = re.compile(r"(?<=rosacea-)(models-)?[a-z0-9_]{8}|(?<=tmp)[a-z0-9_]{8}|[0-9a-f]{16,}")
@@ -47,11 +48,12 @@ def plain(name: str) -> str:
 async def settled(
     before: Counter[str], seconds: float = 10.0, look: Callable[[], Counter[str]] = holdings
 ) -> Counter[str]:
-    """The least of each that is held within so long; returns as soon as it is no more than before."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
+    """The least of each that is held within so long, in which the loop has as many turns however busy the machine is;
+    returns as soon as it is no more than before."""
     least = look()
-    while loop.time() < until and not least <= before:
-        await asyncio.sleep(0.02)
+    for _ in range(round(seconds / LOOK_SECONDS)):
+        if least <= before:
+            break
+        await asyncio.sleep(LOOK_SECONDS)
         least &= look()
     return least

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def kill(process: psutil.Process, seconds: float = 10.0) -> None:
+def kill(process: psutil.Process, seconds: float = 120.0) -> None:
     """SIGKILL, and wait until it is gone."""
     process.kill()
     process.wait(seconds)

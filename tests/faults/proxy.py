@@ -118,7 +118,7 @@ class ThreadedProxy:
         async def freeze() -> None:
             self.proxy.freeze()
 
-        asyncio.run_coroutine_threadsafe(freeze(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(freeze(), self._loop).result(120)
 
 
 @contextmanager
@@ -129,9 +129,9 @@ def proxied(target: str) -> Iterator[ThreadedProxy]:
     thread.start()
     proxy = Proxy(target)
     try:
-        asyncio.run_coroutine_threadsafe(proxy.__aenter__(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(proxy.__aenter__(), loop).result(120)
         yield ThreadedProxy(proxy, loop)
-        asyncio.run_coroutine_threadsafe(proxy.__aexit__(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(proxy.__aexit__(), loop).result(120)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

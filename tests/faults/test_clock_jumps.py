@@ -44,7 +44,7 @@ JUMPS = (HOUR, -HOUR, HOUR + 60, 0)
 SEEDS = range(50)
 CALLS_A_SECOND = 20
 SECONDS_A_JUMP = 1.5
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 200.0
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +100,11 @@ async def test_with_keys_that_live_an_hour_the_same_jump_locks_the_gateway_out(
         monkeypatch.setenv(name, value)
     job = render_pb2.RenderJob(items=[item(1)])
     async with running(model) as supervisor:
-        assert (await supervisor.render("tiny", job, 30)).outcomes[0].image
+        assert (await supervisor.render("tiny", job, 200)).outcomes[0].image
         clock.jump(JUMPS[2])
 
         with pytest.raises(Exception, match="PERMISSION_DENIED"):
-            await supervisor.render("tiny", job, 30)
+            await supervisor.render("tiny", job, 200)
 
 
 WALL_CLOCK = {
