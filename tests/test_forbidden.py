@@ -87,6 +87,7 @@ def test_what_is_harmless_is_let_be(source: str) -> None:
     assert list(forbidden(source)) == []
 
 
+@pytest.mark.slow
 def test_bandit_finds_nothing_of_medium_severity_or_more() -> None:
     command = [sys.executable, "-m", "bandit", "--quiet", "--recursive", "-ll", "--format", "json"]
     done = subprocess.run(

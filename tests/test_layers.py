@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -113,7 +114,7 @@ def test_every_name_that_is_imported_from_a_lazy_package_is_one_of_its_names(pac
         f"{file.relative_to(ROOT)} imports {alias.name}"
         for top in ("clients", "model", "protos/contract", "serving", "tests")
         for file in (ROOT / top).rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in nodes(file)
         if isinstance(node, ast.ImportFrom) and node.module == package and not node.level
         for alias in node.names
         if alias.name not in names and not alias.name.startswith("__")
@@ -145,7 +146,7 @@ def test_the_model_package_takes_nothing_of_the_contract_but_how_to_install_what
     used = {
         str(node.module)
         for file in (ROOT / "model/rosacea_model").rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in nodes(file)
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("rosacea_contract")
     }
 
@@ -217,8 +218,7 @@ def test_a_class_name_that_exists_twice_is_found(tmp_path: Path) -> None:
 def classes(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
     """Names of classes, wherever in their file, and the file of each."""
     for file in sorted(files):
-        nodes = ast.walk(ast.parse(file.read_text()))
-        yield from ((node.name, file.name) for node in nodes if isinstance(node, ast.ClassDef))
+        yield from ((node.name, file.name) for node in nodes(file) if isinstance(node, ast.ClassDef))
 
 
 def twice(found: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -229,6 +229,14 @@ def twice(found: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return {name: each for name, each in places.items() if len(each) > 1}
 
 
+@cache
+def nodes(file: Path) -> list[ast.AST]:
+    """The imports and classes of a file, wherever in it."""
+    kinds = ast.Import | ast.ImportFrom | ast.ClassDef
+    return [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, kinds)]
+
+
+@cache
 def module_imports(root: Path, package: str) -> dict[str, set[str]]:
     """For each module of a package the modules of the same package that it imports, wherever in the file."""
     files = {name_of(file, root): file for file in (root / package).rglob("*.py")}
@@ -241,7 +249,7 @@ def name_of(file: Path, root: Path) -> str:
 
 def targets(module: str, file: Path, modules: Collection[str]) -> Iterator[str]:
     parts = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
         elif isinstance(node, ast.ImportFrom):
@@ -272,7 +280,7 @@ def reachable(module: str, imports: Mapping[str, set[str]]) -> set[str]:
 def imported(file: Path) -> set[str]:
     """Top-level names of everything a file imports, wherever in the file."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:

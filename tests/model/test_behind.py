@@ -83,6 +83,7 @@ def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path: Path) -> None:
         Shelf(tmp_path / "shelf").load([page])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_can_be_looked_at_and_served_as_it_is(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(Generator(CONFIG).state_dict(), buffer)

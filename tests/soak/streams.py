@@ -119,7 +119,7 @@ def restarted(folder: Path, how: signal.Signals) -> Rows:
     port = free_port()
     with GatewayProcess(port, seconds=0.005) as service:
         job = Job(folder, {"address": service.address, "count": SAMPLES, "workers": 2})
-        while len(job.rows()) < CUT and job.process.poll() is None:
+        while len(job.rows()) < CUT and job.process.is_alive():
             time.sleep(0.05)
         service.end(how)
     with GatewayProcess(port, seconds=0.0):

@@ -1,18 +1,14 @@
-"""Reads a data set in a process of its own, as a training job does, and writes down which image was which sample.
-
-Usage:
-
-    python -m tests.client.data.reader '{"address": ..., "out": ..., ...}'
-"""
+"""Reads a data set in a process of its own, as a training job does, and writes down which image was which sample."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from rosacea_client.data import FaceCache, Labels, Look, Plan
@@ -69,5 +65,9 @@ DEFAULTS: dict[str, Any] = {
     "state": None, "resume": False, "cache": None, "fresh": True, "epochs": 1, "look_ahead": 64, "persistent": False,
 }  # fmt: skip
 
-if __name__ == "__main__":
-    read(DEFAULTS | json.loads(sys.argv[1]))
+
+def read_alone(told: dict[str, Any]) -> None:
+    """What a process of its own does; told is on top of the defaults."""
+    warnings.filterwarnings("error", category=UserWarning, module="rosacea_client")
+    torch.set_num_threads(1)
+    read(DEFAULTS | told)

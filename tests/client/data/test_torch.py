@@ -58,6 +58,7 @@ def check_same_map(job: Callable[..., Job], address: str, count: int, cut: int, 
     assert first + rest == start
 
 
+@pytest.mark.slow
 def test_workers_ranks_and_a_cut_do_not_change_which_sample_is_which_image(
     faces: Hosted, job: Callable[..., Job]
 ) -> None:
@@ -74,6 +75,7 @@ def test_thousands_of_samples_are_the_same_map_however_they_are_read(
     check_same_map(job, faces.gateway.address, count=count, cut=cut, cut_batch=3)
 
 
+@pytest.mark.slow
 def test_the_comparison_notices_a_loader_that_knows_no_blocks(faces: Hosted, job: Callable[..., Job]) -> None:
     address = faces.gateway.address
 
@@ -92,6 +94,7 @@ def test_each_sample_is_the_face_that_the_plan_names(faces: Hosted) -> None:
         assert sample["image"].dtype == torch.uint8 and sample["image"].shape == (3, 16, 16)
 
 
+@pytest.mark.slow
 def test_both_kinds_of_data_set_have_the_same_samples(faces: Hosted, job: Callable[..., Job]) -> None:
     address = faces.gateway.address
     ways = [("map", "fork"), ("map", "spawn"), ("stream", "fork"), ("stream", "spawn")]
@@ -103,6 +106,7 @@ def test_both_kinds_of_data_set_have_the_same_samples(faces: Hosted, job: Callab
     assert len(rows[0]) == 90
 
 
+@pytest.mark.slow
 def test_epochs_follow_each_other_also_in_workers_that_live_on(faces: Hosted, job: Callable[..., Job]) -> None:
     address = faces.gateway.address
 

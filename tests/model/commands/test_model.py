@@ -141,6 +141,7 @@ def test_export_writes_into_a_model_store(model: Path, tmp_path: Path) -> None:
     assert (tmp_path / "store" / "tiny" / "MAR-INF" / "MANIFEST.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["const", "input"])
 def test_export_writes_onnx_and_tells_the_differences(model: Path, tmp_path: Path, noise: str) -> None:
     import onnx

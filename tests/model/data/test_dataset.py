@@ -72,7 +72,7 @@ def test_vectors_stay_vectors(tmp_path: Path) -> None:
     assert LabelledImages(tmp_path / "data.zip")[1][1].tolist() == [0.25, 2.0]
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_loader_workers_read_the_same_as_one_process(data: Path, start: str) -> None:
     dataset = LabelledImages(data, mirror=True)
     alone = [dataset[index] for index in range(len(dataset))]

@@ -126,6 +126,7 @@ def test_an_unusable_picture_has_its_reason(name: str) -> None:
     assert refused.value.reason is reason, refused.value
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(flat_png(13_000))
@@ -198,6 +199,7 @@ def test_sound_jpegs_are_accepted_and_keep_their_pixels(changes: dict[str, Any])
             assert (np.asarray(decoded.image) == np.asarray(reopened(data))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("progressive", [False, True])
 def test_scribbled_jpegs_are_told_as_often_as_can_be(progressive: bool) -> None:
     """Of the damaged ones whose picture changed to the eye, 6 in 10 (baseline) or 8 in 10 (progressive) are told.

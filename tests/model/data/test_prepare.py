@@ -82,6 +82,7 @@ def test_every_picture_arrives_with_its_class(photos: Path, tmp_path: Path) -> N
     assert not any(b".jpg" in members[name] for name in ("facts.jsonl", "datasheet.json")), "no file names travel"
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes_whatever_the_workers(photos: Path, tmp_path: Path) -> None:
     for name, workers in (("one", 1), ("two", 2), ("three", 3)):
         prepare(photos, tmp_path / f"{name}.zip", options(workers=workers, holdout=0.2))
@@ -358,6 +359,7 @@ def test_no_process_and_no_file_is_left_behind(photos: Path, tmp_path: Path, wor
     assert workers() == set() and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_thousand_mutated_pictures_are_each_taken_or_told(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     good = [encoded(face(0, 64)), encoded(face(1, 64), "JPEG"), encoded(face(2, 64), "WEBP")]

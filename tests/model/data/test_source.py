@@ -233,6 +233,7 @@ def test_a_hostile_archive_is_refused_cheaply(tmp_path: Path, attack: Callable[[
     assert [item.name for item in tmp_path.rglob("*") if item.is_file()] == ["data.zip"]
 
 
+@pytest.mark.slow
 def test_the_attacks_work_on_a_reader_without_rules(tmp_path: Path) -> None:
     taken = []
     for attack in (slip, absolute, symlink, bomb, twin, million):

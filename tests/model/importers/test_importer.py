@@ -78,12 +78,14 @@ def test_the_report_tells_what_the_file_held(snapshot: Path, tmp_path: Path) -> 
     assert manifest["source"] == "stylegan2-ada snapshot"
 
 
+@pytest.mark.slow
 def test_the_same_file_gives_the_same_digest(snapshot: Path, tmp_path: Path) -> None:
     reports = [import_checkpoint(snapshot, tmp_path / name, "face") for name in ("a", "b")]
 
     assert reports[0].digest == reports[1].digest
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_left_alone_unless_forced(snapshot: Path, tmp_path: Path) -> None:
     folder = tmp_path / "face"
     folder.mkdir()

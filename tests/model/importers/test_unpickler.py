@@ -327,6 +327,7 @@ def mutations(data: bytes, seed: int) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 def test_two_thousand_damaged_variants_are_read_or_refused_and_nothing_else() -> None:
     data = written({"G_ema": generator(TINY), "training_set_kwargs": {"max_size": 3}})
     refused = 0

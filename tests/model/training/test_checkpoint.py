@@ -229,6 +229,7 @@ def kill_while_saving(run: Path, times: int) -> int:
     return fragments
 
 
+@pytest.mark.slow
 def test_killed_savers_leave_only_whole_checkpoints(tmp_path: Path) -> None:
     kill_while_saving(tmp_path, 3)
 

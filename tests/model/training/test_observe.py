@@ -182,6 +182,7 @@ def slowly(state: TrainState) -> None:
     time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_the_distance_is_zero_for_the_same_and_larger_for_other_images() -> None:
     reals = to_unit(torch.from_numpy(Squares(256, 32).images))
 

@@ -120,6 +120,7 @@ def test_the_first_path_length_penalty_is_that_of_a_mean_that_has_moved() -> Non
     assert float(ours.state.pl_mean) == pytest.approx(float(rule.pl_mean), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_after_forty_iterations_from_equal_weights_every_weight_is_where_the_rule_has_it() -> None:
     rule, ours = PlainRule(config_here()), Passes(TrainState(config_here()), Ranks())
     begin = {name: value.clone() for name, value in named(ours).items()}

@@ -84,6 +84,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_kill_minus_9_and_resume_continues_bit_for_bit(uninterrupted: Path, interrupted: Path) -> None:
     before = [path.name for path in checkpoint.existing(interrupted / "checkpoints")]
     assert before == [f"step-{INTERRUPTED_AFTER:08d}"]
@@ -196,6 +197,7 @@ def test_loading_does_not_alias_the_tensors_it_was_given(third_step: dict[str, T
     assert equal(third_step, kept) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_the_current_step_and_ends_with_exit_code_0(
     number: signal.Signals, tmp_path: Path, uninterrupted: Path

@@ -31,6 +31,7 @@ def test_the_job_notices_samples_that_are_garish_or_lack_layout(distance: float,
     assert not Smoke(distance=(1.3, distance), layout=(10.0, layout), layout_of_average=0.77).improved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p_max", [0.6, 0.8])
 def test_p_stays_under_its_bound_on_40_images_however_sure_the_discriminator_is(tmp_path: Path, p_max: float) -> None:
     probabilities: list[float] = []
