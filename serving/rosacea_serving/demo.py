@@ -37,7 +37,7 @@ def run(out: Path) -> Path:
 
 
 async def serve_and_ask(model: ModelFile, out: Path) -> Path:
-    settings = Settings(address="127.0.0.1:0")
+    settings = Settings(address="127.0.0.1:0", warmup_jobs=0)  # for sixteen faces a warm Java is no gain
     devices = await asyncio.to_thread(devices_of, settings)
     log.info("starting TorchServe and the gateway")
     async with Gateway([model], settings, devices=devices) as gateway:

@@ -51,7 +51,7 @@ async def test_each_gpu_has_its_workers(
 ) -> None:
     notes = tmp_path / "notes"
     monkeypatch.setattr(archive, "HANDLER", HANDLER.format(notes=str(notes)))
-    options = torchserve_options(verify(demo.folder()), Settings(worker_threads=1), devices)
+    options = torchserve_options(verify(demo.folder()), Settings(worker_threads=1, warmup_jobs=0), devices)
     supervisor = Supervisor(options)
     await supervisor.start()
     try:
