@@ -71,6 +71,7 @@ def test_the_configuration_is_sound() -> None:
     promtool("check", "config", str(DEPLOY / "prometheus" / "prometheus.yml"))
 
 
+@pytest.mark.slow
 def test_each_alert_fires_on_its_fault_and_is_silent_without() -> None:
     promtool("test", "rules", str(CASES))
 

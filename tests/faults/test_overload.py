@@ -132,6 +132,7 @@ def test_at_ten_times_its_capacity_the_service_does_as_much_good_as_at_its_capac
     assert all(call.retry_after_seconds for call in refusals)
 
 
+@pytest.mark.slow
 def test_without_admission_the_same_load_leaves_nothing_good(run: Run) -> None:
     load = run(storm(30.0, careless=True))
 
@@ -203,6 +204,7 @@ def test_a_greedy_principal_takes_nothing_from_a_modest_one(run: Run) -> None:
     assert load.goodput > 0.9
 
 
+@pytest.mark.slow
 def test_without_fair_shares_the_greedy_one_has_it_all(run: Run) -> None:
     load = run(greedy_and_modest(careless=True))
 

@@ -73,6 +73,7 @@ def test_a_run_without_a_snapshot_says_so(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path: Path) -> None:
     page = tmp_path / "snapshot.pkl"
     page.write_bytes(b"<!doctype html><html>")

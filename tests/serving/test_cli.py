@@ -65,6 +65,7 @@ def test_a_damaged_model_is_told(model: ModelFile) -> None:
     assert "SHA-256 must be" in output
 
 
+@pytest.mark.slow
 def test_a_model_of_another_signer_is_told(model: ModelFile, tmp_path: Path) -> None:
     key, public = write_keys(tmp_path, "ours")
     _, theirs = write_keys(tmp_path, "theirs")

@@ -82,6 +82,7 @@ class Restarted:
         self._process.communicate()
 
 
+@pytest.mark.slow
 @both
 def test_a_stream_over_three_kills_has_every_face_once_and_in_order(kind: Any) -> None:
     service = Restarted((700, 2300, 4100))

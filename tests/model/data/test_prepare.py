@@ -92,6 +92,7 @@ def test_the_same_input_gives_the_same_bytes_whatever_the_workers(photos: Path, 
         assert all(other == first for other in others)
 
 
+@pytest.mark.slow
 def test_preparing_what_was_prepared_changes_nothing(photos: Path, tmp_path: Path) -> None:
     prepare(photos, tmp_path / "once.zip", options())
     prepare(tmp_path / "once.zip", tmp_path / "twice.zip", options())
@@ -115,6 +116,7 @@ def lines(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_data_set_that_lost_a_picture_is_counted_again(photos: Path, tmp_path: Path) -> None:
     folder = unzipped(photos, tmp_path)
     (folder / "00000" / "img00000022.png").unlink()
@@ -173,6 +175,7 @@ def test_what_the_owner_filled_in_is_kept(photos: Path, tmp_path: Path) -> None:
     assert again["licence"] == "CC0-1.0" and again["sources"][0]["before"]["images"]["resolution"] == SIZE
 
 
+@pytest.mark.slow
 def test_a_damaged_data_set_is_told_file_by_file_and_the_rest_goes_on(tmp_path: Path) -> None:
     root = tmp_path / "photos"
     root.mkdir()

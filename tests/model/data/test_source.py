@@ -263,6 +263,7 @@ def test_an_honest_archive_is_accepted_and_read(tmp_path: Path) -> None:
     reader.close()
 
 
+@pytest.mark.slow
 def test_a_large_archive_with_64_bit_records_is_read(tmp_path: Path) -> None:
     (tmp_path / "data.zip").write_bytes(raw_zip([b"%06d.png" % number for number in range(70_000)]))
 

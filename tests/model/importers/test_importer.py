@@ -41,6 +41,7 @@ class Evil:
         return os.system, (self.command,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_imported_snapshot_holds_the_reference_s_numbers(
     golden: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

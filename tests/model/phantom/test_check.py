@@ -165,6 +165,7 @@ def test_a_flat_image_is_near_to_everything_but_no_copy() -> None:
     assert (flat.below_training, flat.ratio_below_training) == (1, 0)
 
 
+@pytest.mark.slow
 def test_the_check_writes_figures_a_page_and_sheets(tmp_path: Path) -> None:
     data = write_data(tmp_path / "train.zip")
     model = fresh_model(tmp_path / "model", GeneratorConfig(c_dim=4, **TINY), seed=0, name="tiny").path.parent

@@ -158,6 +158,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (im
 """
 
 
+@pytest.mark.slow
 def test_looking_for_leaks_takes_less_memory_than_the_images_themselves() -> None:
     done = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True)
 

@@ -239,6 +239,7 @@ def test_40_killed_savers_leave_only_whole_checkpoints(tmp_path: Path) -> None:
     assert kill_while_saving(tmp_path, 40) > 0, "no kill hit a save: the test proves nothing"
 
 
+@pytest.mark.slow
 def test_a_second_trainer_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
     with checkpoint.run_lock(tmp_path):
         code, output = train_in_process(tmp_path, 1)

@@ -359,6 +359,7 @@ def test_the_same_command_with_resume_goes_on(data: Path, tmp_path: Path) -> Non
     assert (tmp_path / "run" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_torchruns_module_ends_errors_with_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "rosacea_model.training", "--data", str(tmp_path / "no"), "--outdir", str(tmp_path)],

@@ -180,6 +180,7 @@ def test_a_model_folder_is_a_source_of_the_generator(run: Path) -> None:
     assert report.counts()["matched"] == len(source.G)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unconditional", "conditional"])
 def test_a_snapshot_of_the_reference_is_a_full_source(golden: Path, name: str) -> None:
     path = golden / name / "network-snapshot-000000.pkl"

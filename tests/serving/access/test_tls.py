@@ -176,6 +176,7 @@ def serial(path: Path) -> int:
     return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
 
 
+@pytest.mark.slow
 def test_certificates_and_keys_are_exchanged_under_load_without_a_failed_call(
     authority: Authority, tmp_path: Path
 ) -> None:

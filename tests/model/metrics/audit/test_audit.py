@@ -53,6 +53,7 @@ def limit(**values: Any) -> Threshold:
     return Threshold(**{"distance": 1.0, "rank": 1, "controls": 100, "independent": 100.0, **values})
 
 
+@pytest.mark.slow
 def test_planted_copies_of_every_kind_are_found() -> None:
     proof = found().verdict.proof
 

@@ -100,6 +100,7 @@ def other_phantoms(folder: Path) -> Any:
     return draw
 
 
+@pytest.mark.slow
 def test_every_mix_is_trained_and_reported(data: tuple[DatasetImages, DatasetImages], tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
 
