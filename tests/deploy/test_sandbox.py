@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -23,6 +22,7 @@ from rosacea_model.files.modelfile import verify
 
 from ..conftest import ROOT
 from ..integration.service import BRIEF_START
+from ..ports import free_port
 from .dockerfile import container
 from .sandbox import APPLICATION, NOBODY, confined, need_sandbox
 
@@ -44,9 +44,7 @@ def sandbox() -> None:
 
 
 def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 class Contained:

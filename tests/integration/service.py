@@ -19,12 +19,13 @@ import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ..ports import free_port
+from ..waiting import HANG_SECONDS, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 START_SECONDS = 300.0
-STOP_SECONDS = 60.0
+STOP_SECONDS = 120.0
 BRIEF_START = {"ROSACEA_SERVE_WARMUP_JOBS": "20"}  # not 500: a start takes 6 instead of 8 CPU seconds
 
 
@@ -83,6 +84,10 @@ class RunningService:
         """Everything it printed so far."""
         return Path(self._log.name).read_text()
 
+    def wait_for_log(self, text: str) -> None:
+        """A line is written a moment after what it tells of."""
+        wait_for(lambda: text in self.log())
+
     def family(self) -> list[psutil.Process]:
         """The processes below it: TorchServe's guard, Java, workers."""
         try:
@@ -102,7 +107,7 @@ class RunningService:
         with grpc.insecure_channel(self.address) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             try:
-                return int(stub.Check(health_pb2.HealthCheckRequest(), timeout=1).status)
+                return int(stub.Check(health_pb2.HealthCheckRequest(), timeout=HANG_SECONDS).status)
             except grpc.RpcError:
                 return int(health_pb2.HealthCheckResponse.UNKNOWN)
 
@@ -115,11 +120,11 @@ class RunningService:
 
     def metric(self, sample: str) -> float:
         """A sample as Prometheus would scrape it, for instance `rosacea_open_calls`; 0 where there is none yet."""
-        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=120) as response:
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=HANG_SECONDS) as response:
             rows = response.read().decode().splitlines()
         return next((float(row.rpartition(" ")[2]) for row in rows if row.rpartition(" ")[0] == sample), 0.0)
 
-    def wait_for_metric(self, sample: str, value: float, seconds: float = 30.0) -> None:
+    def wait_for_metric(self, sample: str, value: float, seconds: float = HANG_SECONDS) -> None:
         until = time.monotonic() + seconds
         while (seen := self.metric(sample)) != value:
             if time.monotonic() > until:
@@ -144,7 +149,7 @@ def cmdline(process: psutil.Process) -> list[str]:
         return []
 
 
-def gone(processes: Sequence[psutil.Process], seconds: float = 10.0) -> bool:
+def gone(processes: Sequence[psutil.Process], seconds: float = HANG_SECONDS) -> bool:
     """Whether all of them end in time."""
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     return not alive

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 CONFIG = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16)
 MANAGEMENT = "/org.pytorch.serve.grpc.management.ManagementAPIsService"
 URL_FIELD = 9  # of TorchServe's RegisterModelRequest
-READY_SECONDS = 120.0
+READY_SECONDS = 240.0
 LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1"}
 
 
@@ -60,7 +60,7 @@ class Trap:
             except OSError:
                 return
             with visitor:
-                visitor.settimeout(2)
+                visitor.settimeout(READY_SECONDS)
                 self.visits.append(visitor.recv(4096))
                 visitor.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
@@ -109,7 +109,7 @@ def ask_over_rest(path: Path, method: str, target: str, key: str) -> int:
     """The status of an HTTP request over a UNIX socket of TorchServe's."""
     head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n"
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(20)
+        connection.settimeout(READY_SECONDS)
         connection.connect(str(path))
         connection.sendall((head + (f"Authorization: Bearer {key}\r\n" if key else "") + "\r\n").encode())
         return int(connection.recv(4096).split()[1])

@@ -18,7 +18,8 @@ from rosacea_model.engine import Engine
 from rosacea_model.fresh import fresh_model
 from tests.faults.history import digest
 
-from .test_torchserve import READY_SECONDS, eventually, item, java_of, running
+from ..waiting import eventually
+from .test_torchserve import READY_SECONDS, drawn, item, java_of, running
 from .threads import torch_threads
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ async def ask_every_worker(supervisor: Supervisor) -> list[Answer]:
     job = render_pb2.RenderJob(items=[item(seed) for seed in SEEDS])
     async with asyncio.timeout(READY_SECONDS):
         while {each.worker for each in answers} < set(supervisor.worker_pids()):
-            results = await asyncio.gather(*(supervisor.render("tiny", job, 60) for _ in range(WORKERS)))
+            results = await asyncio.gather(*(drawn(supervisor, job) for _ in range(WORKERS)))
             answers += [
                 Answer(result.fingerprint, seed, result.worker_pid, digest(outcome.image))
                 for result in results

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,8 @@ from rosacea_serving.models.deployment import torchserve_options
 from rosacea_serving.settings import Settings
 from rosacea_serving.torchserve import Supervisor
 from rosacea_serving.torchserve.devices import Devices
+
+from ..waiting import HANG_SECONDS, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,11 +56,9 @@ async def test_each_gpu_has_its_workers(
     supervisor = Supervisor(options)
     await supervisor.start()
     try:
-        await supervisor.wait_ready(120)
-        assert len(supervisor.worker_pids()) == options.workers
-        async with asyncio.timeout(120):  # ready is who has one worker
-            while len(notes.read_text().splitlines()) < options.workers:  # noqa: ASYNC110 -- a file has no event
-                await asyncio.sleep(0.1)
+        await supervisor.wait_ready(HANG_SECONDS)  # ready is who has one worker
+        await eventually(lambda: len(supervisor.worker_pids()) == options.workers)
+        await eventually(lambda: len(notes.read_text().splitlines()) == options.workers)
     finally:
         await supervisor.stop()
 

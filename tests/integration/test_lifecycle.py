@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 # Large enough that a face takes some tens of milliseconds: work can be caught under way.
 CONFIG = GeneratorConfig(z_dim=32, w_dim=32, img_resolution=128, mapping_layers=2, channel_base=4096, channel_max=64)
-HEAL_SECONDS = 60.0
+HEAL_SECONDS = 200.0
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +109,14 @@ def test_the_next_start_removes_what_killed_ones_left_and_nothing_of_those_that_
         for each in (guard, killed.process):
             each.kill()
         killed.process.wait()
+        assert gone([guard])
         left = set(lasting.temporary.iterdir()) - living
         assert len(left) == 2, "copies of models, and the folder of a TorchServe"
 
         with RunningService([model], environment=place) as following:
             assert not any(folder.exists() for folder in left)
             assert all(folder.exists() for folder in living)
-            assert "removed what processes that were killed had left" in following.log()
+            following.wait_for_log("removed what processes that were killed had left")
             assert draw(following, 1) == draw(lasting, 1)
 
 
@@ -131,14 +132,17 @@ def test_without_its_only_worker_it_is_not_ready_and_every_call_is_answered_by_t
         with paused(worker):  # so that none has its answer before all are under way
             calls = [pool.submit(client.generate, list(range(8))) for _ in range(20)]
             lasting.wait_for_metric("rosacea_open_calls", 20)
-            worker.kill()
+            with paused(lasting.java()):  # so that there is no other worker before anybody has looked
+                worker.kill()
+                lasting.wait_for_metric("rosacea_ready", 0)
+                health = lasting.health()
         began = time.monotonic()
-        lasting.wait_for_metric("rosacea_ready", 0)
-        health = lasting.health()
         calls += [pool.submit(client.generate, list(range(8))) for _ in range(5)]
         answers = [call.result() for call in calls]
         lasting.wait_for_health(HEAL_SECONDS)
-        print(f"S5: {len(answers)} calls OK, ready again {time.monotonic() - began:.1f} s after the kill")
+        print(
+            f"S5: {len(answers)} calls OK, ready again {time.monotonic() - began:.1f} s after TorchServe saw the kill"
+        )
 
     assert health == health_pb2.HealthCheckResponse.NOT_SERVING
     assert [{face.seed: face.image for face in faces} for faces in answers] == [want] * 25
@@ -150,11 +154,12 @@ def test_without_its_only_worker_it_is_not_ready_and_every_call_is_answered_by_t
 def test_a_killed_torchserve_is_started_again(lasting: RunningService) -> None:
     want = draw(lasting, 5)
     java = lasting.java()
-    java.kill()
-    lasting.wait_for_metric("rosacea_ready", 0)
-
-    with grpc.insecure_channel(lasting.address) as channel, pytest.raises(Unavailable) as refusal:
-        FaceClient(lasting.address, timeout_seconds=10, channel=channel).generate([5])
+    (guard,) = psutil.Process(lasting.process.pid).children()
+    with paused(guard), grpc.insecure_channel(lasting.address) as channel:  # or it might be back before anybody looks
+        java.kill()
+        lasting.wait_for_metric("rosacea_ready", 0)
+        with pytest.raises(Unavailable) as refusal:
+            FaceClient(lasting.address, timeout_seconds=HEAL_SECONDS, channel=channel).generate([5])
     lasting.wait_for_health(HEAL_SECONDS)
 
     assert refusal.value.retry_after_seconds
@@ -176,8 +181,7 @@ def test_a_second_signal_ends_the_drain(service: RunningService) -> None:
         assert service.process.wait(120) == 0
         failures = [call.exception() for call in calls]
 
-    assert all(failure is None or isinstance(failure, Unavailable) for failure in failures)
-    assert any(failures), "the drain had nothing left to do"
+    assert [type(failure) for failure in failures] == [Unavailable] * 6
 
 
 @pytest.mark.long  # test_torchserve.py has the same without a gateway

@@ -23,6 +23,8 @@ from rosacea_model.files.modelfile import verify
 from rosacea_model.fresh import fresh_model
 from rosacea_model.importers.importer import import_checkpoint
 
+from ..faults.processes import paused
+from ..waiting import HANG_SECONDS
 from .service import RunningService
 from .threads import torch_threads
 
@@ -162,7 +164,7 @@ def test_concurrent_requests_become_batches_and_a_poisoned_one_fails_alone(servi
     rejected = 'rosacea_rejected_total{reason="OUTPUT_NOT_FINITE"}'
     rejected_before = service.metric(rejected)
 
-    with ThreadPoolExecutor(CLIENTS) as pool, FaceClient(service.address) as client:
+    with ThreadPoolExecutor(CLIENTS) as pool, FaceClient(service.address, HANG_SECONDS) as client:
 
         def draw(place: int) -> list[Face] | FaceError:
             try:
@@ -170,7 +172,10 @@ def test_concurrent_requests_become_batches_and_a_poisoned_one_fails_alone(servi
             except FaceError as error:
                 return error
 
-        outcomes = list(pool.map(draw, range(CLIENTS)))
+        with paused(*service.workers()):  # so that all have come before the first has its answer
+            drawing = pool.map(draw, range(CLIENTS))
+            service.wait_for_metric("rosacea_open_calls", CLIENTS)
+        outcomes = list(drawing)
 
     failures = {place: outcome for place, outcome in enumerate(outcomes) if isinstance(outcome, FaceError)}
     assert list(failures) == [40]

@@ -13,6 +13,7 @@ import sysconfig
 import textwrap
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +44,12 @@ from rosacea_serving.torchserve import (
 from rosacea_serving.torchserve.layout import free_ports
 from rosacea_serving.worker.segments import SegmentPool
 
+from ..faults.processes import paused
+from ..waiting import eventually
 from .threads import torch_threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from rosacea_model.files.modelfile import ModelFile
 
@@ -56,7 +59,8 @@ CONFIG = GeneratorConfig(
     z_dim=32, w_dim=32, img_resolution=16, mapping_layers=2, channel_base=256, channel_max=16, num_fp16_res=0,
     conv_clamp=None,
 )  # fmt: skip
-READY_SECONDS = 120
+READY_SECONDS = 240
+LONG = 30_000  # images, with which a worker is busy for half a minute or more
 
 
 @pytest.fixture(scope="module")
@@ -111,33 +115,34 @@ def family(supervisor: Supervisor) -> list[psutil.Process]:
     return [guard, *guard.children(recursive=True)]
 
 
+def cpu_seconds(pid: int) -> float:
+    return float(psutil.Process(pid).cpu_times().user)
+
+
 def java_of(supervisor: Supervisor) -> psutil.Process:
     return next(each for each in family(supervisor) if Path(each.exe()).name == "java")
 
 
-async def eventually(holds: Callable[[], object], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 -- what is waited for has no event
-            await asyncio.sleep(0.05)
+JOB = render_pb2.RenderJob(items=[item(1)])
 
 
-async def drawn(supervisor: Supervisor, seconds: float = 60) -> render_pb2.RenderResult:
+async def drawn(supervisor: Supervisor, job: render_pb2.RenderJob = JOB) -> render_pb2.RenderResult:
     """The first result there is, trying again as a client would."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(READY_SECONDS):
         while True:
             try:
-                return await supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)]), 30)
+                return await supervisor.render("tiny", job, READY_SECONDS)
             except BackendDown:
                 await asyncio.sleep(0.1)
 
 
-async def every_worker_draws(supervisor: Supervisor, seconds: float = 60) -> list[int]:
+async def every_worker_draws(supervisor: Supervisor) -> list[int]:
     """The workers, once each of them has drawn. Ready is a service with one; another may still load its model, and
     TorchServe gives it no job until then."""
     drew: set[int] = set()
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(READY_SECONDS):
         while not drew.issuperset(pids := supervisor.worker_pids()):
-            results = await asyncio.gather(*(drawn(supervisor, seconds) for _ in pids))
+            results = await asyncio.gather(*(drawn(supervisor) for _ in pids))
             drew.update(result.worker_pid for result in results)
     return pids
 
@@ -149,9 +154,13 @@ async def test_faces_come_back_through_slots_and_inline(model: ModelFile, pair: 
     wire = render_pb2.Segment(path=segment.path, slot_bytes=segment.slot_bytes)
     items = [item(seed) for seed in range(4)]
 
-    by_slot = await pair.render("tiny", render_pb2.RenderJob(items=items, segment=wire), 30)
-    inline = await asyncio.gather(*(pair.render("tiny", render_pb2.RenderJob(items=[each]), 30) for each in items))
-    mixed = await pair.render("tiny", render_pb2.RenderJob(items=[items[3], item(1, z=b"123"), items[0]]), 30)
+    by_slot = await pair.render("tiny", render_pb2.RenderJob(items=items, segment=wire), READY_SECONDS)
+    inline = await asyncio.gather(
+        *(pair.render("tiny", render_pb2.RenderJob(items=[each]), READY_SECONDS) for each in items)
+    )
+    mixed = await pair.render(
+        "tiny", render_pb2.RenderJob(items=[items[3], item(1, z=b"123"), items[0]]), READY_SECONDS
+    )
     pids = pair.worker_pids()
 
     faces = expected(model, range(4))
@@ -198,7 +207,7 @@ async def test_nobody_without_the_key_gets_an_answer(alone: Supervisor) -> None:
     assert alone.process is not None
     stranger = TorchServeBackend(alone.process.layout.address, "wrong key")
     with pytest.raises(Exception, match="PERMISSION_DENIED"):
-        await stranger.render("tiny", render_pb2.RenderJob(), 10)
+        await stranger.render("tiny", render_pb2.RenderJob(), READY_SECONDS)
     await stranger.close()
     keys = json.loads(alone.process.layout.key_file.read_bytes())
 
@@ -208,9 +217,9 @@ async def test_nobody_without_the_key_gets_an_answer(alone: Supervisor) -> None:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_killed_worker_heals_and_its_job_ends_as_worker_died(model: ModelFile, alone: Supervisor) -> None:
     (worker,) = alone.worker_pids()
-    os.kill(worker, signal.SIGSTOP)
-    call = asyncio.create_task(alone.render("tiny", render_pb2.RenderJob(items=[item(1)]), 30))
-    await asyncio.sleep(0.3)
+    at_first = cpu_seconds(worker)
+    call = asyncio.create_task(alone.render("tiny", render_pb2.RenderJob(items=[item(1)] * LONG), READY_SECONDS))
+    await eventually(lambda: cpu_seconds(worker) > at_first + 0.2)  # it has begun
     os.kill(worker, signal.SIGKILL)
 
     with pytest.raises(WorkerDied):
@@ -219,15 +228,15 @@ async def test_a_killed_worker_heals_and_its_job_ends_as_worker_died(model: Mode
 
     assert result.outcomes[0].image == expected(model, [1])[0]
     assert result.worker_pid != worker and alone.worker_pids() == [result.worker_pid]
-    await eventually(lambda: alone.state == "ready", 30)
+    await eventually(lambda: alone.state == "ready")
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_without_a_worker_it_is_not_ready(alone: Supervisor) -> None:
     java = java_of(alone)
-    os.kill(alone.worker_pids()[0], signal.SIGKILL)
-
-    await eventually(lambda: alone.state == "down", 30)
+    with paused(java):  # so that there is no other worker before anybody has looked
+        os.kill(alone.worker_pids()[0], signal.SIGKILL)
+        await eventually(lambda: alone.state == "down")
     await alone.wait_ready(READY_SECONDS)
 
     assert len(alone.worker_pids()) == 1
@@ -246,13 +255,13 @@ async def test_a_lost_worker_costs_one_job_at_most_and_another_draws_in_its_plac
 
     for _ in range(20):
         try:
-            result = await pair.render("tiny", render_pb2.RenderJob(items=[item(1)]), 10)
+            result = await pair.render("tiny", render_pb2.RenderJob(items=[item(1)]), READY_SECONDS)
             assert result.outcomes[0].image == face
         except WorkerDied:
             lost += 1
 
     assert lost <= 1
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(READY_SECONDS):
         while result.worker_pid in old:
             # Both at once, so that neither worker gets both.
             results = await asyncio.gather(*(drawn(pair) for _ in range(2)))
@@ -267,7 +276,7 @@ async def test_killed_java_is_started_again(model: ModelFile, alone: Supervisor)
     old = family(alone)
     (worker,) = alone.worker_pids()
     os.kill(worker, signal.SIGSTOP)
-    call = asyncio.create_task(alone.render("tiny", render_pb2.RenderJob(items=[item(1)]), 30))
+    call = asyncio.create_task(alone.render("tiny", render_pb2.RenderJob(items=[item(1)]), READY_SECONDS))
     await asyncio.sleep(0.2)
     java_of(alone).kill()
 
@@ -275,7 +284,7 @@ async def test_killed_java_is_started_again(model: ModelFile, alone: Supervisor)
         await call
     await eventually(lambda: alone.state != "ready")
     with pytest.raises(BackendDown):
-        await alone.render("tiny", render_pb2.RenderJob(), 30)
+        await alone.render("tiny", render_pb2.RenderJob(), READY_SECONDS)
     await alone.wait_ready(READY_SECONDS)
 
     assert (await drawn(alone)).outcomes[0].image == expected(model, [1])[0]
@@ -283,9 +292,10 @@ async def test_killed_java_is_started_again(model: ModelFile, alone: Supervisor)
 
 
 async def test_a_torchserve_that_hangs_is_replaced(model: ModelFile) -> None:
-    async with running(model, canary_every_seconds=0.5, canary_timeout_seconds=1) as supervisor:
+    async with running(model, canary_every_seconds=0.5) as supervisor:
         old = java_of(supervisor)
         old.suspend()
+        supervisor.options = replace(supervisor.options, canary_timeout_seconds=1)
 
         await eventually(lambda: supervisor.state != "ready")
         await supervisor.wait_ready(READY_SECONDS)
@@ -301,7 +311,8 @@ async def test_stopping_ends_jobs_and_leaves_nothing(model: ModelFile) -> None:
     await supervisor.wait_ready(READY_SECONDS)
     assert supervisor.process is not None
     processes, root = family(supervisor), supervisor.process.layout.root
-    jobs = [supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)] * 2000), 300) for _ in range(4)]
+    os.kill(supervisor.worker_pids()[0], signal.SIGSTOP)  # so that none has its answer before the end
+    jobs = [supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)] * 2000), READY_SECONDS) for _ in range(4)]
     calls = [asyncio.create_task(each) for each in jobs]
     await asyncio.sleep(0.01)
 
@@ -341,7 +352,7 @@ async def test_a_model_that_changed_on_disk_is_never_served(
         assert "SHA-256 must be" in caplog.text
         assert supervisor.state == "open"
         with pytest.raises(BackendDown, match="TorchServe is open: 3 starts failed in a row"):
-            await supervisor.render("other", render_pb2.RenderJob(), 30)
+            await supervisor.render("other", render_pb2.RenderJob(), READY_SECONDS)
     finally:
         await supervisor.stop()
 
@@ -412,7 +423,7 @@ async def test_an_exported_archive_answers_in_a_stock_torchserve(model: ModelFil
     finally:
         await backend.close()
         os.killpg(stock.pid, signal.SIGTERM)
-        await asyncio.to_thread(stock.wait, 30)
+        await asyncio.to_thread(stock.wait, READY_SECONDS)
 
     assert result.digest == model.digest
     image = np.frombuffer(result.outcomes[0].image, np.uint8)
@@ -423,7 +434,7 @@ async def answer_of(backend: TorchServeBackend) -> render_pb2.RenderResult:
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
-            return await backend.render("tiny", render_pb2.RenderJob(items=[item(1)]), 60)
+            return await backend.render("tiny", render_pb2.RenderJob(items=[item(1)]), READY_SECONDS)
         except (BackendDown, grpc.RpcError):
             assert time.monotonic() < deadline, "no answer"
             await asyncio.sleep(0.2)
@@ -434,14 +445,17 @@ async def test_a_stopped_worker_is_replaced_at_our_own_deadline(
     model: ModelFile, caplog: pytest.LogCaptureFixture, workers: int
 ) -> None:
     (face,) = expected(model, [1])
-    # TorchServe's own limit is 10 s behind ours.
-    async with running(model, response_timeout_seconds=2.0, workers=workers) as supervisor:
+    async with running(model, workers=workers) as supervisor:
         stopped, *others = await every_worker_draws(supervisor)
         os.kill(stopped, signal.SIGSTOP)
-        died, deadline = 0, time.monotonic() + 60
+        # Ours is short from now on, when no other job takes so long. TorchServe's own is behind it.
+        supervisor.options = replace(supervisor.options, response_timeout_seconds=2.0)
+        died, deadline = 0, time.monotonic() + READY_SECONDS
         # Until the stopped one has had a job: TorchServe may give one after another to the same worker.
         while not died and time.monotonic() < deadline:
-            jobs = (supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)]), 60) for _ in range(workers))
+            jobs = (
+                supervisor.render("tiny", render_pb2.RenderJob(items=[item(1)]), READY_SECONDS) for _ in range(workers)
+            )
             for outcome in await asyncio.gather(*jobs, return_exceptions=True):
                 if isinstance(outcome, WorkerDied):
                     died += 1
