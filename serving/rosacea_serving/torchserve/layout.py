@@ -6,13 +6,16 @@ port, on the loopback address.
 
 from __future__ import annotations
 
+import secrets
 import socket
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rosacea_model.files.archive import write_store_folder
 
 from ..scratch import Scratch
+from .errors import StartFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from rosacea_model.files.modelfile import ModelFile
 
 LOOPBACK = "127.0.0.1"
+# For TorchServe's gRPC: below those that systems hand out for connections and to servers that ask for any, so that no
+# other program gets one by chance before Java listens there.
+PORTS = range(10_000, 20_000)
 MAX_SOCKET_PATH = 107
 MAX_MESSAGE_BYTES = 128 * 2**20
 # A century. TorchServe has no renewal without its REST interface, and its keys are made anew at each start.
@@ -150,15 +156,17 @@ def make_private_directory() -> Scratch:
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that are free now. If one is taken before use, the caller starts again with others."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Loopback ports that are free now, chosen by chance from PORTS. If one is taken before use, the caller starts
+    again with others."""
+    with ExitStack() as stack:
+        found: list[int] = []
+        for port in secrets.SystemRandom().sample(PORTS, len(PORTS)):
+            if len(found) == count:
+                return found
+            with suppress(OSError):
+                stack.enter_context(socket.socket()).bind((LOOPBACK, port))
+                found.append(port)
+    raise StartFailed(f"{count} ports from {PORTS[0]} to {PORTS[-1]} must be free")
 
 
 def properties(settings: dict[str, str]) -> str:

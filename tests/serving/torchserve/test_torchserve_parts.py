@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -16,19 +18,18 @@ import pytest
 
 from rosacea.render.v1 import render_pb2
 from rosacea.torchserve.v1 import inference_pb2
-from rosacea_serving.torchserve import guard
+from rosacea_serving.torchserve import guard, layout
 from rosacea_serving.torchserve.backend import PREDICTIONS, TorchServeBackend, to_backend_error
 from rosacea_serving.torchserve.devices import ON_CPU
 from rosacea_serving.torchserve.errors import BackendDown, BackendFailed, NoAnswer, StartFailed, WorkerDied
 from rosacea_serving.torchserve.java import find_java
-from rosacea_serving.torchserve.layout import make_private_directory, properties
+from rosacea_serving.torchserve.layout import free_ports, make_private_directory, properties
 from rosacea_serving.torchserve.process import MAX_LINE_BYTES, child_environment, lines, parse_line
 
 from ...waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
 ITEM = render_pb2.RenderItem(seed=1)
 JOB = render_pb2.RenderJob(items=[ITEM])
@@ -198,6 +199,21 @@ def test_the_private_directory_is_private_and_short(monkeypatch: pytest.MonkeyPa
         assert len(str(scratch.path)) < 60
         assert list(deep.iterdir()) == []
     assert not scratch.path.exists()
+
+
+def test_ports_are_free_and_none_that_the_system_hands_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed_out = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    assert max(layout.PORTS) < int(handed_out[0])
+    assert set(free_ports(3)) < set(layout.PORTS)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(layout, "PORTS", range(port - 20, port + 1))
+        for _ in range(20):
+            assert port not in free_ports(1)
+        monkeypatch.setattr(layout, "PORTS", [port])
+        with pytest.raises(StartFailed, match="1 ports from"):
+            free_ports(1)
 
 
 @pytest.mark.parametrize(
