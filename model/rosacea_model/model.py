@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .classes import class_number
+from .device import usable_device
 from .errors import ModelRejected
 from .files import weights
 from .files.modelfile import ModelFile, verify
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 def load(path: Path | str, *, device: str = "cpu") -> Model:
     """Verify a model folder (or its weights file) against its digest and load it.
 
-    Raises ModelRejected for anything that is not exactly the file its manifest names.
+    Raises ModelRejected for anything that is not exactly the file its manifest names, and ValueError for a device that
+    torch does not have here.
     """
+    usable_device(device)
     file = verify(path)
     tensors = weights.read(file)
     # Without memory at first, so that a config which does not fit its file costs none.

@@ -22,6 +22,7 @@ from ..classes import class_number
 from ..files.modelfile import ModelFile, name_classes, read_header, set_default_class, verify
 from ..files.tensors import is_buffer
 from .check import check_phantoms
+from .roofline import roofline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,6 +184,7 @@ def new_model(
 
 
 app.command("check-phantoms")(check_phantoms)
+app.command("roofline")(roofline)
 
 
 def class_names(text: str) -> tuple[str, ...]:

@@ -177,15 +177,11 @@ def hardware(device: str, precision: PrecisionMode | None) -> dict[str, Any]:
     """Settings that depend on the machine."""
     import torch
 
+    from ..device import usable_device
+
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.partition(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
-    if device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(
-            f"--device {device}: torch {torch.__version__} sees no GPU here; pass --device cpu, "
-            "or install a build of torch for CUDA and its driver"
-        )
+    usable_device(device)
     settings: dict[str, Any] = {"device": device}
     if precision is not None:
         settings["num_fp16_res"] = FP16_RESOLUTIONS[precision]

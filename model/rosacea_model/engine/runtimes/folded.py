@@ -48,7 +48,7 @@ class FoldedSynthesis:
         image: Tensor | None = None
         row = 0
         for block in self.blocks:
-            count = len(block.layers)
+            count = block.num_layers
             x, image = block(x, image, ws[:, row : row + count + 1], noises[row : row + count])
             row += count
         return cast("Tensor", image)
@@ -158,29 +158,30 @@ class _Shortcut:
 
 
 class _Block:
-    """One resolution."""
+    """One resolution; its parts have the names of the network's."""
 
     def __init__(self, block: SynthesisBlock) -> None:
-        half = math.sqrt(0.5)
-        gains = [1.0, half] if block.is_residual else [1.0] * len(block.layers)
+        gain = math.sqrt(0.5) if block.is_residual else 1.0
         self.const = block.const[None].contiguous(memory_format=LAST) if block.is_first else None
-        self.layers = [_Layer(layer, gain) for layer, gain in zip(block.layers, gains, strict=True)]
-        self.shortcut = _Shortcut(block.skip, half) if block.is_residual else None
-        self.colour = _Colour(block.torgb) if block.has_torgb else None
+        self.conv0 = None if block.is_first else _Layer(block.conv0, 1.0)
+        self.conv1 = _Layer(block.conv1, gain)
+        self.skip = _Shortcut(block.skip, gain) if block.is_residual else None
+        self.torgb = _Colour(block.torgb) if block.has_torgb else None
         self.kernel = block.resample_filter
+        self.num_layers = block.num_layers
 
     def __call__(
         self, x: Tensor | None, image: Tensor | None, ws: Tensor, noises: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor | None]:
-        below = self.const if x is None else x
-        y = cast("Tensor", below)
-        for place, layer in enumerate(self.layers):
-            y = layer(y, ws[:, place], noises[place])
-        if self.shortcut is not None:
-            y.add_(self.shortcut(cast("Tensor", below)))
+        y = below = cast("Tensor", self.const if x is None else x)
+        if self.conv0 is not None:
+            y = self.conv0(y, ws[:, 0], noises[0])
+        y = self.conv1(y, ws[:, self.num_layers - 1], noises[-1])
+        if self.skip is not None:
+            y.add_(self.skip(below))
         image = None if image is None else ops.upsample(image, self.kernel)
-        if self.colour is not None:
-            colour = self.colour(y, ws[:, len(self.layers)])
+        if self.torgb is not None:
+            colour = self.torgb(y, ws[:, self.num_layers])
             image = colour if image is None else image.add_(colour)
         return y, image
 

@@ -1,0 +1,1 @@
+"""How near each layer comes to what the device can do."""
