@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -421,14 +422,17 @@ def test_a_background_that_is_no_colour_is_told_with_its_name(tmp_path: Path) ->
 
 
 def test_a_log_is_told_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_LINES", 0.0)
-    monkeypatch.setattr(progress_module, "FIRST_LINE_SECONDS", 0.0)
+    now = [100.0]
+    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     console = Console(file=io.StringIO(), force_terminal=False)
 
     with progress_module.progress_on(console, "pictures") as progress:
-        progress(3, 10)
+        for done, seconds in ((1, 0.5), (3, 6), (4, 8), (5, 37)):
+            now[0] = 100 + seconds
+            progress(done, 10)
 
-    assert console.file.getvalue().startswith("pictures: 3 of 10, about 0 s left")  # type: ignore[attr-defined]
+    wanted = "pictures: 3 of 10, about 14 s left\npictures: 5 of 10, about 37 s left\n"
+    assert console.file.getvalue() == wanted  # type: ignore[attr-defined]
 
 
 def test_the_findings_are_drawn(photos: Path, tmp_path: Path) -> None:
