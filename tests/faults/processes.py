@@ -27,7 +27,7 @@ def paused(*processes: psutil.Process) -> Iterator[None]:
         yield
     finally:
         for process in processes:
-            if process.is_running():
+            with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)
 
 
