@@ -1,6 +1,7 @@
 """Pins everything that the images install, by version and SHA-256: `make lock`, which needs the package index.
 
-    locks/serving.txt      what the gateway's image installs: every extra but dev, faces, heic, onnx and tensorboard
+    locks/serving.txt      what the gateway's image installs: every extra but dev, faces, heic, onnx, openvino,
+                           tensorboard
     locks/train.txt        what the trainer's image installs
     locks/build.txt        what builds our wheel and lists what an image holds
     locks/torch-cuda.txt   torch as the package index has it, with the CUDA libraries that it brings
@@ -23,7 +24,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # torch, and what its CUDA build brings along.
 CUDA = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)==")
 EXTRAS = {
-    "serving": sorted(set(PROJECT["optional-dependencies"]) - {"dev", "faces", "heic", "onnx", "tensorboard"}),
+    "serving": sorted(
+        set(PROJECT["optional-dependencies"]) - {"dev", "faces", "heic", "onnx", "openvino", "tensorboard"}
+    ),
     "train": ["model", "tensorboard"],
 }
 BUILD = ["hatchling", "editables", "cyclonedx-bom"]

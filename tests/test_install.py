@@ -34,7 +34,7 @@ for package in ("onnx", "onnxruntime", "onnxscript"):
     sys.modules[package] = None
 import rosacea_model
 for found in pkgutil.walk_packages(rosacea_model.__path__, "rosacea_model."):
-    if not found.name.endswith(("__main__", ".onnx_export")):
+    if not found.name.endswith(("__main__", ".onnx_export", ".onnx_graph", ".runtimes.graphs")):
         import_module(found.name)
 """
 

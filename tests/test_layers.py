@@ -60,7 +60,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "commands": {"data", "engine", "files", "importers", "metrics", "phantom", "training"},
         "data": set(),
         "demo": {"files"},
-        "engine": {"networks"},
+        "engine": {"files", "networks"},
         "files": {"networks"},
         "importers": {"files", "networks"},
         "metrics": {"data", "engine", "files", "networks", "phantom", "training"},
@@ -84,7 +84,9 @@ SHARED = {      # the modules beside the rooms that every room may use
     "clients/python/rosacea_client": {
         "async_client", "client", "convert", "errors", "files", "labels", "secrets", "seeds",
     },
-    "model/rosacea_model": {"behind", "classes", "config", "device", "errors", "fresh", "memory", "model", "sample"},
+    "model/rosacea_model": {
+        "behind", "classes", "config", "device", "engines", "errors", "fresh", "memory", "model", "sample",
+    },
     "serving/rosacea_serving": {"background", "bounded", "catalog", "errors", "lane", "scratch", "settings"},
 }  # fmt: skip
 PACKAGES = [*ROOMS, "protos/contract/rosacea_contract"]

@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from rosacea_client.rpc.address import DEFAULT_ADDRESS, is_loopback
+from rosacea_model.engines import EngineName, Precision, check_engine
 
 from .torchserve.devices import Device
 
@@ -162,6 +163,13 @@ class Settings(BaseSettings):
     worker_threads: Count | None = Field(
         None, description="Torch threads in each worker; unset: an equal share of the cores."
     )
+    engine: EngineName = Field(
+        "auto", description="What draws on a CPU: torch (which auto is), onnxruntime or openvino; extras install these."
+    )
+    precision: Precision = Field(
+        "exact",
+        description="bf16 draws in bfloat16: faster, and some pixels differ by some levels; engine openvino only.",
+    )
     max_batch: Count = Field(8, description="Images in one job of a worker.")
     jobs_per_worker: Count = Field(1, description="Jobs sent to a worker at a time.")
     job_timeout_seconds: Seconds = Field(60.0, description="Replace a worker that has worked on one job for this long.")
@@ -229,6 +237,11 @@ class Settings(BaseSettings):
         if self.queue_images < self.max_images_per_request:
             limit = self.max_images_per_request
             raise ValueError(f"queue_images must be at least max_images_per_request ({limit}), got {self.queue_images}")
+        return self
+
+    @model_validator(mode="after")
+    def _engine_is_there(self) -> Self:
+        check_engine(self.engine, self.precision)
         return self
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LOCKS = {path.name: path.read_text() for path in sorted((ROOT / "locks").glob("*.txt"))}
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
-    "serving.txt": set(PROJECT["optional-dependencies"]) - {"dev", "faces", "heic", "onnx", "tensorboard"},
+    "serving.txt": set(PROJECT["optional-dependencies"]) - {"dev", "faces", "heic", "onnx", "openvino", "tensorboard"},
     "train.txt": {"model", "tensorboard"},
 }
 LINE = re.compile(r"(?P<requirement>[^\\#]+?) \\\n(?P<hashes>(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)")

@@ -105,6 +105,7 @@ def test_every_flag_reaches_its_setting(monkeypatch: pytest.MonkeyPatch) -> None
     app = typer.Typer()
     app.command()(serve)
     words = {"device": ["cuda"], "log_format": ["json"], "insecure": [], "reflection": [], "channelz": []}
+    words |= {"engine": ["torch"], "precision": ["bf16"]}
     flags = [[flag(name), *words.get(name, ["7"])] for name in Settings.model_fields if name != "models"]
 
     result = CliRunner().invoke(app, ["here.mar", *(word for each in flags for word in each)])
@@ -113,3 +114,12 @@ def test_every_flag_reaches_its_setting(monkeypatch: pytest.MonkeyPatch) -> None
     assert list(stated) == list(Settings.model_fields)
     assert (stated["models"], stated["device"], stated["insecure"]) == ([Path("here.mar")], "cuda", True)
     assert (stated["workers"], stated["grace_seconds"], stated["tls_key"]) == (7, 7.0, Path("7"))
+
+
+def test_an_engine_that_is_not_installed_or_cannot_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rosacea_model.engines.find_spec", lambda package: None)
+
+    with pytest.raises(ValueError, match=r"the engine openvino needs openvino.*\[openvino\]"):
+        Settings(engine="openvino")
+    with pytest.raises(ValueError, match="precision bf16 needs the engine openvino, got 'auto'"):
+        Settings(precision="bf16")

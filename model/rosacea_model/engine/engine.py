@@ -19,7 +19,7 @@ from ..networks.generator import truncate
 from ..sample import FaceSample, latents, noise_images
 from .fingerprint import fingerprint
 from .outputs import to_numbers, to_pixels
-from .runtimes.pytorch import torch_runtime
+from .runtimes.choose import choose_runtime
 from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..config import GeneratorConfig
+    from ..engines import EngineName, Precision
     from ..errors import RenderError
     from .runtimes.runtime import Runtime
 
@@ -41,7 +42,7 @@ class Engine:
     def __init__(self, model: Model, runtime: Runtime | None = None) -> None:
         """The runtime is torch in its fastest form unless another is given."""
         self.model = model
-        self.runtime = runtime or torch_runtime(model)
+        self.runtime = runtime or choose_runtime(model)
         self.fingerprint = fingerprint(model.file.digest, self.runtime)
         self._stopwatch = Stopwatch(model.device)
         if model.device.type == "cuda":
@@ -54,11 +55,17 @@ class Engine:
             keep_freed_memory()
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "cpu") -> Engine:
-        """Verify and load a model folder. A GPU given as `device` becomes this process's current CUDA device."""
+    def load(
+        cls, path: Path, *, device: str = "cpu", engine: EngineName = "auto", precision: Precision = "exact"
+    ) -> Engine:
+        """Verify and load a model folder. A GPU given as `device` becomes this process's current CUDA device.
+
+        `engine` and `precision` are those of `choose_runtime`, and raise what it raises.
+        """
         if torch.device(device).type == "cuda":
             torch.cuda.set_device(torch.device(device))
-        return cls(load(path, device=device))
+        model = load(path, device=device)
+        return cls(model, choose_runtime(model, engine, precision))
 
     @property
     def config(self) -> GeneratorConfig:

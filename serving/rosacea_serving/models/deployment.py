@@ -163,6 +163,8 @@ def torchserve_options(file: ModelFile, settings: Settings, devices: Devices) ->
         workers=workers,
         devices=devices,
         worker_threads=settings.worker_threads or max(1, cores // workers),
+        engine=settings.engine,
+        precision=settings.precision,
         java=str(settings.java) if settings.java else None,
         warmup_jobs=settings.warmup_jobs,
         response_timeout_seconds=settings.job_timeout_seconds,

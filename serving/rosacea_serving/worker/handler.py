@@ -27,7 +27,7 @@ from rosacea_contract.spec import FORMATS, LATENT_SPACES, NOISE_MODES
 from rosacea_model.errors import OutputNotFinite, RenderError
 from rosacea_model.sample import FaceSample, MixedRows
 
-from .contract import INPUT_NAME, SELF_TEST_FAILED, THREADS_VARIABLE
+from .contract import ENGINE_VARIABLE, INPUT_NAME, PRECISION_VARIABLE, SELF_TEST_FAILED, THREADS_VARIABLE
 from .encode import codecs, encode
 from .marking import Maker, mark_of
 from .segments import SegmentWriter
@@ -88,10 +88,13 @@ class Batch:
 
 
 def load_engine(path: Path, device: str) -> Drawing:
-    """Load the real engine; imported here so that importing this module does not import torch."""
+    """Load the real engine as the environment asks; imported here so that importing this module does not import
+    torch."""
     from rosacea_model.engine import Engine
 
-    return Engine.load(path, device=device)
+    engine: Any = os.environ.get(ENGINE_VARIABLE, "auto")
+    precision: Any = os.environ.get(PRECISION_VARIABLE, "exact")
+    return Engine.load(path, device=device, engine=engine, precision=precision)
 
 
 class FaceHandler:

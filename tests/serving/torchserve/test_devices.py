@@ -15,7 +15,7 @@ import pytest
 from rosacea_serving.cli import report
 from rosacea_serving.models.deployment import jobs_in_flight, limits, torchserve_options
 from rosacea_serving.settings import Settings
-from rosacea_serving.torchserve import StartFailed, probe
+from rosacea_serving.torchserve import StartFailed, TorchServeOptions, probe
 from rosacea_serving.torchserve.devices import ON_CPU, Devices, ask_torch, find_devices
 from rosacea_serving.torchserve.layout import prepare
 from rosacea_serving.torchserve.process import child_environment
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 GOOD, BAD = {"name": "NVIDIA H200", "trouble": ""}, {"name": "NVIDIA K80", "trouble": "no kernel image is available"}
 HIDING = ["-1", "", "-1,0", "GPU-8932f937", "NoDevFiles", "none", " 0", "99", "0,,1", "0;1"]
+
+
+def visible(environment: dict[str, str], devices: Devices) -> str:
+    """The GPUs that the workers see."""
+    options = TorchServeOptions(models=[demo_file()], devices=devices)
+    return child_environment(environment, options)["CUDA_VISIBLE_DEVICES"]
 
 
 class Ones:
@@ -124,14 +130,14 @@ def test_whatever_hides_gpus_the_cpu_draws(value: str) -> None:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": value}
     devices = find_devices("auto", environment, lambda environment: probe.nothing("torch sees no GPU"))
 
-    assert child_environment(environment, 1, devices)["CUDA_VISIBLE_DEVICES"] == "-1"
+    assert visible(environment, devices) == "-1"
 
 
 def test_gpus_keep_the_numbers_that_the_environment_gives_them() -> None:
     gpus = [GOOD, BAD, GOOD]
 
     assert found({"gpus": gpus, "trouble": ""}, CUDA_VISIBLE_DEVICES="5,2, 7,-1,3").gpus == ("5", "7")
-    assert child_environment({}, 1, Devices(("5", "7")))["CUDA_VISIBLE_DEVICES"] == "5,7"
+    assert visible({}, Devices(("5", "7"))) == "5,7"
 
 
 def test_gpus_that_torchserve_has_no_name_for_are_refused_with_a_way_out() -> None:

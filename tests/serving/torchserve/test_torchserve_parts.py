@@ -18,15 +18,15 @@ import pytest
 
 from rosacea.render.v1 import render_pb2
 from rosacea.torchserve.v1 import inference_pb2
-from rosacea_serving.torchserve import guard, layout
+from rosacea_serving.torchserve import TorchServeOptions, guard, layout
 from rosacea_serving.torchserve.backend import PREDICTIONS, TorchServeBackend, to_backend_error
-from rosacea_serving.torchserve.devices import ON_CPU
 from rosacea_serving.torchserve.errors import BackendDown, BackendFailed, NoAnswer, StartFailed, WorkerDied
 from rosacea_serving.torchserve.java import find_java
 from rosacea_serving.torchserve.layout import free_ports, make_private_directory, properties
 from rosacea_serving.torchserve.process import MAX_LINE_BYTES, child_environment, lines, parse_line
 
 from ...waiting import wait_for
+from ..hosted import demo_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -175,11 +175,13 @@ def test_the_environment_of_workers_holds_nothing_that_changes_them() -> None:
     hostile += ["PYTHONHOME", "TS_CONFIG_FILE", "LOG_LOCATION", "LOCAL_RANK", "ROSACEA_API_KEYS"]
     given = dict.fromkeys(hostile, "hostile") | {"PATH": "/bin", "OMP_NUM_THREADS": "64"}
 
-    assert child_environment(given, 2, ON_CPU) == {
+    assert child_environment(given, TorchServeOptions(models=[demo_file()], worker_threads=2)) == {
         "PATH": "/bin",
         "OMP_NUM_THREADS": "2",
         "MKL_NUM_THREADS": "2",
         "ROSACEA_WORKER_THREADS": "2",
+        "ROSACEA_WORKER_ENGINE": "auto",
+        "ROSACEA_WORKER_PRECISION": "exact",
         "GOMP_SPINCOUNT": "1000",
         "CUDA_VISIBLE_DEVICES": "-1",
     }
