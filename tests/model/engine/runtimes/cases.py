@@ -11,7 +11,8 @@ from rosacea_model.networks.generator import Generator
 
 SMALL: dict[str, Any] = {"z_dim": 12, "w_dim": 16, "mapping_layers": 3, "channel_base": 512, "channel_max": 24}
 CONFIGS: dict[str, dict[str, Any]] = {
-    "skip": {"img_resolution": 64},
+    "skip": {"img_resolution": 32},
+    "large": {"img_resolution": 128},
     "orig": {"img_resolution": 32, "architecture": "orig"},
     "resnet": {"img_resolution": 32, "architecture": "resnet"},
     "unbounded": {"img_resolution": 16, "conv_clamp": None},

@@ -36,7 +36,7 @@ def test_folded_mapping_maps_what_the_network_maps(kind: str) -> None:
 
 
 def test_layers_fold_only_where_their_weights_are_smaller_than_their_maps() -> None:
-    folded = FoldedSynthesis(build(img_resolution=64).synthesis)
+    folded = FoldedSynthesis(build(**CONFIGS["large"]).synthesis)
 
     folds = [layer.folds for block in folded.blocks for layer in (block.conv0, block.conv1) if layer is not None]
     assert folds == sorted(folds), "from the lowest resolution up"
