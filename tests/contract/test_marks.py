@@ -18,7 +18,7 @@ from rosacea_client import Mark, inspect_image
 from rosacea_client.files import read_bounded
 from rosacea_client.results.grid import save_sheet
 from rosacea_contract.containers import MAX_TEXT_BYTES, MAX_TEXTS, MAX_TEXTS_BYTES, PNG_SIGNATURE, metadata, with_texts
-from rosacea_contract.marks import KEYWORD, NOTICE, TRAINED, marked, properties, xmp
+from rosacea_contract.marks import JPEG, KEYWORD, NOTICE, PNG, TRAINED, Stamp, marked, properties, xmp
 
 from ..client.images import FORMATS, MARK, coded, opened, png_with
 
@@ -264,6 +264,46 @@ def test_a_mark_beyond_its_room_is_refused() -> None:
     for image_format in FORMATS:
         with pytest.raises(ValueError, match=r"at most \d+ bytes, got \d+"):
             marked(coded(image_format), endless)
+
+
+SEEDS = (0, 7, 1_000_000_000, 2**32 - 1)
+
+
+def any_mark(rng: random.Random) -> Mark:
+    """A mark with whatever stands in the way of a template: specials of both syntaxes, numbers, long texts."""
+    words = [*HOSTILE, "%(seed)d", "%%", "1000000000", "1000000001", "\U0001f600", "\x85", "x" * 1000, '"seed":7']
+    optional: dict[str, Any] = {
+        "seed": rng.choice(SEEDS),
+        "noise_seed": rng.choice(SEEDS),
+        "class_name": "".join(rng.choices(words, k=rng.randint(1, 3))),
+        "label_vector": tuple(rng.uniform(-1, 1) for _ in range(rng.choice([1, 64]))),
+        "style_mixes": ({"seed": rng.choice(SEEDS), "first_row": 0, "end_row": 1},) * rng.choice([1, 64]),
+        "truncation_psi": rng.choice([0.7, -0.0, 1e9]),
+    }
+    given = {name: value for name, value in optional.items() if rng.random() < 0.6}
+    return Mark.model_validate({**MARK.model_dump(exclude=set(optional)), "model": rng.choice(words), **given})
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_a_stamp_gives_the_bytes_of_its_mark_whatever_the_seeds(image_format: str) -> None:
+    rng = random.Random(0)
+    plain, container = coded(image_format), {"png": PNG, "jpeg": JPEG}[image_format]
+
+    for _ in range(300):
+        mark = any_mark(rng)
+        stamp = Stamp(mark, container)
+        for seed, noise_seed in rng.choices([(a, b) for a in SEEDS for b in SEEDS], k=3):
+            told = {"seed": seed, "noise_seed": noise_seed}
+            update = {name: value for name, value in told.items() if getattr(mark, name) is not None}
+            assert stamp.marked(plain, **told) == marked(plain, mark.model_copy(update=update))
+
+
+def test_a_stamp_beyond_its_room_is_refused() -> None:
+    endless = MARK.model_copy(update={"label_vector": (0.123456789,) * 10_000})
+
+    for image_format, container in (("png", PNG), ("jpeg", JPEG)):
+        with pytest.raises(ValueError, match=r"at most \d+ bytes, got \d+"):
+            Stamp(endless, container).marked(coded(image_format), 7, 0)
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:

@@ -10,6 +10,7 @@ from rosacea.v1 import faces_pb2
 from rosacea_model import FaceSample
 from rosacea_model.engine import Engine
 from rosacea_serving.worker.handler import maker_of, to_bytes
+from rosacea_serving.worker.marking import Marker
 from tests.integration.threads import torch_threads
 
 from .history import digest
@@ -39,14 +40,14 @@ def goldens(
     found: dict[Want, str] = {}
     with torch_threads(1):  # as the workers
         engine = Engine.load(folder)
-        revision, maker = revision_name(engine.model.file), maker_of(engine)
+        revision, marker = revision_name(engine.model.file), Marker(maker_of(engine))
         for seed, psi in itertools.product(seeds, psis):
             (pixels,) = engine.render([FaceSample(seed=seed, truncation_psi=psi)])
             for name in formats:
                 item = render_pb2.RenderItem(
                     seed=seed, truncation_psi=psi, noise_mode=faces_pb2.NOISE_MODE_CONST, format=ENCODINGS[name]
                 )
-                found[Want(revision, seed, psi, name)] = digest(to_bytes(item, pixels, maker))
+                found[Want(revision, seed, psi, name)] = digest(to_bytes(item, pixels, marker))
     return found
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER_END = 33  # signature and the IHDR chunk, which is always the first
 PNG_C2PA = b"caBX"
+_TEXT = b"iTXt"
+_TEXT_CHECKSUM = zlib.crc32(_TEXT)  # of a chunk's kind, with which its checksum begins
 XMP_KEYWORD = "XML:com.adobe.xmp"
 
 JPEG_START = b"\xff\xd8"
@@ -58,18 +60,25 @@ def metadata(image: bytes) -> Metadata:
 
 def with_texts(image: bytes, texts: Mapping[str, str]) -> bytes:
     """Insert text chunks, by keyword, after a PNG's header."""
+    return with_chunks(image, [text_chunk(text_payload(keyword, text)) for keyword, text in texts.items()])
+
+
+def with_chunks(image: bytes, chunks: Sequence[bytes]) -> bytes:
+    """Insert whole chunks after a PNG's header."""
     assert image.startswith(PNG_SIGNATURE), image[:8]
-    chunks = [_chunk(b"iTXt", _itxt(keyword, text)) for keyword, text in texts.items()]
     return b"".join([image[:PNG_HEADER_END], *chunks, image[PNG_HEADER_END:]])
 
 
-def _itxt(keyword: str, text: str) -> bytes:
+def text_payload(keyword: str, text: str) -> bytes:
+    """Payload of an iTXt chunk."""
     # Behind the keyword: its end, two zeros for "not compressed", no language, no translated keyword.
     return b"".join([keyword.encode("latin-1"), bytes(5), text.encode()])
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", zlib.crc32(kind + data))])
+def text_chunk(payload: bytes) -> bytes:
+    """A whole iTXt chunk."""
+    checksum = zlib.crc32(payload, _TEXT_CHECKSUM)
+    return b"".join((len(payload).to_bytes(4, "big"), _TEXT, payload, checksum.to_bytes(4, "big")))
 
 
 def _png_metadata(image: bytes) -> Metadata:
@@ -128,29 +137,29 @@ def _unpacked(data: bytes, most: int) -> bytes | None:
         return None
 
 
-_TEXTS = {b"tEXt": _read_text, b"zTXt": _read_packed_text, b"iTXt": _read_international_text}
+_TEXTS = {b"tEXt": _read_text, b"zTXt": _read_packed_text, _TEXT: _read_international_text}
 
 
 # JPEG
 
 
-def with_segments(image: bytes, payloads: Sequence[bytes]) -> bytes:
-    """Insert APP1 segments after a JPEG's JFIF header, where readers expect them."""
+def with_segments(image: bytes, segments: Sequence[bytes]) -> bytes:
+    """Insert whole segments after a JPEG's JFIF header, where readers expect them."""
     assert image.startswith(JPEG_START), image[:2]
     place = len(JPEG_START)
     for marker, _, end in _segments(image):
         if marker != APP0:
             break
         place = end
-    return b"".join([image[:place], *(_segment(payload) for payload in payloads), image[place:]])
+    return b"".join([image[:place], *segments, image[place:]])
 
 
-def xmp_segment(packet: str) -> bytes:
+def xmp_payload(packet: str) -> bytes:
     """Payload of an APP1 segment for an XMP packet."""
     return XMP_SIGNATURE + packet.encode()
 
 
-def exif_segment(description: str, software: str) -> bytes:
+def exif_payload(description: str, software: str) -> bytes:
     """Payload of an APP1 segment with Exif's ImageDescription and Software fields."""
     texts = [(0x010E, description), (0x0131, software)]
     place = 8 + 2 + 12 * len(texts) + 4  # behind the TIFF header and its one directory
@@ -163,7 +172,8 @@ def exif_segment(description: str, software: str) -> bytes:
     return b"".join([b"Exif\x00\x00MM\x00*", struct.pack(">IH", 8, len(texts)), entries, bytes(4), values])
 
 
-def _segment(payload: bytes) -> bytes:
+def app1_segment(payload: bytes) -> bytes:
+    """A whole APP1 segment; ValueError for a payload beyond `MAX_SEGMENT_BYTES`."""
     if len(payload) > MAX_SEGMENT_BYTES:
         raise ValueError(f"a JPEG segment holds at most {MAX_SEGMENT_BYTES} bytes, got {len(payload)}")
     return struct.pack(">BBH", 0xFF, APP1, len(payload) + 2) + payload

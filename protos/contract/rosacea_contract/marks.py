@@ -8,8 +8,10 @@ model alone, so the same request still gives the same bytes: there is no date in
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -17,9 +19,21 @@ from xml.parsers import expat
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rosacea_contract.containers import PNG_SIGNATURE, XMP_KEYWORD, exif_segment, with_segments, with_texts, xmp_segment
+from rosacea_contract.containers import (
+    PNG_SIGNATURE,
+    XMP_KEYWORD,
+    app1_segment,
+    exif_payload,
+    text_chunk,
+    text_payload,
+    with_chunks,
+    with_segments,
+    xmp_payload,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from rosacea_contract.containers import Metadata
 
 NOTICE = "Synthetic image, made by a trained model; for research and education only, not for diagnosis."
@@ -48,6 +62,8 @@ _TOLD_APART = {
 }
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MAX_DEPTH = 64
+_SEEDS = ("seed", "noise_seed")
+_FIRST_PLACEHOLDER = 10**9
 
 
 @cache
@@ -105,15 +121,87 @@ def marked(image: bytes, mark: Mark) -> bytes:
 
     Raises ValueError for a mark beyond `MAX_MARK_BYTES`.
     """
-    packet = xmp(mark.software, mark)
-    if image.startswith(PNG_SIGNATURE):
-        texts = {"Description": mark.notice, "Software": mark.software, KEYWORD: mark.to_json(), XMP_KEYWORD: packet}
-        result = with_texts(image, texts)
-    else:
-        result = with_segments(image, [exif_segment(mark.notice, mark.software), xmp_segment(packet)])
+    container = PNG if image.startswith(PNG_SIGNATURE) else JPEG
+    return _with_blocks(image, container, [container.block(payload) for payload in container.payloads(mark)])
+
+
+class Stamp:
+    """Marks images whose marks differ in nothing but their seeds: all else is rendered once.
+
+    The result is that of `marked`, byte for byte, in a fraction of its time.
+    """
+
+    def __init__(self, mark: Mark, container: Container) -> None:
+        self._container = container
+        seeds = _placeholders(mark, container)
+        payloads = container.payloads(mark.model_copy(update=seeds))
+        self._blocks = [_block(container, payload, seeds) for payload in payloads]
+
+    def marked(self, image: bytes, seed: int, noise_seed: int) -> bytes:
+        """Insert the mark with these seeds, as far as it has them, into an image; ValueError as in `marked`."""
+        seeds = {b"seed": seed, b"noise_seed": noise_seed}
+        return _with_blocks(image, self._container, [block(seeds) for block in self._blocks])
+
+
+@dataclass(frozen=True)
+class Container:
+    """How a file format holds marks: in blocks, which are chunks or segments, each with a payload."""
+
+    payloads: Callable[[Mark], list[bytes]]
+    block: Callable[[bytes], bytes]
+    insert: Callable[[bytes, Sequence[bytes]], bytes]
+
+
+def _png_payloads(mark: Mark) -> list[bytes]:
+    texts = {
+        "Description": mark.notice,
+        "Software": mark.software,
+        KEYWORD: mark.to_json(),
+        XMP_KEYWORD: xmp(mark.software, mark),
+    }
+    return [text_payload(keyword, text) for keyword, text in texts.items()]
+
+
+def _jpeg_payloads(mark: Mark) -> list[bytes]:
+    return [exif_payload(mark.notice, mark.software), xmp_payload(xmp(mark.software, mark))]
+
+
+PNG = Container(_png_payloads, text_chunk, with_chunks)
+JPEG = Container(_jpeg_payloads, app1_segment, with_segments)
+
+
+def _with_blocks(image: bytes, container: Container, blocks: Sequence[bytes]) -> bytes:
+    result = container.insert(image, blocks)
     if len(result) - len(image) > MAX_MARK_BYTES:
         raise ValueError(f"a mark takes at most {MAX_MARK_BYTES} bytes, got {len(result) - len(image)}")
     return result
+
+
+def _placeholders(mark: Mark, container: Container) -> dict[str, int]:
+    """A number for each seed of the mark that stands nowhere else in its payloads."""
+    names = [name for name in _SEEDS if getattr(mark, name) is not None]
+    others = b" ".join(container.payloads(mark.model_copy(update=dict.fromkeys(names))))
+    free = (number for number in itertools.count(_FIRST_PLACEHOLDER) if b"%d" % number not in others)
+    return dict(zip(names, free, strict=False))
+
+
+def _block(
+    container: Container, payload: bytes, placeholders: Mapping[str, int]
+) -> Callable[[Mapping[bytes, int]], bytes]:
+    """A block as a function of the seeds; one without any is built here and now."""
+    template = _template(payload, placeholders)
+    if template == _template(payload, {}):
+        block = container.block(payload)
+        return lambda _: block
+    return lambda seeds: container.block(template % seeds)
+
+
+def _template(payload: bytes, seeds: Mapping[str, int]) -> bytes:
+    """The payload as a format string that takes the seeds by name."""
+    template = payload.replace(b"%", b"%%")
+    for name, number in seeds.items():
+        template = template.replace(b"%d" % number, b"%%(%s)d" % name.encode())
+    return template
 
 
 def xmp(software: str, mark: Mark | None = None) -> str:

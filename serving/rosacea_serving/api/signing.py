@@ -22,7 +22,7 @@ from rosacea_client.secrets import read_bounded, read_secret
 from rosacea_contract.containers import metadata
 from rosacea_contract.errors import ServerError
 from rosacea_contract.install import missing
-from rosacea_contract.marks import TRAINED, read_mark, software
+from rosacea_contract.marks import TRAINED, marked, read_mark, software
 from rosacea_contract.reasons import Reason
 
 from ..worker.encode import encode
@@ -129,7 +129,8 @@ def probe(image_format: faces_pb2.ImageFormat.ValueType) -> bytes:
     """A grey test image with which signing is tried at start."""
     item = render_pb2.RenderItem(seed=0, noise_mode=faces_pb2.NOISE_MODE_CONST, format=image_format)
     maker = Maker(name="probe", digest="0" * 64, fingerprint="0" * 64)
-    return encode(np.full((8, 8, 3), 128, np.uint8), image_format, 90, mark_of(item, maker))
+    mark = mark_of(item, maker)
+    return encode(np.full((8, 8, 3), 128, np.uint8), image_format, 90, lambda image: marked(image, mark))
 
 
 def manifest(generation: dict[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from isal import isal_zlib
 
 from rosacea.v1 import faces_pb2
 from rosacea_contract.containers import PNG_SIGNATURE
-from rosacea_contract.marks import MARK_VERSION, marked
+from rosacea_contract.marks import MARK_VERSION
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Callable
 
-    from rosacea_contract.marks import Mark
+    from numpy.typing import NDArray
 
 PNG_COLOUR_TYPES = {1: 0, 3: 2}  # channels to PNG colour type
 PNG_FILTER_UP = 2
@@ -28,15 +28,18 @@ def encode(
     pixels: NDArray[np.uint8],
     image_format: faces_pb2.ImageFormat.ValueType,
     quality: int,
-    mark: Mark,
+    mark: Callable[[bytes], bytes],
 ) -> bytes:
-    """Encode an image [H, W, 1 or 3] uint8 with its mark; raw pixels carry none. `quality` is JPEG's, from 1 to 100."""
+    """Encode an image [H, W, 1 or 3] uint8; `quality` is JPEG's, from 1 to 100.
+
+    `mark` inserts the mark into a coded image; raw pixels carry none.
+    """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in PNG_COLOUR_TYPES:
         raise ValueError(f"pixels must be uint8 [H, W, 1 or 3], got {pixels.dtype} {list(pixels.shape)}")
     if image_format == faces_pb2.IMAGE_FORMAT_PNG:
-        return marked(png(pixels), mark)
+        return mark(png(pixels))
     if image_format == faces_pb2.IMAGE_FORMAT_JPEG:
-        return marked(jpeg(pixels, quality), mark)
+        return mark(jpeg(pixels, quality))
     if image_format == faces_pb2.IMAGE_FORMAT_RAW:
         return pixels.tobytes()
     raise ValueError(f"format must be PNG, JPEG or RAW, got {image_format}")

@@ -29,7 +29,7 @@ from rosacea_model.sample import FaceSample, MixedRows
 
 from .contract import ENGINE_VARIABLE, INPUT_NAME, PRECISION_VARIABLE, SELF_TEST_FAILED, THREADS_VARIABLE
 from .encode import codecs, encode
-from .marking import Maker, mark_of
+from .marking import Maker, Marker
 from .segments import SegmentWriter
 from .selftest import NotDeterministic, self_test
 
@@ -128,6 +128,7 @@ class FaceHandler:
         device = "cpu" if gpu is None else f"cuda:{gpu}"
         self.engine = self._load(Path(properties["model_dir"]), device)
         self._maker = maker_of(self.engine)
+        self._marker = Marker(self._maker)
         self_test(self.engine)
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
@@ -207,7 +208,7 @@ class FaceHandler:
         assert isinstance(face.outcome, np.ndarray), face.outcome
         began = time.perf_counter()
         try:
-            image = to_bytes(face.item, face.outcome, self._maker)
+            image = to_bytes(face.item, face.outcome, self._marker)
         except Exception as error:
             if not isinstance(error, ValueError):
                 log.exception("an image could not be coded")
@@ -250,11 +251,11 @@ def maker_of(engine: Drawing) -> Maker:
     return Maker(name=engine.name, digest=engine.digest, fingerprint=fingerprint, classes=tuple(engine.classes))
 
 
-def to_bytes(item: render_pb2.RenderItem, made: NDArray[Any], maker: Maker) -> bytes:
+def to_bytes(item: render_pb2.RenderItem, made: NDArray[Any], marker: Marker) -> bytes:
     """Encode pixels as PNG or JPEG with the provenance mark, or as raw bytes without one; latents become little-endian
     float32."""
     if item.output == PICTURE:
-        return encode(made, item.format, item.jpeg_quality, mark_of(item, maker))
+        return encode(made, item.format, item.jpeg_quality, lambda image: marker.marked(image, item))
     rows = made[:1] if item.output == faces_pb2.LATENT_SPACE_W else made
     return rows.astype("<f4").tobytes()
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rosacea.render.v1 import render_pb2
 from rosacea.v1 import faces_pb2
 from rosacea_client.results.provenance import SEED_SCHEMES
-from rosacea_contract.marks import Mark, software
+from rosacea_contract.marks import JPEG, PNG, Mark, Stamp, software
 from rosacea_contract.spec import FORMATS, NOISE_MODES
 
 if TYPE_CHECKING:
@@ -17,10 +19,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rosacea.render.v1 import render_pb2
-
 SEED_SCHEME = SEED_SCHEMES[1]
 LONGEST_LABEL = 256  # numbers; a longer one is left out
+KEPT_STAMPS = 64  # of a worker; each takes some kilobytes, MAX_MARK_BYTES at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,35 @@ class Maker:
     digest: str
     fingerprint: str
     classes: tuple[str, ...] = ()  # names of its classes, if they have any
+
+
+class Marker:
+    """Marks the images of a worker, and keeps what the faces of one request have in common in their marks."""
+
+    def __init__(self, maker: Maker) -> None:
+        self._maker = maker
+        self._stamp = lru_cache(KEPT_STAMPS)(self._new_stamp)
+
+    def marked(self, image: bytes, item: render_pb2.RenderItem) -> bytes:
+        """Insert the item's mark into its coded image. Thread-safe."""
+        return self._stamp(without_seeds(item).SerializeToString()).marked(image, item.seed, item.noise_seed)
+
+    def _new_stamp(self, item: bytes) -> Stamp:
+        mark = mark_of(render_pb2.RenderItem.FromString(item), self._maker)
+        return Stamp(mark, PNG if mark.format == "png" else JPEG)
+
+
+def without_seeds(item: render_pb2.RenderItem) -> render_pb2.RenderItem:
+    """The item without seeds and latents, but with the kind of its latent: what decides all else in its mark."""
+    shared = render_pb2.RenderItem()
+    shared.CopyFrom(item)
+    latent = item.WhichOneof("latent")
+    if latent == "seed":
+        shared.seed = 0
+    elif latent:
+        setattr(shared, latent, b"")
+    shared.noise_seed = 0
+    return shared
 
 
 def mark_of(item: render_pb2.RenderItem, maker: Maker) -> Mark:

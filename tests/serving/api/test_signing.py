@@ -31,7 +31,7 @@ from rosacea_serving.api.signing import GENERATION, MAX_SIGNATURE_BYTES, Signer,
 from rosacea_serving.gateway import Gateway
 from rosacea_serving.settings import Settings
 from rosacea_serving.worker.encode import encode
-from rosacea_serving.worker.marking import Maker, mark_of
+from rosacea_serving.worker.marking import Maker, Marker
 
 from ..certificates import Credentials, credentials, write_key
 from ..fakes import FakeWorkers
@@ -66,7 +66,7 @@ def drawn(seed: int, encoding: pb.ImageFormat.ValueType) -> bytes:
     """A marked picture with some detail, as a worker makes them."""
     pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
     asked = item(seed, format=encoding, jpeg_quality=90)
-    return encode(pixels, encoding, 90, mark_of(asked, MAKER))
+    return encode(pixels, encoding, 90, lambda image: Marker(MAKER).marked(image, asked))
 
 
 def pixels_of(image: bytes) -> bytes:

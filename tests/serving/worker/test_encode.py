@@ -11,6 +11,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from rosacea.v1 import faces_pb2
 from rosacea_client import Mark
+from rosacea_contract.marks import marked
 from rosacea_serving.worker import encode as coding
 
 PNG, JPEG, RAW = faces_pb2.IMAGE_FORMAT_PNG, faces_pb2.IMAGE_FORMAT_JPEG, faces_pb2.IMAGE_FORMAT_RAW
@@ -24,7 +25,7 @@ MARK = Mark(
 
 
 def encode(pixels: np.ndarray, encoding: faces_pb2.ImageFormat.ValueType, quality: int) -> bytes:
-    return coding.encode(pixels, encoding, quality, MARK)
+    return coding.encode(pixels, encoding, quality, lambda image: marked(image, MARK))
 
 
 def picture(height: int, width: int, channels: int) -> np.ndarray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import random
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from PIL import Image
 
 from rosacea.v1 import faces_pb2
 from rosacea_client import Mark, inspect_image
-from rosacea_contract.marks import MAX_MARK_BYTES
+from rosacea_contract.marks import MAX_MARK_BYTES, marked
 from rosacea_model import FaceSample, GeneratorConfig
 from rosacea_model.engine import Engine
 from rosacea_model.files.modelfile import ModelFile, name_classes
@@ -25,7 +27,7 @@ from rosacea_serving.catalog import CODING_HEADER_BYTES, ServedModel
 from rosacea_serving.torchserve.proof import proof_item
 from rosacea_serving.worker.encode import encode, jpeg, png
 from rosacea_serving.worker.handler import FaceHandler
-from rosacea_serving.worker.marking import LONGEST_LABEL, Maker, label_fields, mark_of
+from rosacea_serving.worker.marking import LONGEST_LABEL, Maker, Marker, label_fields, mark_of
 
 from .test_handler import handle, row
 from .test_handler import item as bare_item
@@ -188,13 +190,45 @@ def test_the_longest_mark_has_room(encoding: faces_pb2.ImageFormat.ValueType) ->
     config = GeneratorConfig(img_resolution=64)
     model = ServedModel(ModelFile(name="n" * 63, path=None, digest="d" * 64, config=config))  # type: ignore[arg-type]
 
-    marked = encode(pixels, encoding, 100, mark_of(asked, MAKER))
+    image = encode(pixels, encoding, 100, lambda image: Marker(MAKER).marked(image, asked))
 
     plain = png(pixels) if encoding == PNG else jpeg(pixels, 100)
-    assert 8_000 < len(marked) - len(plain) < MAX_MARK_BYTES
-    assert len(marked) + MAX_SIGNATURE_BYTES < model.most_coded_bytes
+    assert 8_000 < len(image) - len(plain) < MAX_MARK_BYTES
+    assert len(image) + MAX_SIGNATURE_BYTES < model.most_coded_bytes
     assert MAX_MARK_BYTES + MAX_SIGNATURE_BYTES < CODING_HEADER_BYTES
-    assert inspect_image(marked).mark == mark_of(asked, MAKER)
+    assert inspect_image(image).mark == mark_of(asked, MAKER)
+
+
+def any_item(rng: random.Random) -> render_pb2.RenderItem:
+    """An item that differs from the last one in a field or two."""
+    noise = rng.choice([faces_pb2.NOISE_MODE_RANDOM, faces_pb2.NOISE_MODE_CONST])
+    told: dict[str, Any] = {
+        "noise_seed": rng.randrange(2**32) if noise == faces_pb2.NOISE_MODE_RANDOM else 0,
+        "jpeg_quality": rng.choice([80, 90]),
+        "truncation_psi": rng.choice([0.7, 0.0, -0.0]),
+        "label": rng.choice([b"", LABEL, np.array([0, 1, 0], "<f4").tobytes()]),
+    }
+    made = item(rng.randrange(2**32), noise_mode=noise, format=rng.choice([PNG, JPEG]), **told)
+    if rng.random() < 0.3:
+        made.w = rng.randbytes(32)
+    elif rng.random() < 0.3:
+        made.z = rng.choice([b"", rng.randbytes(32)])
+    if rng.random() < 0.3:
+        made.truncation_cutoff = rng.choice([0, 3])
+    if rng.random() < 0.3:
+        made.style_mixes.add(seed=rng.randrange(3), first_row=rng.randrange(2), end_row=5)
+    return made
+
+
+def test_a_marker_gives_every_item_the_bytes_of_its_own_mark() -> None:
+    rng = random.Random(0)
+    marker = Marker(replace(MAKER, classes=('"<&', "\U0001f600%d")))
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    plain = {PNG: png(pixels), JPEG: jpeg(pixels, 90)}
+
+    for asked in (any_item(rng) for _ in range(1000)):
+        mark = mark_of(asked, replace(MAKER, classes=('"<&', "\U0001f600%d")))
+        assert marker.marked(plain[asked.format], asked) == marked(plain[asked.format], mark)
 
 
 @pytest.mark.parametrize(
