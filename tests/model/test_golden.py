@@ -11,7 +11,7 @@ import torch
 
 from rosacea_model import FaceSample, GeneratorConfig, Model, latents, load
 from rosacea_model.engine import Engine
-from rosacea_model.engine.outputs import to_pixels
+from rosacea_model.engine.outputs import Pixels
 from rosacea_model.engine.runtimes.pytorch import plain_runtime
 from rosacea_model.files import weights
 
@@ -103,9 +103,9 @@ def test_the_engine_draws_the_reference_pixels(case: Case, source: str) -> None:
 
 
 def test_pixels_are_floored_and_clamped() -> None:
-    image = torch.tensor([-2.0, -1.0, 0.0, 0.0039, 0.999, 2.0]).view(1, 1, 6)
+    image = torch.tensor([-2.0, -1.0, 0.0, 0.0039, 0.999, 2.0]).view(1, 1, 1, 6)
 
-    pixels = to_pixels(image)
+    (pixels,) = Pixels(image).wait()
 
     assert isinstance(pixels, np.ndarray)
     assert pixels.ravel().tolist() == [0, 0, 128, 128, 255, 255]

@@ -7,6 +7,7 @@ larger batches are no faster, and 8 on a GPU.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -16,11 +17,13 @@ from torch import Tensor
 from ..memory import keep_freed_memory
 from ..model import Model, load
 from ..networks.generator import truncate
-from ..sample import FaceSample, latents, noise_images
+from ..sample import FaceSample, latents
 from .fingerprint import fingerprint
-from .outputs import to_numbers, to_pixels
+from .noise import noises
+from .outputs import Pixels, to_numbers
 from .runtimes.choose import choose_runtime
 from .stopwatch import Stopwatch
+from .transfer import to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -110,7 +113,7 @@ class Engine:
     @torch.inference_mode()
     def ws_each(self, samples: Sequence[FaceSample]) -> list[NDArray[np.float32] | ValueError | RenderError]:
         """Intermediate latents of each sample, [num_ws, w_dim] float32, or its error."""
-        return self._each(samples, lambda chosen, ws: list(map(to_numbers, ws)))
+        return self._each(samples, lambda chosen, ws: to_numbers(ws))
 
     def _each(
         self, samples: Sequence[FaceSample], make: Callable[[Sequence[FaceSample], Tensor], list[Made | RenderError]]
@@ -138,27 +141,31 @@ class Engine:
     def _all_ws(self, samples: Sequence[FaceSample]) -> Tensor:
         # Every z that is needed, those of the style mixes included, goes through the mapping network in one sequence.
         rows = [row for sample in samples for row in self._mapping_inputs(sample)]
+        given = [array for sample in samples for array in (sample.w, sample.ws) if array is not None]
+        moved = iter(to_device([*chain.from_iterable(rows), *given], self.model.device))
+        inputs = [tuple(next(moved) for _ in row) for row in rows]
         with self._stopwatch:
-            mapped = iter(self._in_micro_batches(self.runtime.map, rows))
-        stacked = [self._assemble(sample, mapped) for sample in samples]
+            mapped = iter(self._map(inputs))
+        stacked = [self._assemble(sample, mapped, moved) for sample in samples]
         shape = (0, self.config.num_ws, self.config.w_dim)
         return torch.stack(stacked) if stacked else torch.empty(shape, device=self.model.device)
 
-    def _mapping_inputs(self, sample: FaceSample) -> list[tuple[Tensor, ...]]:
+    def _mapping_inputs(self, sample: FaceSample) -> list[tuple[NDArray[np.float32], ...]]:
         if sample.w is not None or sample.ws is not None:
             return []
         z = latents([sample.seed], self.config.z_dim)[0] if sample.seed is not None else sample.z
         sources = [z, *latents([mix.seed for mix in sample.mixes], self.config.z_dim)]
-        if self.config.c_dim == 0:
-            return [(self._tensor(source),) for source in sources]
-        return [(self._tensor(source), self._tensor(sample.label)) for source in sources]
+        label = () if self.config.c_dim == 0 else (sample.label,)
+        return [(source, *label) for source in sources]
 
-    def _assemble(self, sample: FaceSample, mapped: Iterator[Tensor]) -> Tensor:  # => [num_ws, w_dim]
+    def _assemble(
+        self, sample: FaceSample, mapped: Iterator[Tensor], given: Iterator[Tensor]
+    ) -> Tensor:  # => [num_ws, w_dim]
         num_ws = self.config.num_ws
         if sample.ws is not None:
-            return self._tensor(sample.ws)
+            return next(given)
         if sample.w is not None:
-            return self._tensor(sample.w).expand(num_ws, -1)
+            return next(given).expand(num_ws, -1)
 
         def truncated(w: Tensor) -> Tensor:
             return truncate(w.expand(num_ws, -1), self.model.w_avg, sample.truncation_psi, sample.truncation_cutoff)
@@ -169,30 +176,26 @@ class Engine:
         return ws
 
     def _render(self, samples: Sequence[FaceSample], ws: Tensor) -> list[NDArray[np.uint8] | RenderError]:
-        noises = [self._noises(sample) for sample in samples]
-        rows = [(row, *noise) for row, noise in zip(ws, noises, strict=True)]
-        images = self._in_micro_batches(lambda batch, *noise: self.runtime.synthesize(batch, noise), rows)
-        return list(map(to_pixels, images))
+        # A GPU is asked for everything before the first wait, so it draws while noise is made and images are taken.
+        drawn = [self._draw(samples[chunk], ws[chunk]) for chunk in self._chunks(len(samples))]
+        return [outcome for pixels in drawn for outcome in pixels.wait()]
 
-    def _noises(self, sample: FaceSample) -> list[Tensor]:  # a [1, R, R] for each layer
-        synthesis = self.model.generator.synthesis
-        if sample.noise_mode == "random":
-            images = noise_images(sample.noise_seed, synthesis.noise_shapes())
-            return [self._tensor(image)[None] for image in images]
-        if sample.noise_mode == "none":
-            return [torch.zeros(1, *shape, device=self.model.device) for shape in synthesis.noise_shapes()]
-        return [noise[None] for noise in synthesis.noises("const", 1) if noise is not None]
+    def _draw(self, samples: Sequence[FaceSample], ws: Tensor) -> Pixels:
+        noise = noises(samples, self.model.generator.synthesis)
+        images = self.runtime.synthesize(self._filled(ws.clone()), list(map(self._filled, noise)))
+        return Pixels(images[: len(samples)])
 
-    def _in_micro_batches(self, function: Callable[..., Tensor], rows: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
-        results: list[Tensor] = []
-        size = self.micro_batch
-        for start in range(0, len(rows), size):
-            chunk = list(rows[start : start + size])
-            padded = chunk + chunk[:1] * (size - len(chunk))
-            columns = [torch.stack(column) for column in zip(*padded, strict=True)]
-            results.extend(function(*columns)[: len(chunk)])
-        return results
+    def _map(self, rows: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+        mapped: list[Tensor] = []
+        for chunk in self._chunks(len(rows)):
+            columns = [self._filled(torch.stack(column)) for column in zip(*rows[chunk], strict=True)]
+            mapped.extend(self.runtime.map(*columns)[: len(rows[chunk])])
+        return mapped
 
-    def _tensor(self, array: NDArray[np.float32] | None) -> Tensor:
-        assert array is not None
-        return torch.from_numpy(np.array(array, np.float32)).to(self.model.device)
+    def _chunks(self, count: int) -> list[slice]:
+        return [slice(start, start + self.micro_batch) for start in range(0, count, self.micro_batch)]
+
+    def _filled(self, rows: Tensor) -> Tensor:
+        """As many rows as the micro-batch has: copies of the first fill it up."""
+        missing = self.micro_batch - len(rows)
+        return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows

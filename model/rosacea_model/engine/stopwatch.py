@@ -8,7 +8,7 @@ import torch
 
 
 class Stopwatch:
-    """Measures time on a device without synchronising: on CUDA, read `seconds` once the results are there."""
+    """Measures time on a device without a wait for it, until `seconds` are asked for."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -30,5 +30,6 @@ class Stopwatch:
     @property
     def seconds(self) -> float:
         if self._events:
+            self._events[1].synchronize()  # no wait once the results are there
             return float(self._events[0].elapsed_time(self._events[1])) / 1000
         return self._times[1] - self._times[0]
