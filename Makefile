@@ -144,10 +144,13 @@ dashboard: setup  ## make the Grafana dashboard anew
 dashboard-picture: setup  ## draw the dashboard's panels from a real service and a real Prometheus, in five minutes
 	$(BIN)/python -m tests.deploy.draw_dashboard
 
-bench: bench-engine bench-gateway bench-e2e bench-train  ## measure everything that is measured
+bench: bench-engine bench-naive bench-gateway bench-e2e bench-train  ## measure everything that is measured
 
 bench-engine: setup  ## measure the engine against onnxruntime, OpenVINO and plain eager code
 	$(BIN)/python -m tests.bench.bench_engine
+
+bench-naive: setup  ## measure the service against a TorchServe handler that somebody would write
+	$(BIN)/python -m tests.bench.bench_naive
 
 bench-gateway: setup  ## measure what the gateway costs over a bare call of TorchServe
 	$(BIN)/python tests/bench/bench_gateway.py
@@ -178,4 +181,4 @@ clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto .venv-lock .venv-docs .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup tools demo serve demo-model demo-report test test-one test-fast test-long lint format hooks lint-protos typecheck proto proto-freeze train-smoke \
-	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-engine bench-gateway bench-e2e bench-train bench-bars bench-people bench-audit bench-degradations bench-evaluate clean
+	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-engine bench-naive bench-gateway bench-e2e bench-train bench-bars bench-people bench-audit bench-degradations bench-evaluate clean

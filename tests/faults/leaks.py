@@ -46,13 +46,13 @@ def plain(name: str) -> str:
 
 
 async def settled(
-    before: Counter[str], seconds: float = 10.0, look: Callable[[], Counter[str]] = holdings
+    before: Counter[str], seconds: float = 10.0, look: Callable[[], Counter[str]] = holdings, leak: str = ""
 ) -> Counter[str]:
     """The least of each that is held within so long, in which the loop has as many turns however busy the machine is;
-    returns as soon as it is no more than before."""
+    returns as soon as it is no more than before, or more by the kind of a known leak alone."""
     least = look()
     for _ in range(round(seconds / LOOK_SECONDS)):
-        if least <= before:
+        if all(name.partition(":")[0] == leak for name in least - before):
             break
         await asyncio.sleep(LOOK_SECONDS)
         least &= look()

@@ -106,7 +106,10 @@ def test_the_next_start_removes_what_killed_ones_left_and_nothing_of_those_that_
     living = set(lasting.temporary.iterdir())
     with RunningService([model], environment=place) as killed:
         (guard,) = psutil.Process(killed.process.pid).children()
-        for each in (guard, killed.process):
+        both = (guard, psutil.Process(killed.process.pid))
+        for each in both:
+            each.suspend()  # so that neither cleans up when the other is gone
+        for each in both:
             each.kill()
         killed.process.wait()
         assert gone([guard])
