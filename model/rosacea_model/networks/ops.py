@@ -110,7 +110,7 @@ def modulated_conv(
     The scales move to the input and the output of one shared convolution, which is the same thing.
     """
     if demodulate and x.dtype == torch.float16:
-        weight, styles = _tame(weight, styles)
+        weight, styles = tamed_weight(weight), tamed_styles(styles)
     scaled = x * styles.to(x.dtype)[:, :, None, None]
     kernel = weight.to(x.dtype)
     if up_kernel is None:
@@ -128,8 +128,11 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:  # [O, I, k, k], [N,
     return (styles.square() @ energy.t() + EPSILON).rsqrt()
 
 
-def _tame(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
-    # Scales that demodulation cancels, so that float16 does not overflow on the way.
-    fan_in = weight[0].numel()
-    weight = weight / (math.sqrt(fan_in) * weight.abs().amax(dim=(1, 2, 3), keepdim=True))
-    return weight, styles / styles.abs().amax(dim=1, keepdim=True)
+def tamed_weight(weight: Tensor) -> Tensor:  # [O, I, k, k]
+    """Weights with a scale that demodulation cancels, so that float16 does not overflow on the way."""
+    return weight / (math.sqrt(weight[0].numel()) * weight.abs().amax(dim=(1, 2, 3), keepdim=True))
+
+
+def tamed_styles(styles: Tensor) -> Tensor:  # [N, I]
+    """Styles with such a scale, one for each sample."""
+    return styles / styles.abs().amax(dim=1, keepdim=True)

@@ -7,14 +7,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
-from ..runtimes.folded import FoldedSynthesis
 from ..runtimes.pytorch import torch_runtime
 from .rates import now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -85,11 +83,9 @@ def _draw(runtime: Runtime, inputs: Sequence[Sequence[Tensor]]) -> Tensor:
 def _time_layers(model: Model, runtime: Runtime, timer: Timer) -> None:
     """Note the time of each layer of a runtime, which is of no other use from then on."""
     synthesis: Any = runtime.synthesize
-    blocks = synthesis.blocks if isinstance(synthesis, FoldedSynthesis) else synthesis.blocks()
+    blocks: Iterable[Any] = synthesis.blocks
     for resolution, block in zip(model.config.block_resolutions, blocks, strict=True):
         for part in PARTS:
             layer, name = getattr(block, part, None), f"synthesis.b{resolution}.{part}"
-            if isinstance(layer, nn.Module):
-                layer.forward = timer.timed(name, layer.forward)
-            elif layer is not None:
+            if layer is not None:
                 setattr(block, part, timer.timed(name, layer))

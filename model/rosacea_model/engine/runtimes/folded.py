@@ -61,9 +61,9 @@ class FoldedMapping:
 
     def __init__(self, network: MappingNetwork) -> None:
         with torch.inference_mode():
-            self.embed = _Linear(network.embed) if network.is_conditional else None
+            self.embed = FoldedLinear(network.embed) if network.is_conditional else None
             # The activation's gain goes into the weights: leaky ReLU keeps positive factors.
-            self.layers = [_Linear(layer, ops.ACTIVATION_GAIN) for layer in network.layers()]
+            self.layers = [FoldedLinear(layer, ops.ACTIVATION_GAIN) for layer in network.layers()]
 
     def __call__(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """z [1, z_dim], c [1, c_dim] if the network is conditional => w [1, w_dim], not truncated."""
@@ -75,7 +75,7 @@ class FoldedMapping:
         return x
 
 
-class _Linear:
+class FoldedLinear:
     """Fully connected layer of equalised learning rate with its factors multiplied in."""
 
     def __init__(self, layer: Linear, gain: float = 1.0) -> None:
@@ -92,7 +92,7 @@ class _Layer:
 
     def __init__(self, layer: SynthesisLayer, gain: float) -> None:
         self.up = layer.up
-        self.style = _Linear(layer.affine)
+        self.style = FoldedLinear(layer.affine)
         self.gain = gain * ops.ACTIVATION_GAIN
         self.energy = layer.weight.square().sum(dim=(2, 3)).t().contiguous()
         self.bias = layer.bias * self.gain
@@ -138,7 +138,7 @@ class _Colour:
     """Modulated 1x1 convolution to colour, without demodulation or activation."""
 
     def __init__(self, torgb: ToRGB) -> None:
-        self.style = _Linear(torgb.affine, 1 / math.sqrt(torgb.weight.shape[1]))
+        self.style = FoldedLinear(torgb.affine, 1 / math.sqrt(torgb.weight.shape[1]))
         self.weight = torgb.weight.contiguous()
         self.bias = torgb.bias
         self.limit = torgb.clamp

@@ -1,4 +1,4 @@
-"""Torch as the runtime: folded networks on a CPU, the networks as they are on a GPU."""
+"""Torch as the runtime: folded networks on a CPU, arranged ones on a GPU, or the networks as they are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .cuda import cuda_runtime
 from .folded import FoldedMapping, FoldedSynthesis
 from .hardware import hardware
 from .runtime import Runtime
@@ -13,13 +14,11 @@ from .runtime import Runtime
 if TYPE_CHECKING:
     from ...model import Model
 
-CUDA_MICRO_BATCH = 8
-
 
 def torch_runtime(model: Model) -> Runtime:
     """The fastest form that torch has on the device of the model."""
     if model.device.type == "cuda":
-        return plain_runtime(model, CUDA_MICRO_BATCH)
+        return cuda_runtime(model)
     mapping, synthesis = model.generator.mapping, model.generator.synthesis
     return Runtime(
         FoldedMapping(mapping), FoldedSynthesis(synthesis), 1, f"{_version()} folded", hardware(model.device)
