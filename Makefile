@@ -144,7 +144,7 @@ dashboard: setup  ## make the Grafana dashboard anew
 dashboard-picture: setup  ## draw the dashboard's panels from a real service and a real Prometheus, in five minutes
 	$(BIN)/python -m tests.deploy.draw_dashboard
 
-bench: bench-engine bench-naive bench-gateway bench-e2e bench-train  ## measure everything that is measured
+bench: bench-engine bench-naive bench-gateway bench-calls bench-coding bench-e2e bench-train  ## measure everything that is measured
 
 bench-engine: setup  ## measure the engine against onnxruntime, OpenVINO and plain eager code
 	$(BIN)/python -m tests.bench.bench_engine
@@ -154,6 +154,12 @@ bench-naive: setup  ## measure the service against a TorchServe handler that som
 
 bench-gateway: setup  ## measure what the gateway costs over a bare call of TorchServe
 	$(BIN)/python tests/bench/bench_gateway.py
+
+bench-calls: setup  ## measure the gateway's CPU time for an image by unary calls
+	$(BIN)/python -m tests.bench.bench_calls
+
+bench-coding: setup  ## measure coding, marked and bare, beside Pillow's fastest PNG
+	$(BIN)/python -m tests.bench.bench_coding
 
 bench-e2e: setup  ## measure the service against the bare engine
 	$(BIN)/python tests/bench/bench_e2e.py
@@ -181,4 +187,4 @@ clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto .venv-lock .venv-docs .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup tools demo serve demo-model demo-report test test-one test-fast test-long lint format hooks lint-protos typecheck proto proto-freeze train-smoke \
-	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-engine bench-naive bench-gateway bench-e2e bench-train bench-bars bench-people bench-audit bench-degradations bench-evaluate clean
+	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-engine bench-naive bench-gateway bench-calls bench-coding bench-e2e bench-train bench-bars bench-people bench-audit bench-degradations bench-evaluate clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rosacea_contract.errors import NotFound
@@ -41,11 +42,11 @@ class ServedModel:
         """Shortened digest for metrics and logs."""
         return self.file.digest[:12]
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"models/{self.file.name}"
 
-    @property
+    @cached_property
     def revision(self) -> str:
         return f"{self.name}/revisions/{self.file.digest}"
 
@@ -53,12 +54,12 @@ class ServedModel:
     def config(self) -> GeneratorConfig:
         return self.file.config
 
-    @property
+    @cached_property
     def image_bytes(self) -> int:
         """Size in bytes of one raw image."""
         return self.config.img_resolution**2 * self.config.img_channels
 
-    @property
+    @cached_property
     def most_coded_bytes(self) -> int:
         """Upper bound in bytes of one image in any format; a coded image may be larger than its pixels."""
         return int(self.image_bytes * CODING_SLACK) + CODING_HEADER_BYTES

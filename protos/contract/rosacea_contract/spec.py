@@ -9,6 +9,7 @@ Example:
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -47,16 +48,19 @@ image_format = one_of(get_args(ImageFormat), Reason.FORMAT_UNKNOWN, jpg="jpeg")
 _latent_space = one_of(get_args(LatentSpace), Reason.INVALID_FIELD)
 
 
+@cache
 def format_number(name: ImageFormat) -> pb.ImageFormat.ValueType:
     """The number of an image format in protobuf messages, by its name."""
     return pb.ImageFormat.Value(f"IMAGE_FORMAT_{name.upper()}")
 
 
+@cache
 def noise_mode_number(name: NoiseMode) -> pb.NoiseMode.ValueType:
     """The number of a noise mode in protobuf messages, by its name."""
     return pb.NoiseMode.Value(f"NOISE_MODE_{name.upper()}")
 
 
+@cache
 def latent_space_number(name: LatentSpace) -> pb.LatentSpace.ValueType:
     """The number of a latent space in protobuf messages, by its name."""
     return pb.LatentSpace.Value(f"LATENT_SPACE_{name.upper()}")

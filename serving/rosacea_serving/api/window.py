@@ -88,7 +88,7 @@ class StreamWindow:
 async def gather(futures: Sequence[asyncio.Future[Drawn]]) -> list[Drawn]:
     """Wait for all images; if one fails or the caller leaves, cancel the others."""
     try:
-        return await asyncio.gather(*futures)
+        return [await futures[0]] if len(futures) == 1 else await asyncio.gather(*futures)
     finally:
         forget(futures)
 

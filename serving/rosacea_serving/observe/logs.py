@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import math
-import queue
 import re
 import sys
 import threading
 import traceback
-from contextlib import suppress
+from collections import deque
 from datetime import UTC, datetime
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ MAX_MESSAGE = 2048  # of our own sentences, which may quote the last words of a 
 MAX_TRACE = 8192  # of a traceback
 MAX_CAUSES = 4  # of an exception
 MAX_LINES = 10_000  # that wait for the writer
+TOGETHER_SECONDS = 0.01  # for which lines gather: waking the writer for each of them costs more than writing it
 CLOSE_SECONDS = 2.0
 # Whatever a terminal obeys or a reader of lines takes for an end: C0, DEL, C1, the two Unicode ends of lines, the marks
 # that turn the direction of writing, and halves of surrogate pairs.
@@ -78,7 +78,8 @@ class QueuedHandler(logging.Handler):
         super().__init__()
         self.on_drop = on_drop
         self._stream = stream
-        self._lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)
+        self._lines: deque[str] = deque()
+        self._has_lines, self._closing = threading.Event(), threading.Event()
         self._writer = Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
 
@@ -88,22 +89,32 @@ class QueuedHandler(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if len(self._lines) >= MAX_LINES:
             self.on_drop()
+            return
+        self._lines.append(line)
+        if not self._has_lines.is_set():
+            self._has_lines.set()
 
     def close(self) -> None:
         """Write the queued lines, if that does not take long."""
         super().close()
-        with suppress(queue.Full):
-            self._lines.put(None, timeout=CLOSE_SECONDS)
+        self._closing.set()
+        self._has_lines.set()
         self._writer.join(CLOSE_SECONDS)
 
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
+        closing = False
+        while not closing:
+            self._has_lines.wait()
+            self._has_lines.clear()
+            closing = self._closing.wait(TOGETHER_SECONDS)
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while self._lines:
             try:
-                self._stream.write(line + "\n")
+                self._stream.write(self._lines.popleft() + "\n")
                 self._stream.flush()
             except (OSError, ValueError):
                 self.on_drop()  # there is nobody to tell
@@ -146,6 +157,8 @@ def start_logging(log_format: LogFormat | None = None) -> QueuedHandler:
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
+    # No line shows them, and every record would look them up.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     threading.excepthook = lambda args: _lost("a thread", args)
     sys.unraisablehook = lambda args: _lost("something that was thrown away", args)
     return handler

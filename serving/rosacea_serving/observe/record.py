@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     for name, value in metadata:
         if name == REQUEST_ID and isinstance(value, str) and GOOD_ID.fullmatch(value) and not is_like_a_secret(value):
             return value
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def is_like_a_secret(text: str) -> bool:

@@ -36,7 +36,10 @@ class ModelMetrics:
         self._image_bytes = cache(partial(metrics.image_bytes.labels, model))
         self._queue_wait = cache(partial(metrics.queue_wait.labels, model))
         self._queue_depth = cache(partial(metrics.queue_depth.labels, model))
+        self._stages = cache(partial(metrics.stage.labels, model))
         self._wasted = metrics.wasted.labels(model)
+        self._running = metrics.jobs.labels(model)
+        self._batch_size, self._batch_fill = metrics.batch_size.labels(model), metrics.batch_fill.labels(model)
         self._depths = dict.fromkeys(Lane, 0)  # as shown
         self._jobs, self._places = jobs, places
         self._show_capacity(1)
@@ -62,14 +65,14 @@ class ModelMetrics:
 
     def job_began(self, waits: Sequence[tuple[Lane, float]]) -> None:
         """Count a job sent to a worker, with lane and queue seconds of each image."""
-        self._metrics.jobs.labels(self._model).inc()
-        self._metrics.batch_size.labels(self._model).observe(len(waits))
-        self._metrics.batch_fill.labels(self._model).observe(len(waits) / self._max_batch)
+        self._running.inc()
+        self._batch_size.observe(len(waits))
+        self._batch_fill.observe(len(waits) / self._max_batch)
         self._stage("queue", max(seconds for _, seconds in waits))
 
     def job_ended(self) -> None:
         """Count the end of a job, answered or given up."""
-        self._metrics.jobs.labels(self._model).dec()
+        self._running.dec()
 
     def answered(self, facts: JobFacts, seconds: float) -> None:
         """Record the duration of each stage of an answered job; `seconds` is the time from sending the job to its
@@ -96,7 +99,7 @@ class ModelMetrics:
         self._metrics.inline.labels(self._model).inc()
 
     def _stage(self, stage: str, seconds: float) -> None:
-        self._metrics.stage.labels(self._model, stage).observe(max(0.0, seconds))
+        self._stages(stage).observe(max(0.0, seconds))
 
     def _show_capacity(self, sign: int) -> None:
         self._metrics.jobs_capacity.labels(self._model).inc(sign * self._jobs)

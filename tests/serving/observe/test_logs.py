@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -225,6 +226,37 @@ def test_a_reader_that_has_stopped_costs_lines_and_no_call(monkeypatch: pytest.M
     go_on.set()
     handler.close()
     assert 43 <= len(lost) <= 45
+
+
+def test_every_line_of_every_thread_is_written_before_the_end() -> None:
+    stream = io.StringIO()
+    handler = QueuedHandler(stream)
+    logger = logging.Logger("busy")
+    logger.addHandler(handler)
+
+    def log(name: int) -> None:
+        for count in range(500):
+            logger.warning("%d %d", name, count)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(log, range(4)))
+    handler.close()
+
+    told = [tuple(map(int, line.split())) for line in stream.getvalue().splitlines()]
+    assert sorted(told) == [(name, count) for name in range(4) for count in range(500)]
+    assert all([count for name, count in told if name == each] == list(range(500)) for each in range(4))
+
+
+def test_a_line_right_before_the_end_is_written() -> None:
+    stream = io.StringIO()
+    handler = QueuedHandler(stream)
+    logger = logging.Logger("brief")
+    logger.addHandler(handler)
+
+    logger.warning("last words")
+    handler.close()
+
+    assert stream.getvalue() == "last words\n"
 
 
 def test_probes_are_not_told() -> None:
