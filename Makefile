@@ -152,6 +152,9 @@ bench-engine: setup  ## measure the engine against onnxruntime, OpenVINO and pla
 bench-naive: setup  ## measure the service against a TorchServe handler that somebody would write
 	$(BIN)/python -m tests.bench.bench_naive
 
+bench-gpu: setup  ## measure the engine on a GPU in ten minutes; writes build/bench-gpu.json
+	$(BIN)/python -m tests.bench.bench_gpu
+
 bench-gateway: setup  ## measure what the gateway costs over a bare call of TorchServe
 	$(BIN)/python tests/bench/bench_gateway.py
 
@@ -187,4 +190,4 @@ clean:  ## remove everything that was made here
 	rm -rf .venv .venv-proto .venv-lock .venv-docs .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup tools demo serve demo-model demo-report test test-one test-fast test-long lint format hooks lint-protos typecheck proto proto-freeze train-smoke \
-	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-engine bench-naive bench-gateway bench-calls bench-coding bench-e2e bench-train bench-bars bench-people bench-audit bench-degradations bench-evaluate clean
+	settings docs dashboard dashboard-picture lock rules sbom fuzz soak bench bench-engine bench-gpu bench-naive bench-gateway bench-calls bench-coding bench-e2e bench-train bench-bars bench-people bench-audit bench-degradations bench-evaluate clean

@@ -11,7 +11,6 @@ import argparse
 import os
 import platform
 import statistics
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from rosacea_model.networks import ops
 from rosacea_model.networks.generator import Generator
 
 from . import plain
+from .checkout import commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -125,12 +125,6 @@ def show(name: str, seconds: Mapping[str, float], config: GeneratorConfig, rate:
     print(f"\n{name}: {operations / 1e9:.2f} GFLOP\n{'':24}      ms   of ours   of the limit")
     for each, taken in seconds.items():
         print(f"{each:24} {taken * 1e3:7.1f} {seconds[OURS] / taken:9.2f} {operations / rate / taken:13.0%}")
-
-
-def commit() -> str:
-    """The checkout that is measured."""
-    command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":
