@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rosacea_model.memory import keep_freed_memory
 from rosacea_model.training.config import TrainConfig
 from rosacea_model.training.distributed import Ranks
 from rosacea_model.training.state import TrainState
@@ -91,6 +92,8 @@ def main() -> None:
     """Print one table."""
     options = parse_args()
     torch.set_num_threads(options.threads)
+    if options.device == "cpu":
+        keep_freed_memory()  # for both, as `train` does
     if options.peak:
         print(peak_mib(options.peak, setting_of(options, options.resolutions[0])))
         return
