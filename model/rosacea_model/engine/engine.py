@@ -70,6 +70,13 @@ class Engine:
         model = load(path, device=device)
         return cls(model, choose_runtime(model, engine, precision))
 
+    def free_networks(self) -> None:
+        """Free the weights that the runtime has copies of. The engine draws as before; `model` maps and synthesizes no
+        more."""
+        if self.runtime.copies_weights:
+            for parameter in self.model.generator.parameters():
+                parameter.data = parameter.data.new_empty(0)
+
     @property
     def config(self) -> GeneratorConfig:
         return self.model.config

@@ -94,7 +94,9 @@ def load_engine(path: Path, device: str) -> Drawing:
 
     engine: Any = os.environ.get(ENGINE_VARIABLE, "auto")
     precision: Any = os.environ.get(PRECISION_VARIABLE, "exact")
-    return Engine.load(path, device=device, engine=engine, precision=precision)
+    loaded = Engine.load(path, device=device, engine=engine, precision=precision)
+    loaded.free_networks()
+    return loaded
 
 
 class FaceHandler:

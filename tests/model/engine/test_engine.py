@@ -11,6 +11,7 @@ import torch
 
 from rosacea_model import FaceSample, GeneratorConfig, MixedRows, Model, OutputNotFinite, load
 from rosacea_model.engine import Engine
+from rosacea_model.engine.runtimes.cuda import cuda_runtime
 from rosacea_model.engine.runtimes.pytorch import plain_runtime, torch_runtime
 from rosacea_model.files import weights
 from rosacea_model.fresh import fresh_model
@@ -29,6 +30,7 @@ CLASSES = 3
 RUNTIMES: dict[str, Callable[[Model], Runtime]] = {
     "folded": torch_runtime,
     "plain in fours": lambda model: plain_runtime(model, 4),
+    "arranged in fours": lambda model: cuda_runtime(model, 4),
 }
 
 
@@ -336,3 +338,19 @@ def test_the_mapping_network_is_timed_as_a_part_of_drawing(engine: Engine) -> No
     whole = time.perf_counter() - began
 
     assert 0 < engine.mapping_seconds < whole
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_engine_draws_the_same_without_the_networks_that_its_runtime_was_made_of(
+    runtime: str, tmp_path: Any
+) -> None:
+    model = build(tmp_path, c_dim=CLASSES)
+    engine = Engine(model, RUNTIMES[runtime](model))
+    samples = mixed_samples(engine.config)
+    before, ws = engine.render(samples), np.array(engine.ws_each(samples))
+    engine.free_networks()
+
+    assert np.array_equal(engine.render(samples), before)
+    assert np.array_equal(np.array(engine.ws_each(samples)), ws)
+    if engine.runtime.copies_weights:
+        assert all(parameter.numel() == 0 for parameter in model.generator.parameters())

@@ -101,11 +101,11 @@ class _Layer:
         resolution = len(layer.noise_const)
         self.folds = _folds(layer.weight, resolution, up=layer.up)
         if self.up:
-            self.weight = layer.weight.transpose(0, 1).contiguous(memory_format=LAST)
+            self.weight = layer.weight.transpose(0, 1).clone(memory_format=LAST)
             outputs = layer.weight.shape[0]
             self.filter = (layer.resample_filter * 4).expand(outputs, 1, -1, -1).contiguous(memory_format=LAST)
         elif self.folds:
-            self.weight = layer.weight.contiguous(memory_format=LAST)
+            self.weight = layer.weight.clone(memory_format=LAST)
         else:
             self.packed = PackedConv(layer.weight, resolution)
 
@@ -139,8 +139,8 @@ class _Colour:
 
     def __init__(self, torgb: ToRGB) -> None:
         self.style = FoldedLinear(torgb.affine, 1 / math.sqrt(torgb.weight.shape[1]))
-        self.weight = torgb.weight.contiguous()
-        self.bias = torgb.bias
+        self.weight = torgb.weight.clone()
+        self.bias = torgb.bias.clone()
         self.limit = torgb.clamp
 
     def __call__(self, x: Tensor, w: Tensor) -> Tensor:  # [1, I, R, R] => [1, ch, R, R]
@@ -184,7 +184,7 @@ class _Shortcut:
 
     def __init__(self, skip: ResidualSkip, gain: float) -> None:
         self.weight = skip.weight * (gain / math.sqrt(skip.weight.shape[1]))
-        self.kernel = skip.resample_filter
+        self.kernel = skip.resample_filter.clone()
 
     def __call__(self, x: Tensor) -> Tensor:  # [1, I, H, W] => [1, O, 2H, 2W]
         return ops.upsample(F.conv2d(x, self.weight), self.kernel)
@@ -195,7 +195,7 @@ class _Block:
 
     def __init__(self, block: SynthesisBlock) -> None:
         gain = math.sqrt(0.5) if block.is_residual else 1.0
-        self.const = block.const[None].contiguous(memory_format=LAST) if block.is_first else None
+        self.const = block.const[None].clone(memory_format=LAST) if block.is_first else None
         self.conv0 = None if block.is_first else _Layer(block.conv0, 1.0)
         self.conv1 = _Layer(block.conv1, gain)
         self.skip = _Shortcut(block.skip, gain) if block.is_residual else None

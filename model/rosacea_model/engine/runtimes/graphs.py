@@ -64,4 +64,4 @@ def _runtime(model: Model, infer: Callable[[Inputs], NDArray[np.float32]], descr
 
     mapping = FoldedMapping(model.generator.mapping)
     versions = f"torch {torch.__version__} {description}"
-    return Runtime(mapping, synthesize, 1, versions, hardware(model.device))
+    return Runtime(mapping, synthesize, 1, versions, hardware(model.device), copies_weights=True)

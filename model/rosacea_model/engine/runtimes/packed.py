@@ -19,7 +19,7 @@ class PackedConv:
     takes longer than the convolution. Where torch has no oneDNN it is torch's own convolution."""
 
     def __init__(self, weight: Tensor, resolution: int) -> None:  # [O, I, 3, 3]
-        self.weight = weight.contiguous(memory_format=torch.channels_last)
+        self.weight = weight.clone(memory_format=torch.channels_last)
         self.is_packed = torch.backends.mkldnn.is_available()
         if self.is_packed:
             reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight

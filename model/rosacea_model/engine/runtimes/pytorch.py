@@ -19,10 +19,9 @@ def torch_runtime(model: Model) -> Runtime:
     """The fastest form that torch has on the device of the model."""
     if model.device.type == "cuda":
         return cuda_runtime(model)
-    mapping, synthesis = model.generator.mapping, model.generator.synthesis
-    return Runtime(
-        FoldedMapping(mapping), FoldedSynthesis(synthesis), 1, f"{_version()} folded", hardware(model.device)
-    )
+    mapping, synthesis = FoldedMapping(model.generator.mapping), FoldedSynthesis(model.generator.synthesis)
+    where = hardware(model.device)
+    return Runtime(mapping, synthesis, 1, f"{_version()} folded", where, copies_weights=True)
 
 
 def plain_runtime(model: Model, micro_batch: int) -> Runtime:

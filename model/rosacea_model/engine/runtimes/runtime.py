@@ -21,3 +21,4 @@ class Runtime:
     micro_batch: int  # the only batch size at which the networks are called
     description: str  # form, version and precision: all of it that changes bytes
     hardware: str
+    copies_weights: bool = False  # whether it draws without the networks that it was made of

@@ -56,6 +56,22 @@ def test_drawing_changes_neither_its_inputs_nor_the_next_image() -> None:
     assert torch.equal(folded(ws, noises), first)
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_later_changes_of_the_network_do_not_reach_the_folded_ones(kind: str) -> None:
+    generator = build(**CONFIGS[kind])
+    mapping, synthesis = FoldedMapping(generator.mapping), FoldedSynthesis(generator.synthesis)
+    latents = [torch.randn(1, width) for width in (12, generator.config.c_dim) if width]
+    ws, noises = inputs(generator)
+    with torch.inference_mode():
+        before = mapping(*latents), synthesis(ws, noises)
+    for tensor in [*generator.parameters(), *generator.buffers()]:
+        tensor.data.fill_(torch.nan)
+
+    with torch.inference_mode():
+        after = mapping(*latents), synthesis(ws, noises)
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
 @torch.inference_mode()
 def test_without_onednn_the_convolution_is_torch_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     weight, x = torch.randn(8, 6, 3, 3), torch.randn(1, 6, 4, 4)
