@@ -22,6 +22,7 @@ from .fingerprint import fingerprint
 from .noise import noises
 from .outputs import Pixels, to_numbers
 from .runtimes.choose import choose_runtime
+from .runtimes.hardware import compute_repeatably
 from .stopwatch import Stopwatch
 from .transfer import to_device
 
@@ -49,11 +50,7 @@ class Engine:
         self.fingerprint = fingerprint(model.file.digest, self.runtime)
         self._stopwatch = Stopwatch(model.device)
         if model.device.type == "cuda":
-            torch.backends.cudnn.benchmark = False
-            torch.backends.cudnn.deterministic = True
-            # TF32 keeps 10 bits of the mantissa: float32 blocks would leave the golden numbers by far.
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cuda.matmul.allow_tf32 = False
+            compute_repeatably()
         else:
             keep_freed_memory()
 

@@ -10,7 +10,7 @@ import torch
 
 from .arranged import ArrangedSynthesis
 from .folded import FoldedMapping
-from .hardware import hardware
+from .hardware import compute_repeatably, hardware
 from .recorded import record_on_cuda, recorded
 from .runtime import Runtime
 
@@ -44,6 +44,7 @@ def cuda_runtime(
     micro-batch is one CUDA graph. What cannot be done is left out, with a warning in the log. `half` is the type of the
     blocks that the configuration has in float16.
     """
+    compute_repeatably()  # before anything is recorded: a recording keeps its kernels
     words = [f"torch {torch.__version__} arranged", str(half).removeprefix("torch.")]
     network = model.generator.synthesis
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""What of the hardware changes bytes, since libraries choose kernels by it."""
+"""What of the hardware changes bytes, since libraries choose kernels by it, and how they are kept from more."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def cpu_name() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def compute_repeatably() -> None:
+    """Have CUDA's libraries choose the same kernels each time, and round float32 as float32."""
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    # TF32 keeps 10 bits of the mantissa: float32 blocks would leave the golden numbers by far.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False

@@ -21,8 +21,9 @@ from .cases import CONFIGS, build
 from .test_graphs import model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from rosacea_model.engine.runtimes.runtime import Synthesize
     from rosacea_model.networks.generator import Generator
 
 BATCH = 8
@@ -126,19 +127,61 @@ def test_an_image_depends_neither_on_its_neighbours_nor_on_its_place(records: bo
     assert len({image.tobytes() for image in alone}) == len(samples)
 
 
-def test_what_is_recorded_is_drawn_with_new_inputs_and_kept_from_the_next(caplog: pytest.LogCaptureFixture) -> None:
+def in_one_memory(synthesize: Synthesize) -> Synthesize:
+    """A graph writes its images where it wrote them before."""
+    memory: list[torch.Tensor] = []
+
+    def draw(ws: torch.Tensor, noises: Sequence[torch.Tensor]) -> torch.Tensor:
+        images = synthesize(ws, noises)
+        memory[:] = memory[:1] or [torch.empty_like(images)]
+        return memory[0].copy_(images)
+
+    return draw
+
+
+@torch.inference_mode()
+def test_what_is_recorded_is_drawn_with_new_inputs_and_kept_from_the_next() -> None:
+    drawn = model("skip")
+    arranged = ArrangedSynthesis(drawn.generator.synthesis, torch.float32)
+    recording = RecordedSynthesis(in_one_memory(arranged), *example(drawn, 2), record)
+    first, second = inputs(drawn.generator, 2), inputs(drawn.generator, 2)
+
+    images, others = recording(*first), recording(*second)
+
+    assert torch.equal(images, arranged(*first))
+    assert torch.equal(others, arranged(*second))
+
+
+def test_a_recording_is_named(caplog: pytest.LogCaptureFixture) -> None:
     drawn = model("skip")
     runtime = cuda_runtime(drawn, 2, half=torch.float32, records=True, record=record)
-    with torch.inference_mode():
-        first, second = inputs(drawn.generator, 2), inputs(drawn.generator, 2)
-        images = runtime.synthesize(*first)
-        runtime.synthesize(*second)
-        want = ArrangedSynthesis(drawn.generator.synthesis, torch.float32)(*first)
 
     assert isinstance(runtime.synthesize, RecordedSynthesis)
-    assert torch.equal(images, want)
     assert runtime.description.endswith("arranged float32 CUDA graph")
     assert not caplog.records
+
+
+def test_what_is_recorded_are_the_kernels_that_repeat() -> None:
+    settings: list[tuple[Any, str]] = [
+        (torch.backends.cudnn, name) for name in ("deterministic", "benchmark", "allow_tf32")
+    ]
+    settings.append((torch.backends.cuda.matmul, "allow_tf32"))
+    before = [getattr(owner, name) for owner, name in settings]
+    chosen: list[list[bool]] = []
+
+    def look(run: Callable[[], None]) -> Callable[[], None]:
+        chosen.append([getattr(owner, name) for owner, name in settings])
+        return run
+
+    try:
+        for (owner, name), value in zip(settings, [False, True, True, True], strict=True):
+            setattr(owner, name, value)
+        cuda_runtime(model("grey"), 2, records=True, record=look)
+    finally:
+        for (owner, name), value in zip(settings, before, strict=True):
+            setattr(owner, name, value)
+
+    assert chosen == [[True, False, False, False]]
 
 
 def test_what_cannot_be_recorded_or_compiled_is_drawn_without_and_logged(
