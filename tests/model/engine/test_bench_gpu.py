@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...bench import bench_gpu
 from ...bench.bench_gpu import Bench, has_failed, main, run, smoke
+from ...conftest import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,13 +21,15 @@ if TYPE_CHECKING:
 SMALL = ["--device", "cpu", "--smoke", "--out"]
 
 
-def test_every_part_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_part_is_measured_and_written(tmp_path: Path) -> None:
     out = tmp_path / "new" / "gpu.json"
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.bench.bench_gpu", *SMALL, str(out)]
 
-    assert main([*SMALL, str(out)]) == 0
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
+    assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text())["results"]
-    printed = capsys.readouterr().out
+    printed = done.stdout
     assert list(results) == list(Bench("cpu", smoke("cpu")).parts())
     assert all(name in printed for name in results)
     speeds = results["images a second of synthesis"]
