@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -154,7 +155,16 @@ def ping(port: int, times: int, every_seconds: float) -> Iterator[h2.events.Conn
                     yield said
                 if said or not data:
                     return
-            time.sleep(every_seconds)
+            end = time.monotonic() + every_seconds
+            raw.sendall(http.data_to_send())
+            while (left := end - time.monotonic()) > 0:  # the service's settings are answered meanwhile
+                if select.select([raw], [], [], left)[0]:
+                    data = raw.recv(4096)
+                    if said := goaway(http.receive_data(data)):
+                        yield said
+                    if said or not data:
+                        return
+                    raw.sendall(http.data_to_send())
 
 
 @pytest.mark.slow
