@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..files.modelfile import write_atomically
-from ..memory import keep_freed_memory
 from . import checkpoint
 from .config import CONFIG_NAME, TrainConfig, read_config
 from .distributed import Ranks
@@ -216,8 +215,6 @@ def _set_up_torch(config: TrainConfig, ranks: Ranks) -> None:
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = config.tf32
         torch.backends.cuda.matmul.allow_tf32 = config.tf32
-    else:
-        keep_freed_memory()
 
 
 def _write_config(config: TrainConfig, run: Run) -> None:

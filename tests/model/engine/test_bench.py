@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from rosacea_model.engine.runtimes.pytorch import plain_runtime
@@ -24,6 +25,7 @@ def test_the_benchmark_runs() -> None:
     assert "openvino f32" in done.stdout
 
 
+@pytest.mark.long
 @torch.inference_mode()
 def test_all_draw_the_same_image() -> None:
     drawn = model("skip")
